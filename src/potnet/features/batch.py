@@ -1,0 +1,152 @@
+"""Ragged batches: crystals as nodes and pairs, one after the other.
+
+A :class:`Batch` is any number of crystals, one or a hundred thousand. A dataset is one big batch and
+a training step takes ``batch[indices]``, which is a batch again, on the same device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+def ragged_arange(starts: Tensor, counts: Tensor) -> Tensor:
+    """Return ``starts[0] .. starts[0] + counts[0] - 1, starts[1] ..`` as one index tensor.
+
+    Args:
+        starts: First index of each run, shape (n_runs,).
+        counts: Length of each run, shape (n_runs,).
+
+    Returns:
+        The runs one after the other, shape (counts.sum(),).
+    """
+    ends = counts.cumsum(0)
+    shift = torch.repeat_interleave(starts - (ends - counts), counts)
+    return torch.arange(shift.numel(), device=starts.device) + shift
+
+
+def offsets(counts: Tensor) -> Tensor:
+    """Return where each run of ``counts`` items begins, shape of ``counts``."""
+    return counts.cumsum(0) - counts
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Ordered pairs of the atoms of one or many crystals.
+
+    Attributes:
+        i: Receiving atom of each pair, counted within its own crystal, shape (n_pairs,).
+        j: Sending atom of each pair, counted within its own crystal, shape (n_pairs,).
+        values: What the pair carries, shape (n_pairs, n_channels).
+        counts: Pairs of each crystal, shape (n_graphs,).
+    """
+
+    i: Tensor
+    j: Tensor
+    values: Tensor
+    counts: Tensor
+
+    def select(self, graphs: Tensor) -> Pairs:
+        """Return the pairs of the crystals ``graphs`` (indices, shape (n,)), in that order."""
+        counts = self.counts[graphs]
+        rows = ragged_arange(offsets(self.counts)[graphs], counts)
+        return Pairs(self.i[rows], self.j[rows], self.values[rows], counts)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Features of one or many crystals.
+
+    Attributes:
+        numbers: Atomic numbers, shape (n_nodes,).
+        weights: Share of each node in its crystal's atoms; they sum to 1 in each crystal, shape
+            (n_nodes,). Symmetry-equivalent atoms may share one node.
+        node_counts: Nodes of each crystal, shape (n_graphs,).
+        atom_counts: Atoms of each crystal, shape (n_graphs,).
+        pairs: Sets of pairs by name.
+    """
+
+    numbers: Tensor
+    weights: Tensor
+    node_counts: Tensor
+    atom_counts: Tensor
+    pairs: Mapping[str, Pairs]
+
+    @property
+    def n_graphs(self) -> int:
+        return self.node_counts.numel()
+
+    def __len__(self) -> int:
+        return self.n_graphs
+
+    @property
+    def device(self) -> torch.device:
+        return self.numbers.device
+
+    @cached_property
+    def graph_index(self) -> Tensor:
+        """Crystal of each node, shape (n_nodes,)."""
+        graphs = torch.arange(self.n_graphs, device=self.device)
+        return torch.repeat_interleave(graphs, self.node_counts)
+
+    def edge_index(self, name: str) -> tuple[Tensor, Tensor]:
+        """Return nodes ``i`` and ``j`` of the pairs ``name``, counted over the whole batch."""
+        pairs = self.pairs[name]
+        shift = torch.repeat_interleave(offsets(self.node_counts), pairs.counts)
+        return pairs.i + shift, pairs.j + shift
+
+    def __getitem__(self, graphs: Tensor | Sequence[int] | slice) -> Batch:
+        """Return the crystals ``graphs`` as a batch, in that order."""
+        if isinstance(graphs, slice):
+            graphs = torch.arange(self.n_graphs, device=self.device)[graphs]
+        graphs = torch.as_tensor(graphs, dtype=torch.long, device=self.device)
+        counts = self.node_counts[graphs]
+        nodes = ragged_arange(offsets(self.node_counts)[graphs], counts)
+        return Batch(
+            self.numbers[nodes],
+            self.weights[nodes],
+            counts,
+            self.atom_counts[graphs],
+            {name: pairs.select(graphs) for name, pairs in self.pairs.items()},
+        )
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Return the batch on ``device``."""
+        return Batch.from_tensors({k: v.to(device) for k, v in self.to_tensors().items()})
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Return the batch as flat named tensors, for safetensors and for moving between devices."""
+        tensors = {
+            "numbers": self.numbers,
+            "weights": self.weights,
+            "node_counts": self.node_counts,
+            "atom_counts": self.atom_counts,
+        }
+        for name, pairs in self.pairs.items():
+            for key in ("i", "j", "values", "counts"):
+                tensors[f"pairs.{name}.{key}"] = getattr(pairs, key)
+        return tensors
+
+    @staticmethod
+    def from_tensors(tensors: Mapping[str, Tensor]) -> Batch:
+        """Return the batch that :meth:`to_tensors` wrote."""
+        names = sorted({key.split(".")[1] for key in tensors if key.startswith("pairs.")})
+        keys = ("i", "j", "values", "counts")
+        pairs = {n: Pairs(*(tensors[f"pairs.{n}.{key}"] for key in keys)) for n in names}
+        return Batch(
+            tensors["numbers"],
+            tensors["weights"],
+            tensors["node_counts"],
+            tensors["atom_counts"],
+            pairs,
+        )
+
+    @staticmethod
+    def cat(batches: Sequence[Batch]) -> Batch:
+        """Return all crystals of ``batches`` in one batch, in order."""
+        parts = [batch.to_tensors() for batch in batches]
+        return Batch.from_tensors({key: torch.cat([p[key] for p in parts]) for key in parts[0]})
