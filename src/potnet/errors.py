@@ -3,7 +3,6 @@
 Every message follows one template: *where: `name` must RULE, got VALUE. What to do.*
 """
 
-
 from dataclasses import dataclass
 
 
