@@ -1,7 +1,7 @@
 """Ragged batches: crystals as nodes and pairs, one after the other.
 
-A :class:`Batch` is any number of crystals, one or a hundred thousand. A dataset is one big batch and
-a training step takes ``batch[indices]``, which is a batch again, on the same device.
+A :class:`Batch` is any number of crystals, one or a hundred thousand. A dataset is one big batch
+and a training step takes ``batch[indices]``, which is a batch again, on the same device.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Batch:
         return Batch.from_tensors({k: v.to(device) for k, v in self.to_tensors().items()})
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """Return the batch as flat named tensors, for safetensors and for moving between devices."""
+        """Return the batch as flat named tensors, as safetensors stores them."""
         tensors = {
             "numbers": self.numbers,
             "weights": self.weights,
