@@ -1,0 +1,140 @@
+"""Complete sums of every pair of atoms, as CompleteNet reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from potnet.crystal import SYMMETRY_TOLERANCE, Crystal
+from potnet.features.batch import Batch, Pairs
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from potnet.sums import Potential
+
+
+class CompleteFeatures(BaseModel):
+    """Radial shells and long-range potentials, summed over all periodic images of each pair.
+
+    Calling the settings with crystals gives a :class:`Batch` whose pairs ``"complete"`` carry one
+    channel per shell and per long-range potential. A channel is a plain sum over images, so the
+    sum over the copies of an atom in a larger cell equals the value in the smaller one.
+
+    Atoms that a symmetry of the crystal maps onto each other have equal states in every network
+    that reads these sums. They share one node: its row is that of the first of them, and its
+    column holds the sum over all of them. It is the same function with fewer pairs.
+
+    Attributes:
+        version: Raised when the meaning of the channels changes.
+        n_shells: Number of Gaussian shells.
+        first_shell: Radius of the innermost shell in Å.
+        last_shell: Radius of the outermost shell in Å.
+        cutoff: Radius at which the smooth envelope of the shells ends in Å.
+        long_range: Potentials that reach over all images.
+        tolerance: Largest absolute error of a long-range sum.
+        primitive: Reduce each crystal to its primitive cell first.
+        merge_orbits: Let symmetry-equivalent atoms share a node.
+        symmetry_tolerance: Largest displacement in Å at which atoms count as equivalent.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    n_shells: int = Field(16, ge=0)
+    first_shell: float = Field(1.0, gt=0)
+    last_shell: float = Field(7.0, gt=0)
+    cutoff: float = Field(8.0, gt=0)
+    long_range: tuple[Literal["coulomb", "london", "pauli"], ...] = ("coulomb", "london", "pauli")
+    tolerance: float = Field(1e-7, gt=0)
+    primitive: bool = True
+    merge_orbits: bool = True
+    symmetry_tolerance: float = Field(SYMMETRY_TOLERANCE, gt=0)
+
+    @property
+    def n_channels(self) -> int:
+        """Channels of each pair: the shells, then the long-range potentials."""
+        return self.n_shells + len(self.long_range)
+
+    @property
+    def centers(self) -> NDArray[np.float64]:
+        """Radii of the shells in Å, shape (n_shells,)."""
+        return np.linspace(self.first_shell, self.last_shell, self.n_shells)
+
+    @property
+    def width(self) -> float:
+        """Width of every shell in Å: their spacing, so that neighbours overlap."""
+        return (self.last_shell - self.first_shell) / max(self.n_shells - 1, 1)
+
+    def potentials(self) -> list[Potential]:
+        """Return the potentials whose sums are the channels, in order."""
+        from potnet.sums import Coulomb, London, Pauli, Shell
+
+        named = {"coulomb": Coulomb, "london": London, "pauli": Pauli}
+        shells = [Shell(float(center), self.width, self.cutoff) for center in self.centers]
+        return [*shells, *(named[name]() for name in self.long_range)]
+
+    def scales(self) -> NDArray[np.float64]:
+        """Return factors that bring each channel to the order of 1, shape (n_channels,).
+
+        They are constants: a shift, or a scale that depends on the crystal, would break the
+        additivity over the copies of an atom. A shell of radius r is divided by the square root of
+        the atoms it meets at a density of 0.08 per Å^3; the powers are of the order of 1 at r = 1.
+        """
+        met = 1 + 0.08 * 4 * np.pi**1.5 * self.centers**2 * self.width
+        natural = {"coulomb": 1.0, "london": 10.0, "pauli": 100.0}
+        return np.concatenate([met**-0.5, [natural[name] for name in self.long_range]])
+
+    def __call__(self, crystals: Sequence[Crystal]) -> Batch:
+        """Return the features of ``crystals``.
+
+        Raises:
+            StructureError: If a crystal is not periodic in three directions, or its symmetry
+                cannot be found.
+        """
+        from potnet.sums import fast
+
+        cells = [self._reduced(crystal) for crystal in crystals]
+        counts = np.array([cell.n_atoms for cell in cells])
+        orbits = [self._orbits(cell) for cell in cells]
+        values, node_counts = fast.orbit_sums(
+            np.concatenate([cell.positions for cell in cells]),
+            np.stack([cell.cell for cell in cells]),
+            counts,
+            np.concatenate(orbits),
+            self.potentials(),
+            tolerance=self.tolerance,
+        )
+        values = torch.from_numpy(np.ascontiguousarray(values * self.scales(), np.float32))
+        first = [np.unique(labels, return_index=True)[1] for labels in orbits]
+        numbers = [cell.numbers[rows] for cell, rows in zip(cells, first, strict=True)]
+        weights = [np.bincount(labels) / len(labels) for labels in orbits]
+        return Batch(
+            torch.from_numpy(np.concatenate(numbers)),
+            torch.from_numpy(np.concatenate(weights).astype(np.float32)),
+            torch.from_numpy(node_counts),
+            torch.from_numpy(counts),
+            {"complete": _all_pairs(torch.from_numpy(node_counts), values)},
+        )
+
+    def _reduced(self, crystal: Crystal) -> Crystal:
+        return crystal.primitive(self.symmetry_tolerance) if self.primitive else crystal
+
+    def _orbits(self, crystal: Crystal) -> NDArray[np.int64]:
+        if self.merge_orbits:
+            return crystal.orbits(self.symmetry_tolerance)
+        return np.arange(crystal.n_atoms)
+
+
+def _all_pairs(node_counts: torch.Tensor, values: torch.Tensor) -> Pairs:
+    """Return all ordered pairs of each crystal, row by row, that carry ``values``."""
+    counts = node_counts**2
+    place = torch.arange(int(counts.sum())) - torch.repeat_interleave(
+        counts.cumsum(0) - counts, counts
+    )
+    n = torch.repeat_interleave(node_counts, counts)
+    return Pairs(place // n, place % n, values, counts)

@@ -1,0 +1,138 @@
+"""CompleteNet: messages that are linear in complete sums.
+
+For a pair (i, j) let F_k(i, j) be the sum of a radial kernel k over all periodic images. A layer
+
+    A_c(i) = sum_j sum_k F_k(i, j) w_kc s_c(h_j) g_c(h_i, h_j)
+
+is linear in F. Written with a larger cell, the copies of atom j share the state h_j and the
+lattice of j splits into cosets whose sums add up to F(i, j), so A does not change: the answer does
+not depend on the cell that describes the crystal. The non-linearity acts on atoms: A(i) and h(i)
+go through a small network.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from potnet.features.batch import Batch
+from potnet.features.complete import CompleteFeatures
+from potnet.models.elements import element_table
+
+
+class CompleteNetSettings(BaseModel):
+    """Shape of a CompleteNet.
+
+    Attributes:
+        features: What it reads.
+        width: Numbers that describe the state of an atom.
+        n_layers: Rounds of message passing.
+        expansion: Hidden width of the atoms' networks, in widths.
+        gated: Let the states of both atoms of a pair weigh its message.
+        dropout: Share of hidden numbers left out while training.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    features: CompleteFeatures = CompleteFeatures()
+    width: int = Field(128, ge=1)
+    n_layers: int = Field(3, ge=0)
+    expansion: int = Field(2, ge=1)
+    gated: bool = True
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class GatedLinear(nn.Module):
+    """Two linear maps, one weighing the other, and a third back: SwiGLU (Shazeer 2020)."""
+
+    def __init__(self, n_in: int, n_hidden: int, n_out: int, dropout: float) -> None:
+        super().__init__()
+        self.into = nn.Linear(n_in, 2 * n_hidden)
+        self.out = nn.Linear(n_hidden, n_out)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.into(x).chunk(2, -1)
+        return self.out(self.dropout(value * functional.silu(gate)))
+
+
+class Interaction(nn.Module):
+    """One round of messages, linear in the sums, and an update of the atoms."""
+
+    def __init__(self, settings: CompleteNetSettings) -> None:
+        super().__init__()
+        width = settings.width
+        self.norm = nn.LayerNorm(width)
+        self.filters = nn.Linear(settings.features.n_channels, width, bias=False)
+        self.send = nn.Linear(width, width, bias=False)
+        self.gate_i = nn.Linear(width, width) if settings.gated else None
+        self.gate_j = nn.Linear(width, width, bias=False) if settings.gated else None
+        self.message_norm = nn.LayerNorm(width)
+        hidden = settings.expansion * width
+        self.update = GatedLinear(2 * width, hidden, width, settings.dropout)
+
+    def forward(self, h: Tensor, sums: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        x = self.norm(h)
+        message = self.filters(sums) * self.send(x)[j]
+        if self.gate_i is not None and self.gate_j is not None:
+            message = message * torch.sigmoid(self.gate_i(x)[i] + self.gate_j(x)[j])
+        total = torch.zeros_like(x).index_add(0, i, message)
+        return h + self.update(torch.cat([x, self.message_norm(total)], -1))
+
+
+class CompleteNet(nn.Module):
+    """Properties of crystals from complete sums.
+
+    Args:
+        settings: Shape of the network and of its features.
+        n_targets: Numbers predicted for each crystal.
+    """
+
+    name = "completenet"
+    Settings = CompleteNetSettings
+
+    def __init__(self, settings: CompleteNetSettings | None = None, n_targets: int = 1) -> None:
+        super().__init__()
+        settings = settings or CompleteNetSettings()
+        self.settings = settings
+        width = settings.width
+        self.register_buffer("descriptors", element_table(), persistent=False)
+        self.describe = nn.Linear(self.descriptors.shape[1], width)
+        self.embed = nn.Embedding(self.descriptors.shape[0], width)
+        nn.init.normal_(self.embed.weight, std=0.3)
+        self.layers = nn.ModuleList(Interaction(settings) for _ in range(settings.n_layers))
+        self.norm = nn.LayerNorm(width)
+        self.value = nn.Sequential(nn.Linear(width, width), nn.SiLU())
+        self.attention = nn.Linear(width, 1)
+        nn.init.zeros_(self.attention.weight)
+        self.head = nn.Sequential(
+            nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, n_targets)
+        )
+
+    @property
+    def features(self) -> CompleteFeatures:
+        """What turns crystals into batches for this network."""
+        return self.settings.features
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return one row per crystal, shape (n_graphs, n_targets), in standardised units."""
+        h = self.describe(self.descriptors[batch.numbers]) + self.embed(batch.numbers)
+        i, j = batch.edge_index("complete")
+        sums = batch.pairs["complete"].values
+        for layer in self.layers:
+            h = layer(h, sums, i, j)
+        return self.head(self._pooled(self.norm(h), batch))
+
+    def _pooled(self, h: Tensor, batch: Batch) -> Tensor:
+        """Return the mean over the atoms beside a mean that the network weighs itself."""
+        value = self.value(h)
+        share = batch.weights[:, None]
+        # The scores are bounded, so that no single atom can silence the others by overflow.
+        attention = share * torch.exp(4 * torch.tanh(self.attention(h) / 4))
+        parts = torch.cat([share * value, attention * value, attention], -1)
+        totals = parts.new_zeros(batch.n_graphs, parts.shape[1])
+        totals = totals.index_add(0, batch.graph_index, parts)
+        mean, weighed, norm = totals.split([value.shape[1], value.shape[1], 1], -1)
+        return torch.cat([mean, weighed / norm], -1)
