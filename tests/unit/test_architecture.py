@@ -1,0 +1,126 @@
+"""The shape of the package: imports point one way, the start is quick, forbidden things stay out."""
+
+import ast
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import potnet
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "src" / "potnet"
+
+# Each part and the parts that it may import. Nothing may import what stands after it.
+ALLOWED: dict[str, set[str]] = {"errors": set(), "files": set()}
+ALLOWED["crystal"] = {"errors"}
+ALLOWED["io"] = {"crystal", "errors", "files"}
+ALLOWED["sums"] = {"crystal", "errors", "files"}
+ALLOWED["data"] = {"crystal", "io", "errors", "files"}
+ALLOWED["features"] = {"sums", "io", *ALLOWED["io"]}
+ALLOWED["models"] = {"features", *ALLOWED["features"]}
+ALLOWED["prediction"] = {"models", *ALLOWED["models"]}
+ALLOWED["training"] = {"models", "data", *ALLOWED["models"]}
+ALLOWED["report"] = {"prediction", "training", *ALLOWED["prediction"], *ALLOWED["training"]}
+ALLOWED["cli"] = {"report", *ALLOWED["report"]}
+
+HEAVY = ("torch", "ase", "matplotlib", "numba", "rich", "gemmi", "pydantic", "scipy", "moyopy")
+
+
+def sources() -> list[Path]:
+    """Return every Python file of the package."""
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def part_of(path: Path) -> str:
+    """Return the part of the package that a file belongs to: ``models/potnet.py`` to models."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_parts(path: Path) -> set[str]:
+    """Return the parts of potnet that a file imports anywhere, also inside functions."""
+    modules: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            modules.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            modules.add(".".join((*_package_of(path, node.level), node.module or "")))
+        elif isinstance(node, ast.ImportFrom) and node.module == "potnet":
+            modules.update(f"potnet.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            modules.add(node.module or "")
+    return {name.split(".")[1] for name in modules if name.startswith("potnet.")}
+
+
+def _package_of(path: Path, level: int) -> tuple[str, ...]:
+    parts = path.relative_to(PACKAGE.parent).parts
+    return parts[: len(parts) - level]
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_one_way(path: Path) -> None:
+    part = part_of(path)
+    if part == "__init__":
+        pytest.skip("the public face names every part, lazily")
+    assert part in ALLOWED, f"the new part {part!r} needs its place in ALLOWED"
+    assert imported_parts(path) - {part} <= ALLOWED[part]
+
+
+def test_the_order_of_imports_has_no_circle() -> None:
+    for part, below in ALLOWED.items():
+        assert all(part not in ALLOWED[name] for name in below)
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_sources_never_pickle_print_or_swallow_errors(path: Path) -> None:
+    text = path.read_text("utf-8")
+    for pattern in (r"\bpickle\b", r"torch\.(load|save)\(", r"^\s*print\(", r"except Exception"):
+        assert not re.search(pattern, text, re.MULTILINE), pattern
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def fastest(command: list[str], repeats: int = 5) -> float:
+    """Return the least wall time of a command in seconds: the one that other programs spoilt least."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        subprocess.run(command, capture_output=True, check=True)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def test_importing_potnet_imports_nothing_heavy() -> None:
+    code = "import sys, potnet; print(*sorted(m.split('.')[0] for m in sys.modules))"
+    assert not set(run_python(code).split()) & {*HEAVY, "numpy"}
+
+
+def test_the_command_line_starts_without_torch() -> None:
+    code = "import sys, potnet.cli; print(*sorted(m.split('.')[0] for m in sys.modules))"
+    assert not set(run_python(code).split()) & {"torch", "ase", "matplotlib", "numba", "numpy"}
+
+
+def test_potnet_imports_within_300_milliseconds() -> None:
+    start = fastest([sys.executable, "-c", "pass"])
+    assert fastest([sys.executable, "-c", "import potnet"]) - start <= 0.3
+
+
+def test_help_appears_within_half_a_second() -> None:
+    command = Path(sys.executable).with_name("potnet")
+    assert fastest([str(command), "--help"]) <= 0.5
+
+
+@pytest.mark.parametrize("name", potnet.__all__)
+def test_every_public_name_exists(name: str) -> None:
+    assert getattr(potnet, name) is not None
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        potnet.nonsense  # noqa: B018
