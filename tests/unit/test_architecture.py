@@ -1,4 +1,4 @@
-"""The shape of the package: imports point one way, the start is quick, forbidden things stay out."""
+"""The package keeps its shape: one-way imports, a quick start, nothing forbidden."""
 
 import ast
 import re
@@ -87,7 +87,7 @@ def run_python(code: str) -> str:
 
 
 def fastest(command: list[str], repeats: int = 5) -> float:
-    """Return the least wall time of a command in seconds: the one that other programs spoilt least."""
+    """Return the least wall time of a command in seconds, the run disturbed least."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
