@@ -19,9 +19,14 @@ def test_text_and_bytes_arrive_as_written(tmp_path):
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError), atomic_write(path) as file:
-        file.write("half of the new")
-        raise RuntimeError
+
+    def fail_halfway():
+        with atomic_write(path) as file:
+            file.write("half of the new")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_halfway()
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.txt"]
 

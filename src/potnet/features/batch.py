@@ -91,12 +91,16 @@ class Batch:
     def graph_index(self) -> Tensor:
         """Crystal of each node, shape (n_nodes,)."""
         graphs = torch.arange(self.n_graphs, device=self.device)
-        return torch.repeat_interleave(graphs, self.node_counts)
+        # The known length spares a GPU the wait for the sum of the counts; so below.
+        n_nodes = self.numbers.numel()
+        return torch.repeat_interleave(graphs, self.node_counts, output_size=n_nodes)
 
     def edge_index(self, name: str) -> tuple[Tensor, Tensor]:
         """Return nodes ``i`` and ``j`` of the pairs ``name``, counted over the whole batch."""
         pairs = self.pairs[name]
-        shift = torch.repeat_interleave(offsets(self.node_counts), pairs.counts)
+        shift = torch.repeat_interleave(
+            offsets(self.node_counts), pairs.counts, output_size=pairs.i.numel()
+        )
         return pairs.i + shift, pairs.j + shift
 
     def __getitem__(self, graphs: Tensor | Sequence[int] | slice) -> Batch:
