@@ -1,0 +1,149 @@
+"""A dataset: crystals with ids, targets, units and, if it has one, an official split."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from potnet.crystal import Crystal
+from potnet.errors import DataError, Failure
+
+PARTS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Crystals with numbers to learn.
+
+    Attributes:
+        ids: Name of each crystal; no two are equal.
+        crystals: The crystals, in the order of ``ids``.
+        targets: Columns of numbers by name, float64, shape (n,); nan where a value is missing.
+        units: Unit of each target; "" where it is not known.
+        splits: Official labels "train", "val", "test" or "" (in no part), shape (n,): under ""
+            those that hold for every target, else under the name of a target.
+        name: What the dataset is called.
+        source: Where the data come from.
+        licence: What may be done with them.
+        failures: What was left out when the dataset was read.
+
+    Raises:
+        DataError: If there is no crystal, ids repeat, or a column does not fit.
+    """
+
+    ids: tuple[str, ...]
+    crystals: tuple[Crystal, ...]
+    targets: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
+    splits: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
+    name: str = ""
+    source: str = ""
+    licence: str = ""
+    failures: tuple[Failure, ...] = ()
+
+    def __post_init__(self) -> None:
+        set_field = object.__setattr__
+        set_field(self, "ids", tuple(str(id) for id in self.ids))
+        set_field(self, "crystals", tuple(self.crystals))
+        n = len(self.crystals)
+        if n == 0:
+            raise DataError(f"{self._where}: must hold at least one crystal, got none.")
+        if len(self.ids) != n:
+            raise DataError(
+                f"{self._where}: must have an id for each of {n} crystals, got {len(self.ids)}."
+            )
+        if len(set(self.ids)) != n:
+            seen: set[str] = set()
+            twice = next(id for id in self.ids if id in seen or seen.add(id))
+            raise DataError(
+                f"{self._where}: ids must not repeat, got {twice!r} twice. "
+                "Rename or remove one of the two."
+            )
+        named = zip(self.ids, self.crystals, strict=True)
+        crystals = tuple(c if c.id == id else c.replace(id=id) for id, c in named)
+        set_field(self, "crystals", crystals)
+        set_field(self, "targets", {k: self._column(k, v) for k, v in self.targets.items()})
+        set_field(self, "units", {k: str(self.units.get(k, "")) for k in self.targets})
+        set_field(self, "splits", {k: self._labels(k, v) for k, v in self.splits.items()})
+
+    @property
+    def _where(self) -> str:
+        return self.name or "dataset"
+
+    def _column(self, name: str, values: ArrayLike) -> NDArray[np.float64]:
+        column = np.array(values, dtype=np.float64)
+        if column.shape != (len(self.crystals),):
+            raise DataError(
+                f"{self._where}: target {name!r} must have one number per crystal, shape "
+                f"({len(self.crystals)},), got {column.shape}. Mark missing ones as nan."
+            )
+        infinite = np.flatnonzero(np.isinf(column))
+        if len(infinite):
+            raise DataError(
+                f"{self._where}: target {name!r} must be finite, got {column[infinite[0]]} for "
+                f"{self.ids[infinite[0]]!r}. Correct it, or leave it out as missing."
+            )
+        column.setflags(write=False)
+        return column
+
+    def _labels(self, name: str, values: ArrayLike) -> NDArray[np.str_]:
+        labels = np.array(values, dtype=str)
+        unknown = set(labels.ravel().tolist()) - {*PARTS, ""}
+        if labels.shape != (len(self.crystals),) or unknown:
+            got = f"{sorted(unknown)[0]!r}" if unknown else f"shape {labels.shape}"
+            raise DataError(
+                f"{self._where}: split labels must be train, val, test or empty, one per "
+                f"crystal, got {got}. Rename the labels."
+            )
+        labels.setflags(write=False)
+        return labels
+
+    def __len__(self) -> int:
+        return len(self.crystals)
+
+    def split_for(self, targets: Sequence[str]) -> NDArray[np.str_] | None:
+        """Return the official labels for learning ``targets`` together, shape (n,), or None.
+
+        Where the targets have splits of their own, a crystal is a test crystal if it is one for
+        any of them, and a validation crystal likewise: no label of a held-back crystal is learned.
+        """
+        own = [self.splits[name] for name in targets if name in self.splits]
+        own = own or ([self.splits[""]] if "" in self.splits else [])
+        if not own:
+            return None
+        merged = np.full(len(self), "", dtype="<U5")
+        for part in PARTS:  # Later parts win.
+            merged[np.any([labels == part for labels in own], axis=0)] = part
+        return merged
+
+    def subset(self, indices: ArrayLike) -> Dataset:
+        """Return the crystals at ``indices`` (or where a mask is true), in that order."""
+        rows = np.asarray(indices)
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64)
+        return Dataset(
+            ids=tuple(self.ids[k] for k in rows),
+            crystals=tuple(self.crystals[k] for k in rows),
+            targets={name: column[rows] for name, column in self.targets.items()},
+            units=self.units,
+            splits={name: labels[rows] for name, labels in self.splits.items()},
+            name=self.name,
+            source=self.source,
+            licence=self.licence,
+        )
+
+    @cached_property
+    def sha256(self) -> str:
+        """Fingerprint of the ids, the crystals and the targets."""
+        digest = hashlib.sha256()
+        for id, crystal in zip(self.ids, self.crystals, strict=True):
+            digest.update(f"{id}\0{crystal.n_atoms}\0".encode())
+            for array in (crystal.numbers, crystal.positions, crystal.cell, crystal.pbc):
+                digest.update(array.tobytes())
+        for name in sorted(self.targets):
+            digest.update(name.encode() + b"\0" + self.targets[name].tobytes())
+        return digest.hexdigest()

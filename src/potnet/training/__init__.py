@@ -1,0 +1,16 @@
+"""Training networks: settings, the loop, checkpoints, evaluation."""
+
+from potnet.training.config import SplitConfig, TrainingConfig
+from potnet.training.evaluate import Evaluation, evaluate, regression_metrics
+from potnet.training.loop import Progress, TrainingResult, train
+
+__all__ = [
+    "Evaluation",
+    "Progress",
+    "SplitConfig",
+    "TrainingConfig",
+    "TrainingResult",
+    "evaluate",
+    "regression_metrics",
+    "train",
+]

@@ -1,0 +1,200 @@
+"""What a training run is told: one model of settings, from a YAML or JSON file or keywords."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from potnet.errors import ConfigError
+
+Transform = Literal["none", "log10"]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+# What may differ between a run and its continuation: where it runs, not what it computes.
+RESUMABLE = frozenset({"device", "devices", "n_nodes", "threads", "workers", "checkpoint_seconds"})
+
+
+class SplitConfig(BaseModel):
+    """How the crystals are divided into training, validation and test.
+
+    Attributes:
+        kind: "given" takes the labels of the dataset, "random" shuffles, "published" repeats the
+            shuffle of the published method (Python's ``random``), "k-fold" takes one fold as test.
+            "auto" is "given" where the dataset has labels and "random" elsewhere.
+        seed: Seed of the shuffle.
+        train, val, test: Shares for "random" and "published" (whole numbers count crystals);
+            "k-fold" uses ``val`` only, as a share of what is not in the fold.
+        n_folds: Number of folds.
+        fold: Which fold is the test set, from 0.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["auto", "given", "random", "published", "k-fold"] = "auto"
+    seed: Annotated[int, Field(ge=0)] = 123
+    train: Annotated[float, Field(gt=0)] = 0.8
+    val: Annotated[float, Field(gt=0)] = 0.1
+    test: Annotated[float, Field(ge=0)] = 0.1
+    n_folds: Annotated[int, Field(ge=2)] = 5
+    fold: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _fold_exists(self) -> SplitConfig:
+        if self.fold >= self.n_folds:
+            raise ValueError(f"`fold` must be below `n_folds` = {self.n_folds}, got {self.fold}")
+        return self
+
+
+class TrainingConfig(BaseModel):
+    """Settings of a training run; an unknown key is an error.
+
+    Attributes:
+        network: Name of a network in ``potnet.models.registry``.
+        network_settings: Its settings; missing ones take the network's defaults.
+        targets: Target columns of the dataset to learn; empty means all of them. The key
+            ``target`` with one name is accepted as well.
+        transform: Applied to targets before standardisation: one word for all, or one per target.
+        split: See :class:`SplitConfig`; a bare word sets its ``kind``.
+        seed: Makes every generator of the run; member ``k`` of an ensemble derives its own from it.
+        members: Networks to train with different seeds; they predict together.
+        combine: How the members' predictions become one.
+        epochs: Passes over the training crystals.
+        batch_size: Crystals per step, over all processes together.
+        learning_rate: Peak of the one-cycle schedule.
+        warmup: Share of the steps in which the learning rate rises.
+        weight_decay: Decoupled decay; biases, norms and embeddings are left out.
+        gradient_clip: Largest norm of the gradient, or null.
+        ema_decay: Decay per step of the weight average that is validated and kept.
+        loss: On standardised targets.
+        patience: Epochs without a better validation score before the run ends, or null.
+        interval_level: Share of crystals that the prediction interval should cover.
+        device: Where to train; "auto" takes a GPU if there is one.
+        devices: Processes per machine (one per GPU, or CPU processes).
+        n_nodes: Machines, as torchrun starts them.
+        precision: "32-true", or "bf16-mixed" for matrix products in bfloat16.
+        threads: CPU threads of torch; null takes its own choice, but at most 8.
+        workers: Processes that prepare features before training.
+        checkpoint_seconds: Least time between two checkpoints; 0 writes one after every epoch.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    network: str = "completenet"
+    network_settings: dict[str, Any] = Field(default_factory=dict)
+    targets: tuple[str, ...] = ()
+    transform: Transform | dict[str, Transform] = "none"
+    split: SplitConfig = SplitConfig()
+    seed: Annotated[int, Field(ge=0)] = 0
+    members: Annotated[int, Field(ge=1, le=100)] = 1
+    combine: Literal["median", "mean"] = "median"
+    epochs: Annotated[int, Field(ge=1)] = 300
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    learning_rate: Positive = 1e-3
+    warmup: Fraction = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    gradient_clip: Positive | None = 1.0
+    ema_decay: Fraction = 0.999
+    loss: Literal["l1", "mse", "huber"] = "l1"
+    patience: Annotated[int, Field(ge=1)] | None = None
+    interval_level: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    devices: Annotated[int, Field(ge=1)] = 1
+    n_nodes: Annotated[int, Field(ge=1)] = 1
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    threads: Annotated[int, Field(ge=1)] | None = None
+    workers: Annotated[int, Field(ge=1)] = 1
+    checkpoint_seconds: Annotated[float, Field(ge=0)] = 30.0
+
+    def __init__(self, **settings: Any) -> None:
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise ConfigError(_explain(error)) from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_target(cls, settings: Any) -> Any:
+        if isinstance(settings, dict) and "target" in settings:
+            settings = dict(settings)
+            target = settings.pop("target")
+            if settings.setdefault("targets", (target,)) != (target,):
+                raise ValueError("give either `target` or `targets`, not both")
+        return settings
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _as_list(cls, targets: Any) -> Any:
+        return (targets,) if isinstance(targets, str) else targets
+
+    @field_validator("split", mode="before")
+    @classmethod
+    def _bare_kind(cls, split: Any) -> Any:
+        return {"kind": split} if isinstance(split, str) else split
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str], **overrides: Any) -> TrainingConfig:
+        """Return the settings in a YAML or JSON file, with some of them replaced.
+
+        Args:
+            path: The file; JSON is read as YAML, of which it is a subset.
+            **overrides: Settings that win over the file.
+
+        Raises:
+            ConfigError: If the file cannot be read or a setting is unknown or out of range.
+        """
+        import yaml
+
+        try:
+            text = Path(path).read_text(encoding="utf-8-sig")
+            settings = yaml.safe_load(text) or {}
+        except OSError as error:
+            raise ConfigError(
+                f"{path}: cannot be read, {error.strerror}. Check the path."
+            ) from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(
+                f"{path}: must be YAML or JSON, {reason}. Correct the file."
+            ) from None
+        if not isinstance(settings, dict):
+            raise ConfigError(
+                f"{path}: must hold a mapping of settings, got {type(settings).__name__}. "
+                "Write one `name: value` a line."
+            )
+        return cls(**{**settings, **overrides})
+
+    def transform_of(self, target: str) -> Transform:
+        """Return how the values of ``target`` are transformed."""
+        if isinstance(self.transform, dict):
+            return self.transform.get(target, "none")
+        return self.transform
+
+    def differences(self, other: TrainingConfig) -> list[str]:
+        """Return the settings that decide the result and differ, as ``name: mine, theirs``."""
+        mine, theirs = self.to_dict(), other.to_dict()
+        return [
+            f"{key}: {json.dumps(mine[key])}, {json.dumps(theirs[key])}"
+            for key in mine
+            if key not in RESUMABLE and mine[key] != theirs[key]
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as JSON holds them."""
+        return json.loads(self.model_dump_json())
+
+
+def _explain(error: ValidationError) -> str:
+    """Return the first fault in one sentence."""
+    fault = error.errors(include_url=False)[0]
+    name = ".".join(str(part) for part in fault["loc"]) or "settings"
+    if fault["type"] == "extra_forbidden":
+        known = ", ".join(sorted(TrainingConfig.model_fields))
+        return f"training config: `{name}` is not a setting. Known ones: {known}."
+    reason = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    got = "" if isinstance(fault["input"], dict) else f", got {fault['input']!r}"
+    return f"training config: `{name}`: {reason}{got}. Correct it in the file or the call."

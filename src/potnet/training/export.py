@@ -1,0 +1,117 @@
+"""The model archive of a finished run, with a card that says what it is good for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from potnet.data.dataset import Dataset
+from potnet.data.splits import Split
+from potnet.models import archive
+from potnet.training.config import TrainingConfig
+from potnet.training.evaluate import Metrics, conformal_halfwidth
+from potnet.training.targets import Scale
+
+N_GOLDEN = 3
+
+
+def write_archive(
+    path: Path,
+    networks: Sequence[nn.Module],
+    *,
+    dataset: Dataset,
+    split: Split,
+    atom_counts: NDArray[np.int64],
+    scales: Sequence[Scale],
+    config: TrainingConfig,
+    residuals: NDArray[np.float64],
+    metrics: dict[str, dict[str, Metrics]],
+) -> None:
+    """Write the networks and their card.
+
+    Args:
+        path: Folder of the archive.
+        networks: Trained members.
+        dataset: What they were trained on.
+        split: Its parts.
+        atom_counts: Atoms of the cell that the features describe, shape (n,).
+        scales: How the targets were scaled.
+        config: Settings of the run.
+        residuals: Prediction minus target of the validation crystals, standardised, nan where
+            unknown, shape (n_val, n_targets).
+        metrics: What was measured.
+    """
+    card = archive.ModelCard(
+        network=config.network,
+        settings=networks[0].settings.model_dump(mode="json"),  # type: ignore[union-attr, operator]
+        combine=config.combine,
+        targets=tuple(
+            _target_card(scale, residuals[:, k], config.interval_level)
+            for k, scale in enumerate(scales)
+        ),
+        data=_data_card(dataset, split, atom_counts),
+        metrics={**metrics, "note": _note(split, config)},
+        limits=_limits(dataset, split),
+    )
+    smallest = sorted(
+        np.concatenate([split.train, split.val]).tolist(),
+        key=lambda k: (dataset.crystals[k].n_atoms, dataset.ids[k]),
+    )
+    golden = [dataset.crystals[k] for k in smallest[:N_GOLDEN]]
+    archive.save(path, networks, archive.with_golden(card, networks, golden))
+
+
+def _target_card(scale: Scale, residuals: NDArray[np.float64], level: float) -> archive.TargetCard:
+    halfwidth = conformal_halfwidth(residuals[np.isfinite(residuals)], level)
+    return archive.TargetCard(
+        name=scale.name,
+        unit=scale.unit,
+        transform=scale.transform,
+        mean=scale.mean,
+        std=scale.std,
+        interval_level=None if halfwidth is None else level,
+        interval_halfwidth=None if halfwidth is None else halfwidth * scale.std,
+    )
+
+
+def _data_card(dataset: Dataset, split: Split, atom_counts: NDArray[np.int64]) -> archive.DataCard:
+    train = [dataset.crystals[k] for k in split.train]
+    numbers = sorted({number for crystal in train for number in crystal.numbers.tolist()})
+    symbols: dict[int, str] = {}
+    for crystal in train:
+        symbols.update(zip(crystal.numbers.tolist(), crystal.symbols, strict=True))
+    volumes = [crystal.volume / crystal.n_atoms for crystal in train]
+    ids = sorted(dataset.ids[k] for k in split.train)
+    return archive.DataCard(
+        name=dataset.name,
+        source=dataset.source,
+        licence=dataset.licence,
+        n_train=len(split.train),
+        n_val=len(split.val),
+        n_test=len(split.test),
+        train_ids_sha256=hashlib.sha256("\n".join(ids).encode()).hexdigest(),
+        elements=tuple(symbols[number] for number in numbers),
+        max_atoms=int(atom_counts[split.train].max()),
+        volume_per_atom=(min(volumes), max(volumes)),
+    )
+
+
+def _note(split: Split, config: TrainingConfig) -> str:
+    return (
+        f"{config.members} network(s), {config.epochs} epochs; weights chosen and intervals "
+        f"calibrated on the {len(split.val)} validation crystals; 95 % bootstrap intervals of the "
+        "mean absolute error; baseline: the mean of the training targets."
+    )
+
+
+def _limits(dataset: Dataset, split: Split) -> str:
+    return (
+        f"Learned from {len(split.train)} crystals of {dataset.name or 'one dataset'}: not for "
+        "elements, sizes or densities outside it, disordered or unrelaxed structures, or "
+        "molecules. Intervals hold on average for crystals like those of the dataset."
+    )

@@ -1,0 +1,534 @@
+"""Training: from a dataset and settings to a folder with a model, its metrics and predictions."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import logging
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from potnet.data.dataset import PARTS, Dataset
+from potnet.data.splits import Split, given_split, k_fold, published_split, random_split
+from potnet.errors import ConfigError, DataError, Failure
+from potnet.files import atomic_write
+from potnet.models import registry
+from potnet.training.batches import Store
+from potnet.training.checkpoint import read_checkpoint, write_checkpoint
+from potnet.training.config import SplitConfig, TrainingConfig
+from potnet.training.evaluate import Metrics, regression_metrics
+from potnet.training.export import write_archive
+from potnet.training.features import compute_features
+from potnet.training.member import Member, predict
+from potnet.training.targets import Scale, chosen_targets, fit_scale
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+MAX_THREADS = 8
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        stage: "features", counted in crystals, or "training", counted in epochs.
+        done: Crystals or epochs done.
+        total: Crystals or epochs in all.
+        member: Which network is in training, from 0.
+        record: The epoch's row of ``metrics.csv``.
+    """
+
+    stage: Literal["features", "training"]
+    done: int
+    total: int
+    member: int = 0
+    record: dict[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a run left behind.
+
+    Attributes:
+        output: The folder of the run.
+        model: The model archive in it.
+        metrics: By part ("val", "test") and target; parts without known targets are left out.
+        best_epochs: Epoch of the kept weights of each member.
+        failures: Crystals that were left out.
+        seconds: Wall time of this call.
+    """
+
+    output: Path
+    model: Path
+    metrics: dict[str, dict[str, Metrics]]
+    best_epochs: tuple[int, ...]
+    failures: tuple[Failure, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A dataset ready for training: everything below is indexed like ``dataset``."""
+
+    dataset: Dataset
+    split: Split
+    scales: tuple[Scale, ...]
+    store: Store
+    standardised: NDArray[np.float64]
+
+
+def train(
+    dataset: Dataset,
+    config: TrainingConfig,
+    output: str | os.PathLike[str],
+    *,
+    resume: bool = False,
+    on_error: Literal["raise", "skip"] = "raise",
+    progress: Callable[[Progress], None] | None = None,
+) -> TrainingResult:
+    """Train a network, or several with different seeds, and write a model archive.
+
+    The folder then holds ``config.json``, ``run.json`` (versions, fingerprint of the data),
+    ``split.json`` (ids), ``metrics.csv`` (a row per epoch), ``metrics.json``,
+    ``predictions.csv`` (test) and ``predictions-val.csv``, ``errors.csv``, ``checkpoints/`` and
+    ``model/``. A run killed at any moment continues with ``resume=True`` and ends with the same
+    numbers, to the last bit on the CPU.
+
+    Args:
+        dataset: Crystals and targets. Test crystals need no targets.
+        config: Settings.
+        output: Folder of the run; must be empty or missing unless ``resume`` is true.
+        resume: Continue from the last checkpoint in ``output`` (or begin if there is none).
+        on_error: What happens when a crystal cannot be prepared: "raise", or "skip" and list it
+            in ``errors.csv``.
+        progress: Called after each chunk of features and each epoch.
+
+    Returns:
+        Metrics, paths and failures.
+
+    Raises:
+        ConfigError: If a setting does not fit, or ``output`` belongs to another run.
+        DataError: If the targets or the split cannot be used, or the checkpoints are damaged.
+        StructureError: If a crystal cannot be prepared and ``on_error`` is "raise".
+    """
+    start = time.monotonic()
+    output = Path(output)
+    report = progress or (lambda _: None)
+    names = chosen_targets(dataset, config)
+    features = registry.build(config.network, config.network_settings, len(names)).features
+    fabric = _start(config)
+    with _own_state_of_torch(fabric, config):
+        if fabric.is_global_zero:
+            _open_folder(output, config, resume)
+        fabric.barrier()
+        split, failures = _split(dataset, names, config.split)
+        prepared, failed = _prepare(
+            dataset, names, split, config, features, fabric, on_error, report
+        )
+        failures += failed
+        run = _fingerprint(prepared, config)
+        if fabric.is_global_zero:
+            _describe(output, prepared, config, failures, run, fabric)
+        members = _train_members(output, prepared, config, run, fabric, report)
+        networks = [member.take_best() for member in members]
+        metrics: dict[str, dict[str, Metrics]] = {}
+        if fabric.is_global_zero:
+            metrics = _conclude(output, prepared, config, networks, fabric)
+        fabric.barrier()
+    return TrainingResult(
+        output=output,
+        model=output / "model",
+        metrics=metrics,
+        best_epochs=tuple(member.best_epoch for member in members),
+        failures=tuple(failures),
+        seconds=time.monotonic() - start,
+    )
+
+
+def make_split(n: int, labels: NDArray[np.str_] | None, config: SplitConfig) -> Split:
+    """Return the split of ``n`` crystals that ``config`` asks for.
+
+    Args:
+        n: Number of crystals.
+        labels: Official labels, shape (n,), if there are any.
+        config: The rule.
+
+    Raises:
+        ConfigError: If given labels are asked for and there are none.
+        DataError: If a part would be empty.
+    """
+    kind = config.kind
+    if kind == "auto":
+        kind = "random" if labels is None else "given"
+    if kind == "given":
+        if labels is None:
+            raise ConfigError(
+                "training config: `split` is given, but the dataset has no labels for these "
+                "targets. Use random, published or k-fold."
+            )
+        return given_split(labels, seed=config.seed, val_share=config.val)
+    if kind == "k-fold":
+        return k_fold(
+            n, n_folds=config.n_folds, fold=config.fold, seed=config.seed, val_share=config.val
+        )
+    rule = random_split if kind == "random" else published_split
+    return rule(n, seed=config.seed, shares=(config.train, config.val, config.test))
+
+
+# ---------------------------------------------------------------------------------- surroundings
+
+
+def _start(config: TrainingConfig) -> Fabric:
+    """Return the launched processes; under torchrun these are the ones it started."""
+    from lightning_fabric import Fabric
+
+    n_processes = config.devices * config.n_nodes
+    if config.batch_size < n_processes:
+        raise ConfigError(
+            f"training config: `batch_size` must be at least the {n_processes} processes, got "
+            f"{config.batch_size}. Raise it."
+        )
+    fabric = Fabric(
+        accelerator=config.device,
+        devices=config.devices,
+        num_nodes=config.n_nodes,
+        strategy="ddp" if n_processes > 1 else "auto",
+        precision=config.precision,
+    )
+    fabric.launch()
+    return fabric
+
+
+@contextmanager
+def _own_state_of_torch(fabric: Fabric, config: TrainingConfig) -> Iterator[None]:
+    """Leave the caller's generators and number of threads as they were."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(config.threads or min(threads, MAX_THREADS))
+    devices = [fabric.device] if fabric.device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _open_folder(output: Path, config: TrainingConfig, resume: bool) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    path = output / "config.json"
+    if not resume and any(output.iterdir()):
+        raise ConfigError(
+            f"{output}: the output folder must be empty or missing, got one with files. "
+            "Choose another folder, or continue the run in it with resume."
+        )
+    if resume and path.exists():
+        differences = TrainingConfig.read(path).differences(config)
+        if differences:
+            raise ConfigError(
+                f"{path}: settings must not change when a run continues, got "
+                f"{'; '.join(differences)} (before, now). Restore them, or start a new folder."
+            )
+    (output / "checkpoints").mkdir(exist_ok=True)
+    _write_json(path, config.to_dict())
+
+
+# ------------------------------------------------------------------------------------------ data
+
+
+def _split(
+    dataset: Dataset, names: Sequence[str], config: SplitConfig
+) -> tuple[Split, list[Failure]]:
+    """Return the split, and the crystals left out because no target is known for them.
+
+    Test crystals of an official split may have no target; they are predicted all the same.
+    """
+    known = np.any([np.isfinite(dataset.targets[name]) for name in names], axis=0)
+    labels = dataset.split_for(names)
+    if config.kind == "given" or (config.kind == "auto" and labels is not None):
+        split = make_split(len(dataset), labels, config)
+        usable = known.copy()
+        usable[split.test] = True
+        split = _keep(split, usable)
+        asked = np.zeros(len(dataset), bool) if labels is None else labels != ""
+    else:
+        rows = np.flatnonzero(known)
+        local = make_split(len(rows), None, config)
+        split = Split(rows[local.train], rows[local.val], rows[local.test])
+        usable, asked = known, np.ones(len(dataset), bool)
+    for name in names:
+        for part in ("train", "val"):
+            if not np.isfinite(dataset.targets[name][getattr(split, part)]).any():
+                raise DataError(
+                    f"split: target {name!r} must be known for a crystal in {part}, got none. "
+                    "Check the column and the split."
+                )
+    failures = [
+        Failure(dataset.ids[k], "read", f"No value of {', '.join(names)} is known: left out.")
+        for k in np.flatnonzero(asked & ~usable)
+    ]
+    return split, failures
+
+
+def _keep(split: Split, mask: NDArray[np.bool_]) -> Split:
+    return Split(*(rows[mask[rows]] for rows in (split.train, split.val, split.test)))
+
+
+def _prepare(
+    dataset: Dataset,
+    names: Sequence[str],
+    split: Split,
+    config: TrainingConfig,
+    features: Any,
+    fabric: Fabric,
+    on_error: str,
+    report: Callable[[Progress], None],
+) -> tuple[_Prepared, list[Failure]]:
+    """Compute the features of all crystals of the split and standardise their targets."""
+    used = np.sort(np.concatenate([split.train, split.val, split.test]))
+    batch, kept, failures = compute_features(
+        features,
+        [dataset.crystals[k] for k in used],
+        on_error=on_error,
+        workers=config.workers,
+        progress=lambda done, total: report(Progress("features", done, total)),
+    )
+    rows = used[kept]
+    place = np.full(len(dataset), -1)
+    place[rows] = np.arange(len(rows))
+    local = _keep(split, place >= 0)
+    local = Split(*(place[part] for part in (local.train, local.val, local.test)))
+    chosen = dataset.subset(rows)
+    scales = tuple(fit_scale(chosen, n, config.transform_of(n), local.train) for n in names)
+    standardised = np.stack([s.standardise(chosen.targets[s.name]) for s in scales], axis=1)
+    store = Store(batch, standardised, fabric.device)
+    return _Prepared(chosen, local, scales, store, standardised), failures
+
+
+def _fingerprint(prepared: _Prepared, config: TrainingConfig) -> str:
+    """Return a hash of all that decides the result of a run."""
+    decisive = TrainingConfig().differences(config)
+    parts = prepared.split.ids(prepared.dataset.ids)
+    text = json.dumps([decisive, prepared.dataset.sha256, parts])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+# -------------------------------------------------------------------------------------- training
+
+
+def _train_members(
+    output: Path,
+    prepared: _Prepared,
+    config: TrainingConfig,
+    run: str,
+    fabric: Fabric,
+    report: Callable[[Progress], None],
+) -> list[Member]:
+    """Train the members one after the other, from where their checkpoints are."""
+    members = []
+    for index in range(config.members):
+        member = Member(
+            fabric,
+            config,
+            index,
+            n_targets=len(prepared.scales),
+            n_train=len(prepared.split.train),
+        )
+        checkpoint = read_checkpoint(output / "checkpoints", member.name, run=run)
+        if checkpoint is not None:
+            member.restore(checkpoint)
+        members.append(member)
+        if fabric.is_global_zero:
+            _rewrite_history(output / "metrics.csv", prepared.scales, members)
+        _train_member(output, prepared, member, run, report)
+    return members
+
+
+def _train_member(
+    output: Path,
+    prepared: _Prepared,
+    member: Member,
+    run: str,
+    report: Callable[[Progress], None],
+) -> None:
+    config, split = member.config, prepared.split
+    saved = time.monotonic()
+    while not member.is_finished:
+        learning_rate = member.learning_rate
+        loss = member.train_epoch(prepared.store, split.train)
+        score, errors = _validate(prepared, member.predict(prepared.store, split.val))
+        entry = {
+            "member": member.index,
+            "epoch": member.epoch,
+            "learning_rate": learning_rate,
+            "train_loss": loss,
+            "val_score": score,
+            **errors,
+        }
+        member.record(entry, score)
+        if member.fabric.is_global_zero:
+            with open(output / "metrics.csv", "a", encoding="utf-8", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerow(entry.values())
+            due = time.monotonic() - saved >= config.checkpoint_seconds
+            if due or member.is_finished:
+                write_checkpoint(output / "checkpoints", member.name, member.checkpoint(run))
+                saved = time.monotonic()
+        report(Progress("training", member.epoch, config.epochs, member.index, entry))
+    member.fabric.barrier()
+
+
+def _validate(
+    prepared: _Prepared, predicted: NDArray[np.float64]
+) -> tuple[float, dict[str, float]]:
+    """Return the score to minimise, and the mean absolute errors in the targets' units.
+
+    The score is the mean absolute error of the standardised targets: for one target without a
+    transform, the error in units of the spread of the training targets.
+    """
+    rows = prepared.split.val
+    score = np.nanmean(np.abs(predicted - prepared.standardised[rows]), axis=0).mean()
+    errors = {
+        f"val_mae_{scale.name}": float(
+            np.nanmean(np.abs(scale.physical(predicted[:, k]) - _values(prepared, scale, rows)))
+        )
+        for k, scale in enumerate(prepared.scales)
+    }
+    return float(score), errors
+
+
+def _values(prepared: _Prepared, scale: Scale, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    return prepared.dataset.targets[scale.name][rows]
+
+
+def _rewrite_history(path: Path, scales: Sequence[Scale], members: Sequence[Member]) -> None:
+    """Write the epochs that the checkpoints know; later ones of a killed run will come again."""
+    names = [f"val_mae_{scale.name}" for scale in scales]
+    header = ["member", "epoch", "learning_rate", "train_loss", "val_score", *names]
+    with atomic_write(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(entry.values() for member in members for entry in member.history)
+
+
+# ------------------------------------------------------------------------------------------- end
+
+
+def _conclude(
+    output: Path,
+    prepared: _Prepared,
+    config: TrainingConfig,
+    networks: Sequence[nn.Module],
+    fabric: Fabric,
+) -> dict[str, dict[str, Metrics]]:
+    """Predict validation and test crystals with the best weights; write tables and the model."""
+    combine = np.median if config.combine == "median" else np.mean
+    metrics: dict[str, dict[str, Metrics]] = {}
+    residuals = np.empty(0)
+    for part in ("val", "test"):
+        rows = getattr(prepared.split, part)
+        if not len(rows):
+            continue
+        members = [
+            predict(network, prepared.store, rows, config.batch_size, fabric)
+            for network in networks
+        ]
+        predicted = combine(members, axis=0)
+        if part == "val":
+            residuals = predicted - prepared.standardised[rows]
+        metrics[part] = {}
+        for k, scale in enumerate(prepared.scales):
+            values, target = scale.physical(predicted[:, k]), _values(prepared, scale, rows)
+            several = len(prepared.scales) > 1
+            name = "predictions" + ("-val" * (part == "val")) + (f"-{scale.name}" * several)
+            ids = [prepared.dataset.ids[row] for row in rows]
+            _write_predictions(output / f"{name}.csv", ids, target, values)
+            if np.isfinite(target).any():
+                baseline = scale.physical_mean
+                metrics[part][scale.name] = regression_metrics(target, values, baseline=baseline)
+    metrics = {part: by_target for part, by_target in metrics.items() if by_target}
+    _write_json(output / "metrics.json", metrics)
+    write_archive(
+        output / "model",
+        networks,
+        dataset=prepared.dataset,
+        split=prepared.split,
+        atom_counts=prepared.store.atom_counts,
+        scales=prepared.scales,
+        config=config,
+        residuals=residuals,
+        metrics=metrics,
+    )
+    return metrics
+
+
+def _write_predictions(
+    path: Path,
+    ids: Sequence[str],
+    target: NDArray[np.float64],
+    prediction: NDArray[np.float64],
+) -> None:
+    with atomic_write(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["id", "target", "prediction"])
+        for id, true, value in zip(ids, target.tolist(), prediction.tolist(), strict=True):
+            writer.writerow([id, "" if np.isnan(true) else repr(true), f"{value:.9g}"])
+
+
+def _describe(
+    output: Path,
+    prepared: _Prepared,
+    config: TrainingConfig,
+    failures: Sequence[Failure],
+    run: str,
+    fabric: Fabric,
+) -> None:
+    """Write what a reader needs to repeat the run."""
+    import potnet
+
+    dataset, split = prepared.dataset, prepared.split
+    split.write(output / "split.json", dataset.ids)
+    with atomic_write(output / "errors.csv") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["id", "stage", "reason"])
+        writer.writerows(asdict(failure).values() for failure in failures)
+    _write_json(
+        output / "run.json",
+        {
+            "run": run,
+            "versions": {
+                "potnet": potnet.__version__,
+                "torch": torch.__version__,
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
+            "device": str(fabric.device),
+            "processes": fabric.world_size,
+            "data": {
+                "name": dataset.name,
+                "source": dataset.source,
+                "licence": dataset.licence,
+                "sha256": dataset.sha256,
+                "sizes": {part: len(getattr(split, part)) for part in PARTS},
+            },
+            "targets": [asdict(scale) for scale in prepared.scales],
+        },
+    )
+
+
+def _write_json(path: Path, content: Any) -> None:
+    with atomic_write(path) as file:
+        json.dump(content, file, indent=1)

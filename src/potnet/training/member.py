@@ -1,0 +1,236 @@
+"""One network in training: what it is made of, how it steps, what a checkpoint holds of it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.lr_scheduler import OneCycleLR
+
+from potnet.errors import ConfigError
+from potnet.models import registry
+from potnet.training.average import WeightAverage
+from potnet.training.batches import Minibatch, Store, deal
+from potnet.training.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
+from potnet.training.config import TrainingConfig
+
+_LOSSES = {"l1": functional.l1_loss, "mse": functional.mse_loss, "huber": functional.huber_loss}
+_EVALUATION_BATCHES = 4  # Without gradients a batch may be so many times larger.
+
+
+def generator_seed(*path: int) -> int:
+    """Return a seed for torch that depends on all of ``path`` (run seed, member, epoch ...)."""
+    return int(np.random.SeedSequence(path).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+class Objective(nn.Module):
+    """The mean loss over the targets that are there."""
+
+    def __init__(self, network: nn.Module, loss: str) -> None:
+        super().__init__()
+        self.network = network
+        self.loss = _LOSSES[loss]
+
+    def forward(self, minibatch: Minibatch) -> Tensor:
+        output = self.network(minibatch.batch).float()
+        losses = self.loss(output, minibatch.targets, reduction="none")
+        return (losses * minibatch.mask).sum() / minibatch.n_labels
+
+
+class Member:
+    """One network of the ensemble on its way from random weights to trained ones.
+
+    Every epoch begins by seeding the generators from (seed, member, epoch). So no generator has a
+    history that a checkpoint would have to save.
+
+    Args:
+        fabric: Device, precision and processes.
+        config: Settings of the run.
+        index: Which member.
+        n_targets: Width of the output.
+        n_train: Training crystals.
+    """
+
+    def __init__(
+        self, fabric: Fabric, config: TrainingConfig, index: int, *, n_targets: int, n_train: int
+    ) -> None:
+        self.fabric, self.config, self.index = fabric, config, index
+        self.n_batches = math.ceil(n_train / config.batch_size)
+        torch.manual_seed(generator_seed(config.seed, index))
+        network = registry.build(config.network, config.network_settings, n_targets)
+        objective = Objective(network, config.loss)
+        self.optimizer = torch.optim.AdamW(
+            _decay_groups(network, config.weight_decay),
+            lr=config.learning_rate,
+            fused=fabric.device.type in ("cpu", "cuda"),
+        )
+        self.objective, self._stepper = fabric.setup(objective, self.optimizer)
+        self.network = network
+        self.scheduler = _one_cycle(self.optimizer, config, config.epochs * self.n_batches)
+        self.average = WeightAverage(network, config.ema_decay)
+        self.epoch = 0
+        self.best_epoch = 0
+        self.best_score = math.inf
+        self.best: dict[str, Tensor] = {}
+        self.history: list[dict[str, float]] = []
+
+    @property
+    def name(self) -> str:
+        return f"member{self.index}"
+
+    @property
+    def is_finished(self) -> bool:
+        patience = self.config.patience or self.config.epochs
+        return self.epoch >= self.config.epochs or self.epoch - self.best_epoch >= patience
+
+    def train_epoch(self, store: Store, train: NDArray[np.int64]) -> float:
+        """Pass once over the crystals ``train`` of ``store``; return the mean loss.
+
+        Raises:
+            ConfigError: If the loss is no longer finite.
+        """
+        config, fabric = self.config, self.fabric
+        seed = (config.seed, self.index, self.epoch + 1)
+        rng = np.random.default_rng(seed)
+        torch.manual_seed(generator_seed(*seed, fabric.global_rank))
+        groups = [train[g] for g in deal(store.atom_counts[train], self.n_batches, rng)]
+        total = torch.zeros((), device=fabric.device)
+        learning_rate = self.learning_rate
+        self.objective.train()
+        for minibatch in store.minibatches(
+            groups, rank=fabric.global_rank, world_size=fabric.world_size
+        ):
+            self._stepper.zero_grad()
+            loss = self.objective(minibatch)
+            fabric.backward(loss)
+            if config.gradient_clip is not None:
+                fabric.clip_gradients(
+                    self.objective,
+                    self._stepper,
+                    max_norm=config.gradient_clip,
+                    error_if_nonfinite=False,
+                )
+            self._stepper.step()
+            self.scheduler.step()
+            self.average.update()
+            total += loss.detach()
+        self.average.copy_buffers()
+        # The only moment of the epoch at which the host waits for the device.
+        mean = torch.as_tensor(fabric.all_reduce(total / len(groups), reduce_op="mean")).item()
+        self.epoch += 1
+        if not math.isfinite(mean):
+            raise ConfigError(
+                f"training: the loss must stay finite, got {mean} in epoch {self.epoch} at a "
+                f"learning rate of {learning_rate:.2g}. Lower `learning_rate` or "
+                "`gradient_clip`, and look for outliers among the targets."
+            )
+        return mean
+
+    @property
+    def learning_rate(self) -> float:
+        return self.optimizer.param_groups[0]["lr"]
+
+    def record(self, entry: dict[str, float], score: float) -> None:
+        """Add an epoch to the history and keep the averaged weights if they are the best."""
+        self.history.append(entry)
+        if score < self.best_score:
+            self.best_score, self.best_epoch = score, self.epoch
+            self.best = {k: v.clone() for k, v in self.average.network.state_dict().items()}
+
+    def predict(self, store: Store, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return what the averaged weights predict for ``rows``, standardised, (n, n_targets)."""
+        return predict(self.average.network, store, rows, self.config.batch_size, self.fabric)
+
+    def take_best(self) -> nn.Module:
+        """Put the best averaged weights into the averaged network and return it."""
+        self.average.network.load_state_dict(self.best)
+        return self.average.network
+
+    def checkpoint(self, run: str) -> Checkpoint:
+        """Return everything that continuing needs."""
+        checkpoint = Checkpoint(
+            state={
+                "run": run,
+                "epoch": self.epoch,
+                "steps": self.average.steps,
+                "best_epoch": self.best_epoch,
+                "best_score": self.best_score,
+                "history": self.history,
+                "scheduler": self.scheduler.state_dict(),
+                "groups": [_settings(group) for group in self.optimizer.param_groups],
+            }
+        )
+        checkpoint.put("weights", self.network.state_dict())
+        checkpoint.put("average", self.average.network.state_dict())
+        checkpoint.put("best", self.best)
+        checkpoint.put("optimizer", optimizer_tensors(self.optimizer, self.network))
+        return checkpoint
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continue from what :meth:`checkpoint` returned."""
+        state = checkpoint.state
+        self.network.load_state_dict(checkpoint.get("weights"))
+        self.average.network.load_state_dict(checkpoint.get("average"))
+        self.average.steps = state["steps"]
+        self.best = {k: v.to(self.fabric.device) for k, v in checkpoint.get("best").items()}
+        self.best_epoch, self.best_score = state["best_epoch"], state["best_score"]
+        self.epoch, self.history = state["epoch"], state["history"]
+        restore_optimizer(self.optimizer, self.network, checkpoint.get("optimizer"))
+        for group, settings in zip(self.optimizer.param_groups, state["groups"], strict=True):
+            group.update({k: tuple(v) if k == "betas" else v for k, v in settings.items()})
+        self.scheduler.load_state_dict(state["scheduler"])
+
+
+@torch.no_grad()
+def predict(
+    network: nn.Module, store: Store, rows: NDArray[np.int64], batch_size: int, fabric: Fabric
+) -> NDArray[np.float64]:
+    """Return the standardised predictions of ``network`` for ``rows``, (n, n_targets)."""
+    n_batches = math.ceil(len(rows) / (_EVALUATION_BATCHES * batch_size))
+    groups = deal(store.atom_counts[rows], n_batches, np.random.default_rng(0))
+    network.eval()
+    outputs = []
+    with fabric.autocast():
+        for minibatch in store.minibatches([rows[group] for group in groups]):
+            outputs.append(network(minibatch.batch).float())
+    values = torch.cat(outputs).cpu().numpy().astype(np.float64)
+    ordered = np.empty_like(values)
+    ordered[np.concatenate(groups)] = values
+    return ordered
+
+
+def _decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Return the parameters in two groups; biases, norms and embeddings do not decay."""
+    embeddings = {id(m.weight) for m in network.modules() if isinstance(m, nn.Embedding)}
+    decayed, kept = [], []
+    for parameter in network.parameters():
+        is_matrix = parameter.ndim > 1 and id(parameter) not in embeddings
+        (decayed if is_matrix else kept).append(parameter)
+    groups = [(decayed, weight_decay), (kept, 0.0)]
+    return [{"params": params, "weight_decay": decay} for params, decay in groups if params]
+
+
+def _one_cycle(
+    optimizer: torch.optim.Optimizer, config: TrainingConfig, n_steps: int
+) -> OneCycleLR:
+    """Return the schedule; a run of a few steps gets phases of at least two steps each."""
+    total = max(n_steps, 4)
+    warmup = min(max(config.warmup, 2 / total), 1 - 2 / total)
+    return OneCycleLR(
+        optimizer,
+        max_lr=config.learning_rate,
+        total_steps=total,
+        pct_start=warmup,
+        cycle_momentum=False,
+    )
+
+
+def _settings(group: dict[str, Any]) -> dict[str, Any]:
+    """Return the numbers of a parameter group."""
+    return {key: value for key, value in group.items() if key != "params"}

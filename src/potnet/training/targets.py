@@ -1,0 +1,95 @@
+"""Targets as the network sees them: transformed, then standardised by the training crystals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potnet.data.dataset import Dataset
+from potnet.errors import ConfigError, DataError
+from potnet.training.config import TrainingConfig, Transform
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How one target is scaled.
+
+    Attributes:
+        name: The target.
+        unit: Its unit.
+        transform: Applied first.
+        mean: Of the transformed training targets.
+        std: Of the transformed training targets (1 if they are all equal).
+        physical_mean: Of the training targets as given; the baseline to beat.
+    """
+
+    name: str
+    unit: str
+    transform: Transform
+    mean: float
+    std: float
+    physical_mean: float
+
+    def standardise(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return physical ``values`` (nan allowed) as the network should predict them."""
+        return (transformed(values, self.transform) - self.mean) / self.std
+
+    def physical(self, standardised: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the physical values of standardised ones."""
+        values = standardised * self.std + self.mean
+        return 10.0**values if self.transform == "log10" else values
+
+
+def transformed(values: NDArray[np.float64], transform: Transform) -> NDArray[np.float64]:
+    """Return ``values`` after ``transform``."""
+    return np.log10(values) if transform == "log10" else values
+
+
+def chosen_targets(dataset: Dataset, config: TrainingConfig) -> tuple[str, ...]:
+    """Return the names of the targets to learn.
+
+    Raises:
+        ConfigError: If one is not in the dataset, or the dataset has none.
+        DataError: If a logarithm is asked of a value that is not positive.
+    """
+    names = config.targets or tuple(dataset.targets)
+    asked = [*names, *(config.transform if isinstance(config.transform, dict) else ())]
+    unknown = [name for name in asked if name not in dataset.targets]
+    if unknown or not names:
+        raise ConfigError(
+            f"training config: `targets` must be columns of the dataset "
+            f"({', '.join(dataset.targets) or 'it has none'}), got {unknown or list(names)}. "
+            "Correct the names."
+        )
+    for name in names:
+        bad = np.flatnonzero(dataset.targets[name] <= 0)
+        if config.transform_of(name) == "log10" and len(bad):
+            raise DataError(
+                f"{dataset.name or 'dataset'}: target {name!r} must be positive for log10, got "
+                f"{dataset.targets[name][bad[0]]} for {dataset.ids[bad[0]]!r} ({len(bad)} such). "
+                "Leave these crystals out, or use transform: none."
+            )
+    return tuple(names)
+
+
+def fit_scale(dataset: Dataset, name: str, transform: Transform, train: NDArray[np.int64]) -> Scale:
+    """Return the scale of target ``name`` from the crystals at ``train`` and no others."""
+    values = dataset.targets[name][train]
+    values = values[np.isfinite(values)]
+    if not len(values):
+        raise DataError(
+            f"{dataset.name or 'dataset'}: target {name!r} must be known for a training "
+            "crystal, got none. Check the column and the split."
+        )
+    scaled = transformed(values, transform)
+    std = float(scaled.std())
+    return Scale(
+        name=name,
+        unit=dataset.units[name],
+        transform=transform,
+        mean=float(scaled.mean()),
+        std=std if std > 1e-12 * max(1.0, float(np.abs(scaled).max())) else 1.0,
+        physical_mean=float(values.mean()),
+    )
