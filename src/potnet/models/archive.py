@@ -1,0 +1,454 @@
+"""Model archives: trained networks, and a card that says what they are good for.
+
+An archive is a folder with two files, or a ``.zip`` file that holds the same two:
+
+* ``model.safetensors``: the weights of every member, as ``member0.<parameter>`` and so on;
+* ``model.json``: the card.
+
+The card carries the SHA-256 of the weights and a few golden crystals with their predictions. Both
+are checked when an archive is loaded, so that a damaged file, or a change of potnet that would
+change its predictions, is an error and not a wrong number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from safetensors import SafetensorError
+from safetensors.torch import load as tensors_from_bytes
+from safetensors.torch import save as tensors_to_bytes
+from torch import Tensor, nn
+
+from potnet.crystal import Crystal
+from potnet.errors import ConfigError, ModelError, PotNetError
+from potnet.features.batch import Batch
+from potnet.files import atomic_write
+from potnet.models import BUNDLED, available
+from potnet.models.registry import Network, build, first_fault
+
+FORMAT = 1
+WEIGHTS_NAME, CARD_NAME = "model.safetensors", "model.json"
+SIZE_LIMITS = {WEIGHTS_NAME: 2**30, CARD_NAME: 2**24}  # Bytes.
+GOLDEN_TOLERANCE = 1e-4  # In standard deviations of the target.
+# The least date that a zip entry can have: equal archives are equal files.
+ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+
+T = TypeVar("T")
+
+
+class Card(BaseModel):
+    """Part of a card: frozen, without unknown keys or numbers that are not finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class TargetCard(Card):
+    """One predicted property.
+
+    Attributes:
+        name: Column name of the property.
+        unit: Unit of a prediction, "" for none.
+        transform: What training applied to the values before standardising them.
+        mean: Mean of the transformed training values.
+        std: Standard deviation of the transformed training values.
+        interval_level: Share of crystals that the prediction interval should cover.
+        interval_halfwidth: Half the width of that interval, on transformed values.
+    """
+
+    name: str = Field(min_length=1)
+    unit: str
+    transform: Literal["none", "log10"] = "none"
+    mean: float = 0.0
+    std: float = Field(1.0, gt=0)
+    interval_level: float | None = Field(None, gt=0, lt=1)
+    interval_halfwidth: float | None = Field(None, ge=0)
+
+
+class DataCard(Card):
+    """What a model was trained on.
+
+    Attributes:
+        name: Name of the dataset.
+        source: Where it comes from: citation, address, version.
+        licence: Licence of the data.
+        n_train: Crystals that set the weights.
+        n_val: Crystals that chose among them and calibrated the intervals.
+        n_test: Crystals held out for the metrics.
+        train_ids_sha256: SHA-256 of the sorted training ids, joined by newlines.
+        elements: Symbols of the elements in the training crystals.
+        max_atoms: Most atoms in the primitive cell of a training crystal.
+        volume_per_atom: Smallest and largest among the training crystals, Å^3.
+    """
+
+    name: str
+    source: str = ""
+    licence: str = ""
+    n_train: int = Field(ge=1)
+    n_val: int = Field(0, ge=0)
+    n_test: int = Field(0, ge=0)
+    train_ids_sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$")
+    elements: tuple[str, ...]
+    max_atoms: int = Field(ge=1)
+    volume_per_atom: tuple[float, float]
+
+
+class GoldenCrystal(Card):
+    """A crystal with the prediction that a loaded model must reproduce.
+
+    Attributes:
+        numbers: Atomic numbers.
+        positions: Cartesian coordinates in Å.
+        cell: Lattice vectors as rows in Å.
+        prediction: One transformed value per target (log10 of the value if the target says so).
+    """
+
+    numbers: tuple[int, ...]
+    positions: tuple[tuple[float, float, float], ...]
+    cell: tuple[tuple[float, float, float], ...]
+    prediction: tuple[float, ...]
+
+    def crystal(self) -> Crystal:
+        """Return the crystal."""
+        numbers, positions = np.array(self.numbers), np.array(self.positions)
+        return Crystal(numbers, positions, np.array(self.cell), id="golden crystal")
+
+
+class ModelCard(Card):
+    """What a model predicts, what it was trained on, how good it is and how to check it.
+
+    Attributes:
+        format: Format of the archive.
+        potnet_version: Version of potnet that wrote it.
+        network: Name of the network in the registry.
+        settings: All settings of the network and of its features.
+        combine: How the outputs of the members become one.
+        targets: Predicted properties, in the order of the outputs.
+        data: What the model was trained on.
+        metrics: Measured quality, as the evaluation gives it.
+        limits: What the model is not for.
+        golden: Two to five small crystals that are checked on loading; see :func:`with_golden`.
+        weights_sha256: SHA-256 of ``model.safetensors``; :func:`save` sets it.
+    """
+
+    format: Literal[1] = FORMAT
+    potnet_version: str = Field(default_factory=lambda: version("potnet"))
+    network: str
+    settings: dict[str, Any]
+    combine: Literal["median", "mean"] = "median"
+    targets: tuple[TargetCard, ...] = Field(min_length=1)
+    data: DataCard
+    metrics: dict[str, Any] = Field(default_factory=dict)
+    limits: str = ""
+    golden: tuple[GoldenCrystal, ...] = Field((), max_length=5)
+    weights_sha256: str = ""
+
+    @model_validator(mode="after")
+    def _golden_fit_targets(self) -> ModelCard:
+        for golden in self.golden:
+            if len(golden.prediction) != len(self.targets):
+                raise ValueError("a golden crystal must have one prediction per target")
+        return self
+
+
+def with_golden(
+    card: ModelCard, members: Sequence[nn.Module], crystals: Sequence[Crystal]
+) -> ModelCard:
+    """Return ``card`` with ``crystals`` and what ``members`` predict for them as golden crystals.
+
+    Args:
+        card: The card of the model.
+        members: Its networks; they are put into evaluation mode.
+        crystals: Two to five crystals with few atoms.
+    """
+    golden = tuple(
+        GoldenCrystal(
+            numbers=tuple(crystal.numbers.tolist()),
+            positions=tuple(map(tuple, crystal.positions.tolist())),
+            cell=tuple(map(tuple, crystal.cell.tolist())),
+            prediction=tuple(values.tolist()),
+        )
+        for crystal, values in zip(crystals, _predict(members, card, crystals), strict=True)
+    )
+    return card.model_copy(update={"golden": golden})
+
+
+def save(path: str | os.PathLike[str], members: Sequence[nn.Module], card: ModelCard) -> None:
+    """Write an archive, whole or not at all.
+
+    Args:
+        path: A file name that ends in ``.zip``, or a folder, which is made if need be.
+        members: Trained networks, all built from the settings of ``card``.
+        card: What to say of them. ``potnet_version`` and ``weights_sha256`` are set here.
+
+    Raises:
+        ModelError: If the archive could not be loaded again: the members do not fit the card, a
+            weight is not finite, or there are fewer than two golden crystals or they disagree.
+    """
+    weights = tensors_to_bytes(
+        {
+            f"member{k}.{name}": tensor.detach().cpu().clone().contiguous()
+            for k, member in enumerate(members)
+            for name, tensor in member.state_dict().items()
+        }
+    )
+    update = {
+        "potnet_version": version("potnet"),
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+    }
+    text = card.model_copy(update=update).model_dump_json(indent=1)
+    contents = {WEIGHTS_NAME: weights, CARD_NAME: text.encode()}
+    path = Path(path)
+    _assemble(str(path), contents, verify=True)
+    if path.suffix == ".zip":
+        _write_zip(path, contents)
+        return
+    path.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        with atomic_write(path / name, "wb") as file:
+            file.write(content)
+
+
+def load(source: str | os.PathLike[str], *, verify: bool = True) -> tuple[list[Network], ModelCard]:
+    """Return the networks of an archive, in evaluation mode, and its card.
+
+    Args:
+        source: Name of a bundled model, or path of a folder or ``.zip`` file.
+        verify: Predict the golden crystals and compare.
+
+    Raises:
+        ModelError: If there is no such model, it is damaged or incomplete, was written by a newer
+            potnet, or does not reproduce its golden predictions.
+    """
+    where, contents = _contents(source, (CARD_NAME, WEIGHTS_NAME))
+    return _assemble(where, contents, verify=verify)
+
+
+def read_card(source: str | os.PathLike[str]) -> ModelCard:
+    """Return the card of an archive without its networks.
+
+    Args:
+        source: Name of a bundled model, or path of a folder or ``.zip`` file.
+
+    Raises:
+        ModelError: If there is no such model or its card cannot be used.
+    """
+    where, contents = _contents(source, (CARD_NAME,))
+    return _parse_card(where, contents[CARD_NAME])
+
+
+def _write_zip(path: Path, contents: Mapping[str, bytes]) -> None:
+    with atomic_write(path, "wb") as file, zipfile.ZipFile(file, "w") as archive:
+        for name, content in contents.items():
+            entry = zipfile.ZipInfo(name, ZIP_DATE)
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
+
+
+def _contents(source: str | os.PathLike[str], names: Sequence[str]) -> tuple[str, dict[str, bytes]]:
+    """Return how to call the archive in messages, and the files ``names`` of it."""
+    path = _find(source)
+    read = _read_from_folder if path.is_dir() else _read_from_zip
+    return str(source), {name: read(str(source), path, name) for name in names}
+
+
+def _find(source: str | os.PathLike[str]) -> Path:
+    """Return the archive that ``source`` means; a bundled name goes before a path."""
+    names = available()
+    if str(source) in names:
+        return BUNDLED / str(source)
+    path = Path(source)
+    if not path.exists():
+        known = f"one of {', '.join(names)}" if names else "(none is bundled)"
+        raise ModelError(
+            f"{source}: `model` must be the name of a bundled model {known} or an existing "
+            f"archive, got {str(source)!r}. Check the name or the path."
+        )
+    return path
+
+
+def _read_from_folder(where: str, folder: Path, name: str) -> bytes:
+    path = folder / name
+    if not path.is_file():
+        raise _missing_file(where, name, [item.name for item in folder.iterdir()])
+    _check_size(where, name, path.stat().st_size)
+    return path.read_bytes()
+
+
+def _read_from_zip(where: str, path: Path, name: str) -> bytes:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if name not in archive.namelist():
+                raise _missing_file(where, name, archive.namelist())
+            # zipfile never returns more than the size declared here.
+            _check_size(where, name, archive.getinfo(name).file_size)
+            return archive.read(name)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise ModelError(
+            f"{where}: a model archive must be a folder or an intact .zip file, got a file that "
+            f"cannot be read ({error}). Copy or download it again."
+        ) from error
+
+
+def _missing_file(where: str, name: str, found: Sequence[str]) -> ModelError:
+    listed = ", ".join(sorted(found)[:5]) or "nothing"
+    return ModelError(
+        f"{where}: the archive must hold `{name}`, got {listed}. Copy the whole archive again."
+    )
+
+
+def _check_size(where: str, name: str, size: int) -> None:
+    if size > SIZE_LIMITS[name]:
+        raise ModelError(
+            f"{where}: `{name}` must have at most {SIZE_LIMITS[name]} bytes, got {size}. "
+            "This is not an archive that potnet wrote; do not use it."
+        )
+
+
+def _assemble(
+    where: str, contents: Mapping[str, bytes], *, verify: bool
+) -> tuple[list[Network], ModelCard]:
+    """Return networks and card from the two files' contents, all of it checked."""
+    card = _parse_card(where, contents[CARD_NAME])
+    members = _build_members(where, card, _parse_weights(where, card, contents[WEIGHTS_NAME]))
+    if verify:
+        _verify(where, members, card)
+    return members, card
+
+
+def _parse_card(where: str, content: bytes) -> ModelCard:
+    try:
+        fields = json.loads(content)
+    except ValueError as error:  # Of JSON and of UTF-8.
+        raise ModelError(
+            f"{where}: `{CARD_NAME}` must be JSON, got a file that is not ({error}). "
+            "Copy the archive again."
+        ) from error
+    written = fields.get("format") if isinstance(fields, dict) else None
+    if isinstance(written, int) and written > FORMAT:
+        raise ModelError(
+            f"{where}: `format` must be at most {FORMAT} for this version of potnet, got "
+            f"{written}. Install a newer potnet."
+        )
+    try:
+        return ModelCard.model_validate(fields)
+    except ValidationError as error:
+        raise ModelError(
+            f"{where}: `{CARD_NAME}` must be a valid model card: {first_fault(error)}. "
+            "Copy the archive again."
+        ) from error
+
+
+def _parse_weights(where: str, card: ModelCard, content: bytes) -> dict[str, Tensor]:
+    found = hashlib.sha256(content).hexdigest()
+    if found != card.weights_sha256:
+        raise ModelError(
+            f"{where}: `{WEIGHTS_NAME}` must have the SHA-256 that its card states, got "
+            f"{found[:12]}... instead of {card.weights_sha256[:12]}... (damaged, cut short or of "
+            "another model). Copy the archive again."
+        )
+    try:
+        return tensors_from_bytes(content)
+    except SafetensorError as error:
+        raise ModelError(
+            f"{where}: `{WEIGHTS_NAME}` must be a safetensors file, got one that cannot be read "
+            f"({error}). Copy the archive again."
+        ) from error
+
+
+def _build_members(where: str, card: ModelCard, tensors: Mapping[str, Tensor]) -> list[Network]:
+    """Return the networks of all members with every weight set."""
+    n_members = len({name.partition(".")[0] for name in tensors})
+    members = []
+    for k in range(max(n_members, 1)):
+        member = _build_empty(where, card)
+        state = member.state_dict()
+        prefix = f"member{k}."
+        given = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        _check_tensors(where, prefix, state, given)
+        member.load_state_dict(given)
+        members.append(member.eval())
+    return members
+
+
+def _build_empty(where: str, card: ModelCard) -> Network:
+    """Return the network of ``card``; the caller's random numbers stay as they were."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return build(card.network, card.settings, len(card.targets))
+    except ConfigError as error:
+        raise ModelError(f"{where}: the card must describe a known network. {error}") from error
+
+
+def _check_tensors(
+    where: str, prefix: str, expected: Mapping[str, Tensor], given: Mapping[str, Tensor]
+) -> None:
+    """Raise unless ``given`` has every expected tensor, no other, and finite numbers only."""
+    for fault, names in (
+        ("lack", expected.keys() - given.keys()),
+        ("have an unknown", given.keys() - expected.keys()),
+    ):
+        if names:
+            raise ModelError(
+                f"{where}: the weights must fit the network of the card, got a file where they "
+                f"{fault} `{prefix}{min(names)}` ({len(names)} in all). "
+                "Use the archive as it was written."
+            )
+    for name, tensor in given.items():
+        shape, found = tuple(expected[name].shape), tuple(tensor.shape)
+        if (found, tensor.dtype) != (shape, expected[name].dtype):
+            raise ModelError(
+                f"{where}: `{prefix}{name}` must have shape {shape} and type "
+                f"{expected[name].dtype}, got {found} and {tensor.dtype}. "
+                "Use the archive as it was written."
+            )
+        if not torch.isfinite(tensor).all():
+            raise ModelError(
+                f"{where}: `{prefix}{name}` must be finite, got a number that is not. "
+                "Train the model again; its training diverged."
+            )
+
+
+def _verify(where: str, members: Sequence[nn.Module], card: ModelCard) -> None:
+    """Raise unless the golden crystals are there and get their predictions again."""
+    if len(card.golden) < 2:
+        raise ModelError(
+            f"{where}: `golden` must hold 2 to 5 crystals, got {len(card.golden)}. "
+            "Add them with potnet.models.archive.with_golden."
+        )
+    try:
+        found = _predict(members, card, [golden.crystal() for golden in card.golden])
+    except PotNetError as error:
+        raise ModelError(f"{where}: the golden crystals must be predictable. {error}") from error
+    expected = np.array([golden.prediction for golden in card.golden])
+    deviation = np.abs(found - expected) / [target.std for target in card.targets]
+    worst = float(np.max(np.nan_to_num(deviation, nan=math.inf)))
+    if worst > GOLDEN_TOLERANCE:
+        raise ModelError(
+            f"{where}: golden predictions must be reproduced within {GOLDEN_TOLERANCE} standard "
+            f"deviations, got {worst:.3g}. This potnet computes something else than "
+            f"{card.potnet_version}, which wrote the model; use that version, or train again."
+        )
+
+
+def _predict(
+    members: Sequence[nn.Module], card: ModelCard, crystals: Sequence[Crystal]
+) -> np.ndarray:
+    """Return transformed predictions, shape (n_crystals, n_targets), float64."""
+    batch: Batch = members[0].features(crystals)  # type: ignore[operator]
+    with torch.inference_mode():
+        outputs = torch.stack([member.eval()(batch).double() for member in members])
+    combine = np.median if card.combine == "median" else np.mean
+    std = np.array([target.std for target in card.targets])
+    return combine(outputs.numpy(), axis=0) * std + [target.mean for target in card.targets]
