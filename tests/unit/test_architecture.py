@@ -17,15 +17,17 @@ PACKAGE = ROOT / "src" / "potnet"
 # Each part and the parts that it may import. Nothing may import what stands after it.
 ALLOWED: dict[str, set[str]] = {"errors": set(), "files": set()}
 ALLOWED["crystal"] = {"errors"}
-ALLOWED["io"] = {"crystal", "errors", "files"}
+ALLOWED["cif"] = ALLOWED["poscar"] = {"crystal", "errors"}
+ALLOWED["io"] = {"cif", "poscar", "crystal", "errors", "files"}
 ALLOWED["sums"] = {"crystal", "errors", "files"}
 ALLOWED["data"] = {"crystal", "io", "errors", "files"}
 ALLOWED["features"] = {"sums", "io", *ALLOWED["io"]}
 ALLOWED["models"] = {"features", *ALLOWED["features"]}
 ALLOWED["prediction"] = {"models", *ALLOWED["models"]}
-ALLOWED["training"] = {"models", "data", *ALLOWED["models"]}
-ALLOWED["report"] = {"prediction", "training", *ALLOWED["prediction"], *ALLOWED["training"]}
-ALLOWED["cli"] = {"report", *ALLOWED["report"]}
+ALLOWED["training"] = {"prediction", "data", *ALLOWED["prediction"]}
+ALLOWED["report"] = {"training", "data", *ALLOWED["training"]}
+ALLOWED["demo"] = {"report", *ALLOWED["report"]}
+ALLOWED["cli"] = {"demo", *ALLOWED["demo"]}
 
 HEAVY = ("torch", "ase", "matplotlib", "numba", "rich", "gemmi", "pydantic", "scipy", "moyopy")
 

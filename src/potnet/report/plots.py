@@ -6,7 +6,7 @@ that they work without a display and from several threads.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -89,7 +89,7 @@ def residual_histogram(
 
 def learning_curve(
     epochs: Sequence[int],
-    curves: dict[str, Sequence[float]],
+    curves: Mapping[str, Sequence[float]],
     *,
     best: int | None = None,
     label: str = "loss",

@@ -1,0 +1,21 @@
+"""From crystals to properties: values, intervals, and flags where a model is out of its depth."""
+
+from potnet.prediction.predictor import (
+    COLUMNS,
+    Prediction,
+    PredictionFile,
+    Predictions,
+    Predictor,
+    load,
+    predict_stream,
+)
+
+__all__ = [
+    "COLUMNS",
+    "Prediction",
+    "PredictionFile",
+    "Predictions",
+    "Predictor",
+    "load",
+    "predict_stream",
+]

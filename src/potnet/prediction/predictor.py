@@ -1,0 +1,414 @@
+"""Predictor: a trained model that turns crystals into rows of predictions."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+import torch
+
+from potnet.crystal import Crystal
+from potnet.errors import Failure, ModelError, PotNetError, StructureError
+from potnet.files import atomic_write
+from potnet.models import archive
+
+if TYPE_CHECKING:
+    import pandas
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from potnet.features import Batch
+    from potnet.models.archive import ModelCard
+
+BATCH_SIZE = 64
+MAX_PAIRS = 4_000_000
+"""Most pairs of atoms in one batch, so that large cells do not fill the memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One predicted property of one crystal.
+
+    Attributes:
+        id: Id of the crystal; its place in the input, counted from 0, where it has none.
+        property: Name of what is predicted.
+        prediction: The predicted value, in ``unit``.
+        lower: Lower end of the interval; nan if the model was never calibrated.
+        upper: Upper end of the interval; nan if the model was never calibrated.
+        unit: Unit of the three numbers.
+        flags: Reasons to doubt the value and its interval, in words; empty if there are none.
+    """
+
+    id: str
+    property: str
+    prediction: float
+    lower: float
+    upper: float
+    unit: str
+    flags: tuple[str, ...] = ()
+
+    def cells(self) -> list[str]:
+        """Return the fields as a CSV file holds them."""
+        numbers = (f"{x:.7g}" for x in (self.prediction, self.lower, self.upper))
+        return [self.id, self.property, *numbers, self.unit, "; ".join(self.flags)]
+
+
+COLUMNS = tuple(field.name for field in fields(Prediction))
+
+
+class Predictions(Sequence[Prediction]):
+    """Rows of predictions, in the order of the input; what failed is kept beside them.
+
+    Args:
+        rows: One row per crystal and property.
+        failures: What could not be predicted, with the reason.
+    """
+
+    def __init__(self, rows: Iterable[Prediction], failures: Iterable[Failure] = ()) -> None:
+        self._rows = tuple(rows)
+        self.failures = tuple(failures)
+
+    @overload
+    def __getitem__(self, index: int) -> Prediction: ...
+    @overload
+    def __getitem__(self, index: slice) -> Predictions: ...
+    def __getitem__(self, index: int | slice) -> Prediction | Predictions:
+        if isinstance(index, slice):
+            return Predictions(self._rows[index])
+        return self._rows[index]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __repr__(self) -> str:
+        return f"<Predictions: {len(self)} rows, {len(self.failures)} failures>"
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """The predicted values, shape (n_rows,)."""
+        return np.array([row.prediction for row in self._rows], dtype=np.float64)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return the rows as a pandas table (pandas is not installed with potnet)."""
+        import pandas
+
+        records = [[getattr(row, name) for name in COLUMNS] for row in self._rows]
+        return pandas.DataFrame(records, columns=list(COLUMNS))
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write the rows to a CSV file, whole or not at all."""
+        with PredictionFile(path) as file:
+            for row in self._rows:
+                file.write(row)
+
+
+class PredictionFile:
+    """A CSV file of predictions that grows row by row and appears when it is complete.
+
+    Args:
+        path: The file to write; its folder must exist.
+        errors: A second file that lists the failures (id, stage, reason), if wanted.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], errors: str | os.PathLike[str] | None = None
+    ) -> None:
+        self._path = Path(path)
+        self._errors = None if errors is None else Path(errors)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> PredictionFile:
+        with ExitStack() as stack:
+            self._rows = _table(stack, self._path, COLUMNS)
+            self._failures = None
+            if self._errors is not None:
+                self._failures = _table(stack, self._errors, ("id", "stage", "reason"))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._stack.__exit__(*exception)
+
+    def write(self, item: Prediction | Failure) -> None:
+        """Add one row; a failure goes to the file of errors, if there is one."""
+        if isinstance(item, Prediction):
+            self._rows.writerow(item.cells())
+        elif self._failures is not None:
+            self._failures.writerow([item.id, item.stage, item.reason])
+
+
+def _table(stack: ExitStack, path: Path, header: Sequence[str]) -> Any:
+    writer = csv.writer(stack.enter_context(atomic_write(path)), lineterminator="\n")
+    writer.writerow(header)
+    return writer
+
+
+class Predictor:
+    """One or several trained networks with the card that says what they predict.
+
+    Args:
+        members: Networks of the same kind, trained from different seeds; their outputs are
+            combined as the card says.
+        card: Targets, units, calibration and limits of the model.
+
+    Raises:
+        ModelError: If there is no network.
+    """
+
+    def __init__(self, members: Sequence[nn.Module], card: ModelCard) -> None:
+        if not members:
+            raise ModelError(
+                "Predictor: `members` must hold at least one network, got none. "
+                "Load a complete archive with potnet.load."
+            )
+        self.members = [member.eval().requires_grad_(False) for member in members]
+        self.card = card
+
+    def __repr__(self) -> str:
+        names = ", ".join(target.name for target in self.card.targets)
+        return f"<Predictor: {names}; {len(self.members)} x {self.card.network}>"
+
+    @property
+    def features(self) -> Any:
+        """What turns crystals into batches for the networks."""
+        return self.members[0].features
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks compute."""
+        return next(self.members[0].parameters()).device
+
+    def to(self, device: torch.device | str) -> Predictor:
+        """Move the networks to ``device`` ("cpu", "cuda") and return the predictor."""
+        for member in self.members:
+            member.to(device)
+        return self
+
+    def predict(
+        self,
+        crystals: Iterable[Any],
+        *,
+        batch_size: int = BATCH_SIZE,
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> Predictions:
+        """Return one row per crystal and property.
+
+        Args:
+            crystals: One structure or any number of them: Crystal, ASE Atoms, pymatgen Structure,
+                JARVIS Atoms or their dictionaries.
+            batch_size: Most crystals that are computed together.
+            on_error: "raise" stops at the first crystal that cannot be predicted; "skip" goes on
+                and lists it in the ``failures`` of the result.
+
+        Raises:
+            StructureError: If a crystal cannot be used and ``on_error`` is "raise".
+            ModelError: If the networks give a number that is not finite.
+        """
+        items = [crystals] if _is_structure(crystals) else crystals
+        rows: list[Prediction] = []
+        failures: list[Failure] = []
+        for item in self.predict_stream(items, batch_size=batch_size, on_error=on_error):
+            if isinstance(item, Failure):
+                failures.append(item)
+            else:
+                rows.append(item)
+        return Predictions(rows, failures)
+
+    def predict_stream(
+        self,
+        crystals: Iterable[Any],
+        *,
+        batch_size: int = BATCH_SIZE,
+        on_error: Literal["raise", "skip"] = "skip",
+    ) -> Iterator[Prediction | Failure]:
+        """Yield rows and failures in the order of the input, holding one batch at a time.
+
+        Arguments and errors are those of :meth:`predict`; ``crystals`` may also hold
+        :class:`~potnet.errors.Failure` items, as :func:`potnet.scan` yields them.
+        """
+        return predict_stream([self], crystals, batch_size=batch_size, on_error=on_error)
+
+    def predict_values(self, batch: Batch) -> NDArray[np.float64]:
+        """Return predictions for features that are already there.
+
+        Args:
+            batch: What ``predictor.features(crystals)`` returns, or a part of it.
+
+        Returns:
+            Values in the units of the targets, shape (n_graphs, n_targets).
+        """
+        return self._restored(self._standardised(batch))
+
+    def _standardised(self, batch: Batch) -> NDArray[np.float64]:
+        """Return the combined outputs of the networks, shape (n_graphs, n_targets)."""
+        batch = batch.to(self.device)
+        with torch.inference_mode():
+            outputs = torch.stack([member(batch).double() for member in self.members])
+        combine = np.median if self.card.combine == "median" else np.mean
+        return combine(outputs.cpu().numpy(), axis=0)
+
+    def _restored(self, z: NDArray[np.float64], *, end: Literal[-1, 0, 1] = 0) -> NDArray[Any]:
+        """Return outputs in the units of the targets, shape (n_graphs, n_targets).
+
+        Args:
+            z: Standardised outputs, shape (n_graphs, n_targets).
+            end: -1 and 1 for the lower and upper ends of the intervals, 0 for the middle.
+        """
+        columns = []
+        for column, card in zip(z.T, self.card.targets, strict=True):
+            half = math.nan if card.interval_halfwidth is None else card.interval_halfwidth
+            # The half-width was measured on transformed values, hence before the inverse.
+            x = column * card.std + card.mean + (end * half if end else 0)
+            with np.errstate(over="ignore"):  # what is not finite is refused in _rows
+                columns.append(10.0**x if card.transform == "log10" else x)
+        return np.stack(columns, axis=1)
+
+    def _outcomes(self, crystals: Sequence[Crystal]) -> list[list[Prediction] | PotNetError]:
+        """Return the rows of each crystal, or what is wrong with it."""
+        try:
+            batch = self.features(crystals)
+        except StructureError as error:
+            if len(crystals) == 1:
+                return [error]
+            return [outcome for crystal in crystals for outcome in self._outcomes([crystal])]
+        z = self._standardised(batch)
+        numbers = np.stack([self._restored(z, end=end) for end in (0, -1, 1)], axis=-1)
+        atoms = batch.atom_counts.tolist()
+        return [self._rows(*item) for item in zip(crystals, numbers, atoms, strict=True)]
+
+    def _rows(
+        self, crystal: Crystal, numbers: NDArray[np.float64], n_atoms: int
+    ) -> list[Prediction] | PotNetError:
+        """Return a row per target from its prediction, lower and upper end, or an error."""
+        if not np.isfinite(numbers[:, 0]).all():
+            return ModelError(
+                f"{crystal.id}: the prediction must be finite, got {numbers[:, 0].tolist()}. "
+                "Check that the structure is what you mean; if it is, report the model."
+            )
+        flags = self._flags(crystal, n_atoms)
+        return [
+            Prediction(crystal.id, card.name, value, lower, upper, card.unit, flags)
+            for card, (value, lower, upper) in zip(self.card.targets, numbers.tolist(), strict=True)
+        ]
+
+    def _flags(self, crystal: Crystal, n_atoms: int) -> tuple[str, ...]:
+        """Return in words where the crystal lies outside of the training data.
+
+        Args:
+            crystal: The crystal as it was given.
+            n_atoms: Atoms of the cell that the model saw: the primitive cell, as a rule.
+        """
+        data = self.card.data
+        flags = []
+        unknown = sorted(set(crystal.symbols) - set(data.elements))
+        if unknown:
+            flags.append(f"elements never trained on: {', '.join(unknown)}")
+        if n_atoms > data.max_atoms:
+            flags.append(f"{n_atoms} atoms, training had at most {data.max_atoms}")
+        low, high = data.volume_per_atom
+        volume = crystal.volume / crystal.n_atoms
+        if not low <= volume <= high:
+            flags.append(f"{volume:.1f} Å^3 per atom, training had {low:.1f} to {high:.1f}")
+        return tuple(flags)
+
+
+def predict_stream(
+    predictors: Sequence[Predictor],
+    crystals: Iterable[Any],
+    *,
+    batch_size: int = BATCH_SIZE,
+    on_error: Literal["raise", "skip"] = "skip",
+) -> Iterator[Prediction | Failure]:
+    """Yield the rows of several models, crystal by crystal, reading each crystal once.
+
+    Args:
+        predictors: The models; each crystal gets its rows in their order.
+        crystals: Structures of any kind, or failures of reading them, which are passed on.
+        batch_size: Most crystals that are computed together.
+        on_error: "raise" stops at the first crystal that cannot be predicted; "skip" yields a
+            :class:`~potnet.errors.Failure` in its place and goes on.
+
+    Raises:
+        StructureError: If a crystal cannot be used and ``on_error`` is "raise".
+        ModelError: If a network gives a number that is not finite and ``on_error`` is "raise".
+    """
+    for batch in _batches(crystals, batch_size, on_error):
+        good = [item for item in batch if isinstance(item, Crystal)]
+        outcomes = zip(*(p._outcomes(good) for p in predictors), strict=True) if good else iter(())
+        for item in batch:
+            if isinstance(item, Failure):
+                yield item
+                continue
+            # Two models that refuse a crystal for the same reason make one failure.
+            refused: dict[Failure, None] = {}
+            for outcome in next(outcomes):
+                if isinstance(outcome, list):
+                    yield from outcome
+                elif on_error == "raise":
+                    raise outcome
+                else:
+                    stage = "features" if isinstance(outcome, StructureError) else "predict"
+                    refused[Failure(item.id, stage, str(outcome))] = None
+            yield from refused
+
+
+def load(source: str | os.PathLike[str], *, device: str = "cpu") -> Predictor:
+    """Return a trained model, ready to predict.
+
+    Args:
+        source: Name of a bundled model (see :func:`potnet.available`), or an archive: a folder or
+            a file, as training writes it.
+        device: Where to compute: "cpu", "cuda", "cuda:1".
+
+    Raises:
+        ModelError: If there is no such model, or the archive is damaged or does not reproduce the
+            predictions that it carries.
+    """
+    return Predictor(*archive.load(source)).to(device)
+
+
+def _is_structure(item: Any) -> bool:
+    """Return whether ``item`` is one structure and not a collection of them."""
+    if isinstance(item, Crystal | dict):
+        return True
+    # ASE Atoms, pymatgen Structure and JARVIS Atoms have a cell; lists and tables have none.
+    return any(hasattr(item, name) for name in ("get_cell", "lattice", "lattice_mat"))
+
+
+def _batches(
+    items: Iterable[Any], batch_size: int, on_error: Literal["raise", "skip"]
+) -> Iterator[list[Crystal | Failure]]:
+    """Yield crystals (and failures, in their places) with at most ``MAX_PAIRS`` pairs together."""
+    batch: list[Crystal | Failure] = []
+    pairs = 0
+    for index, item in enumerate(items):
+        crystal = _crystal(item, index, on_error)
+        size = crystal.n_atoms**2 if isinstance(crystal, Crystal) else 0
+        if batch and (len(batch) >= batch_size or pairs + size > MAX_PAIRS):
+            yield batch
+            batch, pairs = [], 0
+        batch.append(crystal)
+        pairs += size
+    if batch:
+        yield batch
+
+
+def _crystal(item: Any, index: int, on_error: Literal["raise", "skip"]) -> Crystal | Failure:
+    if isinstance(item, Failure):
+        if on_error == "raise":
+            raise StructureError(item.reason)
+        return item
+    try:
+        crystal = Crystal.from_any(item)
+    except StructureError as error:
+        if on_error == "raise":
+            raise
+        return Failure(str(index), "read", str(error))
+    return crystal if crystal.id else crystal.replace(id=str(index))

@@ -1,0 +1,240 @@
+"""The reports of a training run and of an evaluation: plots as PNG files and one HTML page."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from potnet.files import atomic_write
+from potnet.report.html import Report, versions
+from potnet.report.plots import learning_curve, parity_plot, png, residual_histogram
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from potnet.training.evaluate import Evaluation
+
+N_WORST = 10
+EXPLAINED = (
+    "The error is the mean absolute error; the range behind it is a 95 % bootstrap interval over "
+    "the crystals. The baseline predicts the mean of the training targets for every crystal."
+)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Reference values and predictions of one property for the same crystals, shape (n,) each.
+
+    Attributes:
+        crystals: What the crystals are, in words: "test crystals".
+    """
+
+    name: str
+    unit: str
+    ids: tuple[str, ...]
+    target: NDArray[np.float64]
+    prediction: NDArray[np.float64]
+    metrics: Mapping[str, Any]
+    crystals: str
+
+
+def training_report(folder: str | os.PathLike[str]) -> Path:
+    """Write plots and ``report.html`` into the folder of a finished training run.
+
+    Args:
+        folder: What :func:`potnet.train` wrote: its metrics, predictions and settings.
+
+    Returns:
+        The HTML file.
+    """
+    folder = Path(folder)
+    run = _json(folder / "run.json")
+    report = Report(f"Training: {', '.join(target['name'] for target in run['targets'])}")
+    add_training(report, folder)
+    return close_report(report, folder)
+
+
+def add_training(report: Report, folder: Path, *, plots: Path | None = None) -> None:
+    """Add a finished training run to a report and write its plots.
+
+    Args:
+        report: What is added to.
+        folder: The folder of the run.
+        plots: Folder for the plots; that of the run if None.
+    """
+    plots = folder if plots is None else plots
+    config, run, metrics = (_json(folder / f"{n}.json") for n in ("config", "run", "metrics"))
+    data = run["data"]
+    report.text(
+        f"Network {config['network']}, trained on {data['sizes']['train']:,} crystals of "
+        f"{data.get('name') or data['source'] or 'a dataset'}, chosen on "
+        f"{data['sizes']['val']:,} and tested on {data['sizes']['test']:,} others."
+    )
+    for compared in _tested(folder, run["targets"], metrics.get("test", {})):
+        _add_property(report, compared, plots)
+    report.heading("Learning")
+    curves = _learning(folder / "metrics.csv")
+    _save(curves, plots / "learning-curve.png")
+    report.figures({"Loss by epoch": curves})
+    parts = {part: metrics[part] for part in ("val", "test") if part in metrics}
+    _add_metrics(report, parts, {target["name"]: target["unit"] for target in run["targets"]})
+    report.heading("Settings")
+    report.pairs({name: _plain(value) for name, value in config.items()})
+    report.heading("Data")
+    report.pairs({key: _plain(value) for key, value in data.items()})
+
+
+def evaluation_report(
+    folder: str | os.PathLike[str], evaluation: Evaluation, *, model: str, data: str
+) -> Path:
+    """Write plots and ``report.html`` of an evaluation into ``folder``.
+
+    Args:
+        folder: An existing folder.
+        evaluation: What :func:`potnet.training.evaluate` returned.
+        model: What was evaluated, in words.
+        data: On what, in words.
+
+    Returns:
+        The HTML file.
+    """
+    folder = Path(folder)
+    report = Report(f"Evaluation: {', '.join(evaluation.metrics)}", f"{model}, on {data}.")
+    units = {}
+    for name, metrics in evaluation.metrics.items():
+        rows = [r for r in evaluation.rows if r["property"] == name and r["target"] is not None]
+        units[name] = rows[0]["unit"]
+        compared = Compared(
+            name,
+            units[name],
+            tuple(row["id"] for row in rows),
+            np.array([row["target"] for row in rows]),
+            np.array([row["prediction"] for row in rows]),
+            metrics,
+            "crystals",
+        )
+        _add_property(report, compared, folder)
+    _add_metrics(report, {"evaluated": evaluation.metrics}, units)
+    if evaluation.failures:
+        report.heading("Not predicted")
+        rows = [[f.id, f.stage, f.reason] for f in evaluation.failures]
+        report.table(["id", "stage", "reason"], rows)
+    return close_report(report, folder)
+
+
+def close_report(report: Report, folder: Path) -> Path:
+    """Add the versions and write ``report.html`` into ``folder``; return it."""
+    report.heading("Versions")
+    report.pairs(versions())
+    path = folder / "report.html"
+    report.write(path)
+    return path
+
+
+def _add_property(report: Report, compared: Compared, folder: Path) -> None:
+    """Add the errors, the plots and the worst crystals of one property; write the plots."""
+    name, unit, metrics = compared.name, compared.unit, compared.metrics
+    report.heading(f"{name}: {metrics['n']:,} {compared.crystals}")
+    tiles = {"mean absolute error": f"{metrics['mae']:.3g} {unit}".rstrip()}
+    tiles["its 95 % interval"] = f"{metrics['mae_low']:.3g} to {metrics['mae_high']:.3g}"
+    if "baseline_mae" in metrics:
+        tiles["error of the mean predictor"] = f"{metrics['baseline_mae']:.3g} {unit}".rstrip()
+    if metrics.get("r2") is not None:
+        tiles["R²"] = f"{metrics['r2']:.3f}"
+    if "coverage" in metrics:
+        tiles["inside the predicted interval"] = f"{100 * metrics['coverage']:.0f} %"
+    report.tiles(tiles)
+    pair = (compared.target, compared.prediction)
+    parity = parity_plot(*pair, name=name, unit=unit)
+    residuals = residual_histogram(*pair, name=name, unit=unit)
+    stem = re.sub(r"[^\w.-]", "_", name)
+    _save(parity, folder / f"parity-{stem}.png")
+    _save(residuals, folder / f"residuals-{stem}.png")
+    report.figures({f"{name}: parity": parity, f"{name}: residuals": residuals})
+    error = compared.prediction - compared.target
+    worst = np.argsort(-np.abs(error), kind="stable")[:N_WORST]
+    rows = [
+        [compared.ids[k], float(compared.target[k]), float(compared.prediction[k]), float(error[k])]
+        for k in worst
+    ]
+    report.table(["crystal", "reference", "predicted", "error"], rows, "Largest errors")
+
+
+def _add_metrics(
+    report: Report, metrics: Mapping[str, Mapping[str, Any]], units: Mapping[str, str]
+) -> None:
+    report.heading("Errors")
+    report.text(EXPLAINED)
+    rows = []
+    for part, by_target in metrics.items():
+        for name, m in by_target.items():
+            r2 = "" if m["r2"] is None else f"{m['r2']:.4f}"
+            interval = f"{m['mae_low']:.4g} to {m['mae_high']:.4g}"
+            baseline = f"{m['baseline_mae']:.4g}" if "baseline_mae" in m else ""
+            numbers = [m["n"], m["mae"], interval, m["rmse"], r2, baseline]
+            rows.append([part, name, units.get(name, ""), *numbers])
+    header = ["part", "property", "unit", "crystals", "MAE", "95 % interval", "RMSE", "R²"]
+    report.table([*header, "baseline MAE"], rows)
+
+
+def _tested(
+    folder: Path, targets: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any]
+) -> list[Compared]:
+    """Return what the run predicted for its test crystals, where their targets are known."""
+    compared = []
+    for target in targets:
+        name = target["name"]
+        if name not in metrics:
+            continue
+        stem = "predictions" if len(targets) == 1 else f"predictions-{name}"
+        rows = [row for row in _table(folder / f"{stem}.csv") if row["target"]]
+        compared.append(
+            Compared(
+                name,
+                target["unit"],
+                tuple(row["id"] for row in rows),
+                np.array([float(row["target"]) for row in rows]),
+                np.array([float(row["prediction"]) for row in rows]),
+                metrics[name],
+                "test crystals, never trained on",
+            )
+        )
+    return compared
+
+
+def _learning(path: Path) -> Figure:
+    """Return the learning curves of the first network of a run."""
+    rows = [row for row in _table(path) if row["member"] == "0"]
+    scores = [float(row["val_score"]) for row in rows]
+    epochs = [int(row["epoch"]) for row in rows]
+    curves = {"training": [float(row["train_loss"]) for row in rows], "validation": scores}
+    return learning_curve(
+        epochs, curves, best=epochs[int(np.argmin(scores))], label="loss (standardised)"
+    )
+
+
+def _table(path: Path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text("utf-8"))
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with atomic_write(path, "wb") as file:
+        file.write(png(figure))
