@@ -1,0 +1,26 @@
+"""Infinite lattice sums of pair potentials, within a tolerance the caller names."""
+
+from potnet.sums.pairs import LatticeSums, PairSums, lattice_sums, pair_sums
+from potnet.sums.potentials import (
+    Coulomb,
+    Exponential,
+    InversePower,
+    London,
+    Pauli,
+    Potential,
+    Shell,
+)
+
+__all__ = [
+    "Coulomb",
+    "Exponential",
+    "InversePower",
+    "LatticeSums",
+    "London",
+    "PairSums",
+    "Pauli",
+    "Potential",
+    "Shell",
+    "lattice_sums",
+    "pair_sums",
+]

@@ -1,0 +1,428 @@
+"""The sums in torch: batched, differentiable twice, on the CPU and on CUDA devices.
+
+S(i, j) = sum over lattice vectors L of short(|d + L|) + (1/V) sum over wave vectors k of
+long(k) cos(k d), with d = r_j - r_i (docs/theory.md, eq. 3). Crystals with about as many atoms are
+evaluated together, in chunks that keep within a stated budget of memory.
+
+Reading the shapes: g crystals of a chunk, n atoms, p pairs i < j and one pair of an atom with
+itself, m lattice vectors, k wave vectors, q potentials.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from potnet.errors import ConfigError, StructureError
+from potnet.sums.plan import SAME_SPOT, Plan, make_plan, rounding_bounds
+from potnet.sums.potentials import Potential
+
+#: Candidate (pair, image) couples looked at together; sets the working memory, about 100 bytes
+#: per couple without gradients. With gradients every chunk's graph is kept until it is used.
+CHUNK = 1 << 20
+
+Indices = NDArray[np.int64]
+
+
+def evaluate(
+    positions: Tensor,
+    cells: Tensor,
+    n_atoms: Indices,
+    potentials: Sequence[Potential],
+    tolerance: float,
+) -> tuple[Tensor, Tensor]:
+    """Return the sums of all ordered pairs of each crystal, and the bound of their error.
+
+    Args:
+        positions: Cartesian coordinates in Å, float64, shape (n_atoms, 3), crystal after crystal.
+        cells: Lattice vectors as rows in Å, float64, shape (n_graphs, 3, 3).
+        n_atoms: Atoms of each crystal, at least 1, shape (n_graphs,).
+        potentials: What to sum.
+        tolerance: Largest absolute error.
+
+    Returns:
+        Sums of shape (n_pairs, n_potentials), crystal after crystal, i slow and j fast; and the
+        largest error bound over the crystals, shape (n_potentials,).
+
+    Raises:
+        StructureError: If a cell cannot be summed over, or two atoms are on one spot.
+        ConfigError: If the tolerance is out of range or below what float64 can keep.
+    """
+    plan = make_plan(cells.detach().cpu().numpy(), n_atoms, potentials, tolerance)
+    starts = np.cumsum(n_atoms) - n_atoms
+    values, stats, order = [], [], []
+    for graphs in _chunks(plan, n_atoms):
+        chunk = _Chunk.gather(positions, cells, plan, graphs, starts[graphs], n_atoms[graphs])
+        chunk_values, chunk_stats = _evaluate_chunk(chunk, potentials)
+        values.append(chunk_values)
+        stats.append(chunk_stats)
+        order.append(graphs)
+    error_bound = _certify(plan, potentials, np.concatenate(order), _cat_stats(stats))
+    return _in_order(values, order, n_atoms, positions.device), error_bound.to(positions.device)
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Crystals of about the same size, padded to the same number of atoms.
+
+    Attributes:
+        graphs: Which crystals, (g,).
+        n_atoms: Their atoms, (g,).
+        first: Number of their first atom in the whole batch, (g,).
+        positions: Coordinates relative to the first atom; padding repeats the last atom, (g, n, 3).
+        basis: Reduced lattice vectors, (g, 3, 3).
+        radius, wave_radius: See :class:`Plan`, (g,).
+        alpha: Split widths, (g, q); all or none of a column are 0.
+        box, wave_box: Integers to look at for lattice and wave vectors.
+    """
+
+    graphs: Indices
+    n_atoms: Indices
+    first: Indices
+    positions: Tensor
+    basis: Tensor
+    radius: Tensor
+    wave_radius: Tensor
+    alpha: Tensor
+    reach: Tensor
+    box: tuple[int, ...]
+    wave_box: tuple[int, ...]
+    is_split: tuple[bool, ...]
+
+    @property
+    def n_pairs(self) -> int:
+        """Pairs i < j of the padded atoms, and one of an atom with itself."""
+        n = self.positions.shape[1]
+        return n * (n - 1) // 2 + 1
+
+    @staticmethod
+    def gather(
+        positions: Tensor,
+        cells: Tensor,
+        plan: Plan,
+        graphs: Indices,
+        first: Indices,
+        n_atoms: Indices,
+    ) -> _Chunk:
+        """Return the crystals ``graphs`` of a batch."""
+        device = positions.device
+        rows = first[:, None] + np.minimum(np.arange(n_atoms.max()), n_atoms[:, None] - 1)
+        atoms = positions[torch.from_numpy(rows).to(device)]
+        whole = len(graphs) == len(cells) and bool((np.diff(graphs) == 1).all())
+        own = cells if whole else cells[torch.from_numpy(graphs).to(device)]
+        numbers = np.concatenate(
+            [
+                plan.transform[graphs].reshape(-1, 9),
+                plan.alpha[graphs],
+                np.stack([plan.radius, plan.wave_radius, plan.reach], 1)[graphs],
+            ],
+            1,
+        )
+        packed = torch.from_numpy(numbers).to(device)
+        transform, alpha = packed[:, :9].view(-1, 3, 3), packed[:, 9:-3]
+        basis = plan.basis[graphs]
+        inverse = np.linalg.inv(basis)
+        # |n_i| <= |x| |i-th column of the inverse|, and the same for wave vectors and the basis
+        reach = (plan.radius + plan.reach)[graphs, None]
+        box = np.floor(reach * np.linalg.norm(inverse, axis=1) + 1e-9)
+        wave_box = np.floor(
+            plan.wave_radius[graphs, None] / (2 * np.pi) * np.linalg.norm(basis, axis=2) + 1e-9
+        )
+        return _Chunk(
+            graphs=graphs,
+            n_atoms=n_atoms,
+            first=first,
+            positions=atoms - atoms[:, :1],
+            basis=transform @ own,
+            radius=packed[:, -3],
+            wave_radius=packed[:, -2],
+            alpha=alpha,
+            reach=packed[:, -1],
+            box=tuple(int(x) for x in box.max(0)),
+            wave_box=tuple(int(x) for x in wave_box.max(0)),
+            is_split=tuple(bool(x) for x in plan.alpha[graphs[0]] > 0),
+        )
+
+
+def _chunks(plan: Plan, n_atoms: Indices) -> Iterator[Indices]:
+    """Yield the crystals to be evaluated together.
+
+    Crystals of one chunk split the same potentials, and differ by an eighth in atoms at most.
+    """
+    step = 2 ** np.maximum(np.log2(n_atoms).astype(np.int64) - 3, 0)
+    rounded = -(-n_atoms // step) * step
+    pattern = (plan.alpha > 0) @ (2.0 ** np.arange(plan.alpha.shape[1]))
+    n_images = plan.n_images
+    order = np.lexsort((n_images, rounded, pattern))
+    cost = n_images * (0.5 * rounded * (rounded - 1) + 1)
+    ends = np.flatnonzero(np.diff(rounded[order]) | np.diff(pattern[order]).astype(bool)) + 1
+    for bucket in np.split(order, ends):
+        start = 0
+        while start < len(bucket):
+            # images are padded to the last crystal's, and the crystals are sorted by them
+            padded = np.arange(1, len(bucket) - start + 1) * cost[bucket[start:]]
+            size = max(1, int(np.searchsorted(padded, CHUNK, side="right")))
+            yield bucket[start : start + size]
+            start += size
+
+
+@dataclass(frozen=True)
+class _Stats:
+    """Sizes of what was added, for the rounding bound; one row per crystal."""
+
+    short_sums: Tensor
+    wave_sums: Tensor
+    constants: Tensor
+    shortest: Tensor
+    extent: Tensor
+
+
+def _cat_stats(stats: Sequence[_Stats]) -> dict[str, NDArray[np.float64]]:
+    names = ("short_sums", "wave_sums", "constants", "shortest", "extent")
+    return {n: torch.cat([getattr(s, n) for s in stats]).cpu().numpy() for n in names}
+
+
+def _evaluate_chunk(chunk: _Chunk, potentials: Sequence[Potential]) -> tuple[Tensor, _Stats]:
+    """Return the sums of the ordered pairs of a chunk, shape (n_pairs, q)."""
+    x, basis = chunk.positions, chunk.basis
+    device = x.device
+    g, n, _ = x.shape
+    inverse = torch.linalg.inv(basis)
+    volume = torch.linalg.det(basis).abs()
+    fractions = x @ inverse
+
+    i, j = torch.triu_indices(n, n, 1, device=device)
+    with torch.no_grad():
+        wraps = -(fractions[:, j] - fractions[:, i]).round()
+    vectors = x[:, j] - x[:, i] + wraps @ basis
+    vectors = torch.cat([vectors, vectors.new_zeros(g, 1, 3)], 1)
+    short, shortest = _short_sums(chunk, vectors, basis, potentials)
+
+    wave, wave_sums = _wave_sums(chunk, fractions, inverse, volume, potentials)
+    own = torch.zeros(vectors.shape[1], dtype=x.dtype, device=device)
+    own[-1] = 1
+    pair = torch.full((n, n), len(i), dtype=torch.long, device=device)
+    pair[i, j] = pair[j, i] = torch.arange(len(i), device=device)
+    columns, constants = [], []
+    for p, potential in enumerate(potentials):
+        column = short[p]
+        size = torch.zeros_like(volume)
+        if chunk.is_split[p]:
+            alpha = chunk.alpha[:, p]
+            background = potential.fourier_at_zero(alpha) / volume
+            itself = potential.long_at_zero(alpha)
+            column = column + background[:, None] - itself[:, None] * own
+            size = background.detach().abs() + itself
+        columns.append(column.index_select(1, pair.view(-1)))
+        constants.append(size)
+        if chunk.is_split[p]:
+            columns[-1] = columns[-1] + wave[p].reshape(g, n * n)
+    values = torch.stack(columns, -1)
+    stats = _Stats(
+        short_sums=torch.stack([s.detach().amax(1) for s in short], -1),
+        wave_sums=wave_sums,
+        constants=torch.stack(constants, -1),
+        shortest=shortest,
+        extent=x.detach().square().sum(-1).amax(1).sqrt(),
+    )
+    return _drop_padding(values, chunk.n_atoms, n), stats
+
+
+def _short_sums(
+    chunk: _Chunk, vectors: Tensor, basis: Tensor, potentials: Sequence[Potential]
+) -> tuple[list[Tensor], Tensor]:
+    """Return the sums of short halves, q tensors of shape (g, p), and the shortest distances, (g,)."""
+    with torch.no_grad():
+        half, valid = _integers_within(basis, chunk.radius + chunk.reach, chunk.box)
+        images = torch.cat([torch.zeros_like(half[:, :1]), half, -half], 1)
+        valid = torch.cat([torch.ones_like(valid[:, :1]), valid, valid], 1)
+    lattice = images @ basis
+    is_pair = _pair_mask(chunk, vectors.shape[1])
+    step = max(1, CHUNK // (lattice.shape[0] * lattice.shape[1]))
+    parts = []
+    for start in range(0, vectors.shape[1], step):
+        stop = min(start + step, vectors.shape[1])
+        mask = None if is_pair is None else is_pair[:, start:stop]
+        parts.append(
+            _short_part(chunk, vectors[:, start:stop], lattice, valid, mask, start, potentials)
+        )
+    sums = [torch.cat([p[0][q] for p in parts], 1) for q in range(len(potentials))]
+    return sums, torch.stack([p[1] for p in parts]).amin(0)
+
+
+def _short_part(
+    chunk: _Chunk,
+    vectors: Tensor,
+    lattice: Tensor,
+    valid: Tensor,
+    is_pair: Tensor | None,
+    start: int,
+    potentials: Sequence[Potential],
+) -> tuple[list[Tensor], Tensor]:
+    """Return what :func:`_short_sums` returns, for the pairs from number ``start`` on."""
+    g, n_pairs, _ = vectors.shape
+    n_images = lattice.shape[1]
+    with torch.no_grad():
+        # |d + L|^2 = |d|^2 + |L|^2 + 2 d L in one product, only to choose what is near enough
+        d, far = vectors.detach(), lattice.detach()
+        far2 = torch.where(valid, far.square().sum(-1), math.inf)
+        d2 = d.square().sum(-1)
+        if is_pair is not None:
+            d2 = torch.where(is_pair, d2, math.inf)
+        limit = (chunk.radius**2)[:, None, None] - d2[:, :, None]
+        near = torch.baddbmm(far2[:, None], d, far.mT, alpha=2.0) <= limit
+        if start + n_pairs == chunk.n_pairs:
+            near[:, -1, 0] = False
+        flat = near.view(-1).nonzero().view(-1)
+        pair = flat // n_images  # counted over the chunk
+        graph = pair // n_pairs
+        image = flat - pair * n_images + graph * n_images
+    v = vectors.reshape(-1, 3).index_select(0, pair) + lattice.reshape(-1, 3).index_select(0, image)
+    r2 = v.square().sum(-1)
+    shortest2 = torch.segment_reduce(r2.detach(), "min", lengths=near.sum((1, 2)))
+    if bool((shortest2 < SAME_SPOT**2).any()):
+        hit = int(r2.detach().argmin())
+        place = int(pair[hit] - graph[hit] * n_pairs) + start
+        _report_same_spot(chunk, int(graph[hit]), place, float(r2.detach()[hit].sqrt()))
+    sums = []
+    for p, potential in enumerate(potentials):
+        if chunk.is_split[p]:
+            terms = potential.short(r2, chunk.alpha[:, p].contiguous().index_select(0, graph))
+        else:
+            terms = potential.value(r2)
+        total = torch.zeros(g * n_pairs, dtype=r2.dtype, device=r2.device)
+        sums.append(total.index_add(0, pair, terms).view(g, n_pairs))
+    return sums, shortest2.sqrt()
+
+
+def _wave_sums(
+    chunk: _Chunk,
+    fractions: Tensor,
+    inverse: Tensor,
+    volume: Tensor,
+    potentials: Sequence[Potential],
+) -> tuple[dict[int, Tensor], Tensor]:
+    """Return the sums over wave vectors k != 0, (g, n, n) per split potential, and their sizes."""
+    g, n, _ = fractions.shape
+    sizes = torch.zeros(g, len(potentials), dtype=volume.dtype, device=volume.device)
+    split = [p for p in range(len(potentials)) if chunk.is_split[p]]
+    if not split:
+        return {}, sizes
+    reciprocal = 2 * math.pi * inverse.mT
+    with torch.no_grad():
+        integers, valid = _integers_within(reciprocal, chunk.wave_radius, chunk.wave_box)
+        wraps = fractions.round()
+    k2 = (integers @ reciprocal).square().sum(-1)
+    weights = []
+    for p in split:
+        c = potentials[p].fourier(k2, chunk.alpha[:, p, None]) * (2 / volume)[:, None]
+        c = torch.where(valid, c, 0.0)
+        sizes[:, p] = c.detach().abs().sum(1)
+        weights.append(torch.cat([c, c], 1))
+    phases = 2 * math.pi * (fractions - wraps) @ integers.mT
+    waves = torch.cat([phases.cos(), phases.sin()], -1)
+    weighted = waves[:, None] * torch.stack(weights, 1)[:, :, None]
+    total = (weighted.view(g, len(split) * n, -1) @ waves.mT).view(g, len(split), n, n)
+    return {p: total[:, s] for s, p in enumerate(split)}, sizes
+
+
+def _integers_within(basis: Tensor, radius: Tensor, box: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Return integer vectors m with |m @ basis| <= radius, one of each pair +m and -m, no zero.
+
+    Args:
+        basis: Rows of shape (g, 3, 3).
+        radius: Shape (g,).
+        box: Largest integers to look at.
+
+    Returns:
+        Integers as floats, padded with ones to shape (g, n, 3), and which of them are real.
+    """
+    ranges = [torch.arange(-b, b + 1, dtype=basis.dtype) for b in box]
+    grid = torch.cartesian_prod(*ranges)
+    half = grid[len(grid) // 2 + 1 :].to(basis.device)  # the grid is odd about its centre
+    near = (half @ basis).square().sum(-1) <= (radius**2)[:, None]
+    counts = near.sum(1)
+    graph, row = near.nonzero(as_tuple=True)
+    starts = counts.cumsum(0) - counts
+    place = torch.arange(len(graph), device=basis.device) - starts[graph]
+    width = max(1, int(counts.max()))
+    integers = basis.new_ones(len(basis), width, 3)
+    integers[graph, place] = half[row]
+    return integers, torch.arange(width, device=basis.device) < counts[:, None]
+
+
+def _pair_mask(chunk: _Chunk, n_columns: int) -> Tensor | None:
+    """Return which pairs have no padding atom, shape (g, p); None if no atom is padding."""
+    n = chunk.positions.shape[1]
+    if (chunk.n_atoms == n).all():
+        return None
+    device = chunk.positions.device
+    _, j = torch.triu_indices(n, n, 1, device=device)
+    j = torch.cat([j, j.new_zeros(1)])  # i < j, so j tells; the own pair is always there
+    return j < torch.from_numpy(chunk.n_atoms).to(device)[:, None]
+
+
+def _drop_padding(values: Tensor, n_atoms: Indices, n: int) -> Tensor:
+    """Return the rows of ``values``, (g, n * n, q), that belong to atoms, (n_pairs, q)."""
+    flat = values.reshape(-1, values.shape[-1])
+    if (n_atoms == n).all():
+        return flat
+    device = values.device
+    is_atom = torch.arange(n, device=device) < torch.from_numpy(n_atoms).to(device)[:, None]
+    rows = (is_atom[:, :, None] & is_atom[:, None]).view(-1).nonzero().view(-1)
+    return flat.index_select(0, rows)
+
+
+def _in_order(
+    values: list[Tensor], order: list[Indices], n_atoms: Indices, device: torch.device
+) -> Tensor:
+    """Return the chunks' values in the order of the crystals."""
+    joined = values[0] if len(values) == 1 else torch.cat(values)
+    graphs = np.concatenate(order)
+    if (np.diff(graphs) == 1).all():
+        return joined
+    counts = n_atoms[graphs] ** 2
+    starts = np.empty(len(graphs), dtype=np.int64)
+    starts[graphs] = np.cumsum(counts) - counts
+    final = n_atoms**2
+    shift = np.repeat(starts - (np.cumsum(final) - final), final)
+    rows = shift + np.arange(int(final.sum()))
+    return joined.index_select(0, torch.from_numpy(rows).to(device))
+
+
+def _certify(
+    plan: Plan,
+    potentials: Sequence[Potential],
+    order: Indices,
+    stats: dict[str, NDArray[np.float64]],
+) -> Tensor:
+    """Return the error bounds of the worst crystals, shape (q,), or refuse the tolerance."""
+    back = np.argsort(order)
+    rounding = rounding_bounds(plan, potentials, **{k: v[back] for k, v in stats.items()})
+    bounds = plan.truncation + rounding
+    worst = bounds.max(0)
+    if (worst > plan.tolerance).any():
+        graph, p = np.unravel_index(int(bounds.argmax()), bounds.shape)
+        raise ConfigError(
+            f"crystal {graph}: `tolerance` must be at least {bounds[graph, p]:.1e} for "
+            f"{potentials[int(p)].name} to be kept in float64, got {plan.tolerance:g}. "
+            "Give a larger tolerance, or check for atoms that almost touch."
+        )
+    return torch.from_numpy(worst)
+
+
+def _report_same_spot(chunk: _Chunk, g: int, pair: int, distance: float) -> None:
+    """Raise a StructureError that names the two atoms found on one spot."""
+    n = chunk.positions.shape[1]
+    i, j = torch.triu_indices(n, n, 1).tolist()
+    first, second = (i[pair], j[pair]) if pair < len(i) else (0, 0)
+    raise StructureError(
+        f"crystal {chunk.graphs[g]}: atoms {first} and {second} must be {SAME_SPOT:g} Å apart or "
+        f"more, got {distance:.3g} Å (periodic images included). Remove the duplicate atom."
+    )

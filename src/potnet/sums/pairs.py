@@ -1,0 +1,219 @@
+"""The public face of the sums: check the input, choose the path, name the result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from potnet.errors import ConfigError, StructureError
+from potnet.sums import ewald
+from potnet.sums.potentials import Potential, resolve
+
+if TYPE_CHECKING:
+    from potnet.crystal import Crystal
+
+DEFAULT_POTENTIALS = ("coulomb", "london", "pauli")
+
+
+@dataclass(frozen=True)
+class PairSums:
+    """Lattice sums of all ordered pairs of atoms inside each crystal.
+
+    Pairs come crystal after crystal and row by row: i is slow, j is fast, i = j included.
+
+    Attributes:
+        i: First atom of each pair, counted over the batch, int64, shape (n_pairs,).
+        j: Second atom of each pair, counted over the batch, int64, shape (n_pairs,).
+        values: One column per potential, float64, shape (n_pairs, n_potentials).
+        error_bound: Bound of the absolute error of each column, the largest over the crystals,
+            not larger than the tolerance, float64, shape (n_potentials,).
+    """
+
+    i: Tensor
+    j: Tensor
+    values: Tensor
+    error_bound: Tensor
+
+
+@dataclass(frozen=True)
+class LatticeSums:
+    """Lattice sums of one crystal.
+
+    Attributes:
+        values: S(i, j) of each potential, float64, shape (n_atoms, n_atoms, n_potentials).
+        error_bound: Bound of the absolute error, float64, shape (n_potentials,).
+        potentials: Names of the potentials.
+    """
+
+    values: NDArray[np.float64]
+    error_bound: NDArray[np.float64]
+    potentials: tuple[str, ...]
+
+
+def pair_sums(
+    positions: Tensor,
+    cell: Tensor,
+    potentials: Sequence[Potential | str] = DEFAULT_POTENTIALS,
+    *,
+    tolerance: float = 1e-8,
+    graph_index: Tensor | None = None,
+) -> PairSums:
+    """Return S(i, j) = sum over lattice vectors L of V(|r_j + L - r_i|) for all pairs of atoms.
+
+    The sum runs over all three directions without end. An atom does not see itself (i = j with
+    L = 0 is left out for every potential), but sees its images. Powers below 3 are continued
+    analytically, which for ``"coulomb"`` is a uniform neutralising background. Computed in
+    float64 whatever the inputs are, and differentiable twice in ``positions`` and ``cell``.
+
+    Args:
+        positions: Cartesian coordinates in Å, inside or outside the cell, shape (n_atoms, 3).
+        cell: Lattice vectors as rows in Å, right- or left-handed, shape (n_graphs, 3, 3), or
+            (3, 3) for a single crystal.
+        potentials: Potentials, or names out of "coulomb" (1/r), "london" (r^-6) and "pauli"
+            (exp(-3 r)).
+        tolerance: Largest absolute error of a value, in the unit of the value, 1e-12 to 1e-2.
+        graph_index: Crystal of each atom, ascending, shape (n_atoms,); not needed for one crystal.
+
+    Returns:
+        Pairs, values and a bound of their error.
+
+    Raises:
+        StructureError: If a number is not finite, a cell is singular or too thin, a crystal has no
+            atom, or two atoms (or an atom and an image) are on one spot.
+        ConfigError: If shapes do not fit, ``graph_index`` is not ascending, a potential is
+            unknown, or the tolerance is out of range or cannot be kept in float64.
+
+    References:
+        Ewald, Ann. Phys. 369, 253 (1921); docs/theory.md for formulas and the proof of the bound.
+
+    >>> import torch
+    >>> cell = torch.tensor([[0.0, 2.0, 2.0], [2.0, 0.0, 2.0], [2.0, 2.0, 0.0]])
+    >>> rocksalt = torch.tensor([[0.0, 0.0, 0.0], [2.0, 2.0, 2.0]])
+    >>> s = pair_sums(rocksalt, cell, ["coulomb"], tolerance=1e-10).values[:, 0]
+    >>> print(f"Madelung constant {2 * (s[1] - s[0]):.8f}")
+    Madelung constant 1.74756459
+    """
+    chosen = resolve(potentials)
+    positions, cells, n_atoms = _check_shapes(positions, cell, graph_index)
+    _check_finite(positions, graph_index)
+    i, j = _ordered_pairs(n_atoms, positions.device)
+    if len(n_atoms) == 0:
+        empty = positions.new_zeros(len(chosen))
+        return PairSums(i, j, positions.new_zeros(0, len(chosen)), empty)
+    values, error_bound = ewald.evaluate(positions, cells, n_atoms, chosen, tolerance)
+    return PairSums(i, j, values, error_bound)
+
+
+def lattice_sums(
+    crystal: Crystal,
+    potentials: Sequence[Potential | str] = DEFAULT_POTENTIALS,
+    *,
+    tolerance: float = 1e-8,
+) -> LatticeSums:
+    """Return the lattice sums of all pairs of atoms of ``crystal``, as numpy arrays.
+
+    See :func:`pair_sums` for conventions and errors. All three directions are periodic.
+
+    Args:
+        crystal: The crystal; its cell is used as it is.
+        potentials: Potentials or their names.
+        tolerance: Largest absolute error of a value, 1e-12 to 1e-2.
+    """
+    chosen = resolve(potentials)
+    positions = torch.tensor(np.asarray(crystal.positions), dtype=torch.float64)
+    cell = torch.tensor(np.asarray(crystal.cell), dtype=torch.float64)
+    sums = pair_sums(positions, cell, chosen, tolerance=tolerance)
+    n = len(positions)
+    return LatticeSums(
+        values=sums.values.view(n, n, len(chosen)).numpy(),
+        error_bound=sums.error_bound.numpy(),
+        potentials=tuple(potential.name for potential in chosen),
+    )
+
+
+def _check_shapes(
+    positions: Tensor, cell: Tensor, graph_index: Tensor | None
+) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
+    """Return float64 positions and cells, and the number of atoms of each crystal."""
+    if positions.ndim != 2 or positions.shape[1] != 3:
+        raise ConfigError(
+            "pair_sums: `positions` must have shape (n_atoms, 3), got "
+            f"{tuple(positions.shape)}. Give one row of Cartesian coordinates per atom."
+        )
+    if cell.ndim not in (2, 3) or cell.shape[-2:] != (3, 3):
+        raise ConfigError(
+            "pair_sums: `cell` must have shape (3, 3) or (n_graphs, 3, 3), got "
+            f"{tuple(cell.shape)}. Give lattice vectors as rows."
+        )
+    cells = cell.to(torch.float64).view(-1, 3, 3)
+    if cells.device != positions.device:
+        raise ConfigError(
+            f"pair_sums: `cell` must be on the device of `positions`, {positions.device}, got "
+            f"{cells.device}. Move one of them."
+        )
+    if graph_index is None:
+        if len(cells) != 1:
+            raise ConfigError(
+                f"pair_sums: `graph_index` must be given for {len(cells)} crystals, got None. "
+                "Give the crystal of each atom."
+            )
+        n_atoms = np.array([len(positions)])
+    else:
+        n_atoms = _count_atoms(graph_index, len(positions), len(cells))
+    if (n_atoms == 0).any():
+        raise StructureError(
+            f"crystal {int(np.argmin(n_atoms))}: `positions` must hold at least one atom of each "
+            "crystal, got none. Leave empty crystals out."
+        )
+    return positions.to(torch.float64), cells, n_atoms
+
+
+def _count_atoms(graph_index: Tensor, n_atoms: int, n_graphs: int) -> NDArray[np.int64]:
+    if graph_index.shape != (n_atoms,) or graph_index.is_floating_point():
+        raise ConfigError(
+            f"pair_sums: `graph_index` must hold one integer for each of the {n_atoms} atoms, got "
+            f"{graph_index.dtype} of shape {tuple(graph_index.shape)}. Give the crystal of each "
+            "atom."
+        )
+    index = graph_index.detach().cpu().numpy()
+    if (np.diff(index) < 0).any():
+        at = int(np.argmax(np.diff(index) < 0))
+        raise ConfigError(
+            f"pair_sums: `graph_index` must be ascending, got {index[at]} before {index[at + 1]}. "
+            "Sort the atoms, crystal after crystal."
+        )
+    if n_atoms and not 0 <= index[0] <= index[-1] < n_graphs:
+        raise ConfigError(
+            f"pair_sums: `graph_index` must lie between 0 and {n_graphs - 1}, got {index[0]} to "
+            f"{index[-1]}. Number the crystals in the order of `cell`."
+        )
+    return np.bincount(index, minlength=n_graphs)
+
+
+def _check_finite(positions: Tensor, graph_index: Tensor | None) -> None:
+    finite = positions.detach().isfinite().all(1)
+    if not bool(finite.all()):
+        atom = int(finite.logical_not().int().argmax())
+        graph = 0 if graph_index is None else int(graph_index[atom])
+        raise StructureError(
+            f"crystal {graph}: `positions` must be finite, got "
+            f"{positions.detach()[atom].tolist()} for atom {atom} of the batch. "
+            "Give coordinates in Å."
+        )
+
+
+def _ordered_pairs(n_atoms: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return atoms i and j of all ordered pairs, crystal after crystal, j fast."""
+    counts = torch.from_numpy(n_atoms).to(device)
+    atoms = torch.arange(int(n_atoms.sum()), device=device)
+    per_atom = torch.repeat_interleave(counts, counts)  # pairs that atom i begins
+    i = torch.repeat_interleave(atoms, per_atom)
+    begins = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+    shift = begins - (per_atom.cumsum(0) - per_atom)
+    return i, torch.arange(len(i), device=device) + torch.repeat_interleave(shift, per_atom)
