@@ -142,7 +142,12 @@ class Crystal:
 
     def replace(self, **changes: Any) -> Crystal:
         """Return a copy with the fields ``changes`` replaced, checked like any crystal."""
-        return dataclasses.replace(self, **changes)
+        if not changes.keys() <= {"id", "info"}:
+            return dataclasses.replace(self, **changes)
+        copy = object.__new__(type(self))  # the atoms stay as they were checked
+        name, info = str(changes.get("id", self.id)), changes.get("info", self.info)
+        vars(copy).update(vars(self), id=name, info=MappingProxyType(dict(info)))
+        return copy
 
     def require_periodic(self) -> None:
         """Raise ``StructureError`` unless the crystal repeats in all three directions."""
@@ -156,9 +161,9 @@ class Crystal:
         """Return the same crystal in a larger cell.
 
         Args:
-            matrix: How often to repeat along each lattice vector, shape (3,), or the new lattice
-                vectors in units of the old as rows, integers, shape (3, 3), of any determinant
-                but 0.
+            matrix: How often to repeat along each lattice vector, one number or three, or the new
+                lattice vectors in units of the old as rows, shape (3, 3); integers, of any
+                determinant but 0.
 
         Returns:
             |det(matrix)| copies of each atom, copy after copy, inside the new cell.
@@ -168,6 +173,7 @@ class Crystal:
         """
         where = self.id or "crystal"
         given = np.asarray(matrix)
+        given = np.repeat(given, 3) if given.ndim == 0 else given
         integer = given.shape in ((3,), (3, 3)) and given.dtype.kind in "iuf"
         if not integer or not np.array_equal(given, np.round(given)):
             raise StructureError(

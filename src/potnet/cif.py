@@ -1,0 +1,467 @@
+"""CIF: what a file says, expanded by its symmetry, or one sentence on why it cannot be used."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from potnet.crystal import MAX_ATOMS, NUMBERS, SYMBOLS, Crystal, number_of
+from potnet.errors import StructureError
+
+if TYPE_CHECKING:
+    from gemmi import cif
+    from numpy.typing import NDArray
+
+SITE_TOLERANCE = 0.05  # Å; images of a site closer than this are one atom on a special position
+METRIC_TOLERANCE = 0.02  # of the squared lengths that a symmetry operation must keep
+OCCUPANCY_TOLERANCE = 1e-3
+FORMULA_TOLERANCE = 0.01
+
+_CELL = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
+_UNSUPPORTED = {
+    "_atom_site_moment": "magnetic",
+    "_atom_site_rotation": "magnetic",
+    "_space_group_magn": "magnetic",
+    "_space_group_symop_magn": "magnetic",
+    "_parent_space_group": "magnetic",
+    "_atom_site_fourier": "modulated",
+    "_cell_modulation": "modulated",
+    "_cell_subsystem": "modulated",
+    "_space_group_ssg": "modulated",
+    "_space_group_symop_ssg": "modulated",
+}
+_UNKNOWN = ("", ".", "?")
+
+
+class NoStructure(StructureError):
+    """A data block that holds text only, such as the publication block of a paper."""
+
+
+def parse_cif(text: str, source: str, id: str) -> Iterator[tuple[str, Crystal | StructureError]]:
+    """Yield id and crystal, or the reason why there is none, of each data block of ``text``.
+
+    Args:
+        text: Content of the file.
+        source: Name of the file, for messages.
+        id: Name of the crystal if the file holds one; ``id#block`` if it holds several.
+    """
+    from gemmi import cif
+
+    try:
+        blocks = cif.read_string(text)
+    except (ValueError, RuntimeError) as error:
+        yield id, StructureError(f"{source}: the file must be valid CIF, got '{error}'. Mend it.")
+        return
+    if not len(blocks):
+        yield id, StructureError(f"{source}: the file must hold a data block, got none. Check it.")
+    for block in blocks:
+        one = len(blocks) == 1
+        name = id if one else f"{id}#{block.name}"
+        where = source if one else f"{source}, block {block.name!r}"
+        try:
+            yield name, _read_block(block, where).replace(id=name)
+        except StructureError as error:
+            yield name, error
+
+
+def format_cif(crystals: Iterable[Crystal]) -> str:
+    """Return ``crystals`` as CIF, one data block each, every atom listed (space group P 1)."""
+    names: set[str] = set()
+    blocks = []
+    for index, crystal in enumerate(crystals):
+        name = re.sub(r"[^!-~]", "_", crystal.id) or f"crystal_{index}"
+        name = name if name.lower() not in names else f"{name}_{index}"
+        names.add(name.lower())
+        blocks.append(_format_block(crystal, name))
+    return "\n".join(blocks)
+
+
+def _format_block(crystal: Crystal, name: str) -> str:
+    crystal.require_periodic()
+    cell = crystal.cell
+    lengths = np.linalg.norm(cell, axis=1)
+    cosines = [cell[i] @ cell[j] / (lengths[i] * lengths[j]) for i, j in ((1, 2), (0, 2), (0, 1))]
+    values = [*lengths, *np.degrees(np.arccos(cosines))]
+    counts = Counter(crystal.symbols)
+    lines = [
+        f"data_{name}",
+        *(f"_cell_{tag} {value:.15g}" for tag, value in zip(_CELL, values, strict=True)),
+        f"_chemical_formula_sum '{' '.join(f'{s}{n}' for s, n in sorted(counts.items()))}'",
+        "_space_group_name_H-M_alt 'P 1'",
+        "_space_group_IT_number 1",
+        "loop_\n_space_group_symop_operation_xyz\n'x, y, z'",
+        "loop_\n_atom_site_label\n_atom_site_type_symbol",
+        "_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\n_atom_site_occupancy",
+    ]
+    for index, (symbol, xyz) in enumerate(
+        zip(crystal.symbols, crystal.scaled_positions.tolist(), strict=True), start=1
+    ):
+        lines.append(f"{symbol}{index} {symbol} {' '.join(f'{x:.15f}' for x in xyz)} 1")
+    return "\n".join(lines) + "\n"
+
+
+def _read_block(block: cif.Block, where: str) -> Crystal:
+    tags = _tags(block)
+    if not any(tag.startswith(("_cell_length", "_atom_site")) for tag in tags):
+        raise NoStructure(
+            f"{where}: the data block must list a cell and atoms, got neither. "
+            "Leave it out if it is only text."
+        )
+    for prefix, kind in _UNSUPPORTED.items():
+        if any(tag.startswith(prefix) for tag in tags):
+            raise StructureError(
+                f"{where}: the structure must be an ordinary three-dimensional one, got a {kind} "
+                f"one (`{prefix}...`). Give the nuclear or average structure without these tags."
+            )
+    cell = _read_cell(block, where)
+    sites = _read_sites(block, where)
+    group = _read_group(block, cell, where)
+    chosen = _expand(sites, group, cell, where)
+    numbers = np.repeat(sites.numbers, chosen.sum(1))
+    _check_formula(block, numbers, where)
+    scaled = (np.einsum("mij,sj->smi", group.rotations, sites.scaled) + group.shifts)[chosen]
+    # Into the cell; the last digits of -1e-17 must not become 1.
+    scaled -= np.floor(scaled + 1e-12)
+    return Crystal(numbers, scaled @ cell, cell, id=where)
+
+
+def _tags(block: cif.Block) -> set[str]:
+    """Return the tags of ``block`` in lower case, with ``_`` for the dots of newer files."""
+    tags: list[str] = []
+    for item in block:
+        tags.extend(item.loop.tags if item.loop is not None else (item.pair or [])[:1])  # type: ignore[index]
+    return {tag.lower().replace(".", "_") for tag in tags}
+
+
+def _column(block: cif.Block, category: str, *items: str) -> list[str]:
+    """Return the values of the first of ``items`` that the block has, in loop or pair."""
+    from gemmi import cif
+
+    for item in items:
+        for joint in "_.":
+            values = block.find_values(f"{category}{joint}{item}")
+            if values:
+                return [cif.as_string(value).strip() for value in values]
+    return []
+
+
+def _number(text: str) -> float:
+    """Return the number, without the uncertainty in brackets; nan if there is none."""
+    from gemmi import cif
+
+    return cif.as_number(text)
+
+
+def _read_cell(block: cif.Block, where: str) -> NDArray[np.float64]:
+    parameters = []
+    for item in _CELL:
+        values = _column(block, "_cell", item)
+        value = _number(values[0]) if values else math.nan
+        highest = math.inf if item.startswith("length") else 180.0
+        if not 0 < value < highest:
+            rule = "be positive" if highest == math.inf else "lie between 0 and 180 degrees"
+            raise StructureError(
+                f"{where}: `_cell_{item}` must {rule}, got {values[0] if values else 'nothing'}. "
+                "Give all six cell parameters."
+            )
+        parameters.append(value)
+    a, b, c, alpha, beta, gamma = parameters
+    cos_a, cos_b, cos_g = (0.0 if x == 90 else math.cos(math.radians(x)) for x in parameters[3:])
+    square = 1 - cos_a**2 - cos_b**2 - cos_g**2 + 2 * cos_a * cos_b * cos_g
+    if square < 1e-12:
+        raise StructureError(
+            f"{where}: the cell angles must span a volume, got {alpha:g}, {beta:g}, {gamma:g}. "
+            "Correct the angles."
+        )
+    sin_g = math.sqrt(1 - cos_g**2)
+    return np.array(
+        [
+            [a, 0, 0],
+            [b * cos_g, b * sin_g, 0],
+            [c * cos_b, c * (cos_a - cos_b * cos_g) / sin_g, c * math.sqrt(square) / sin_g],
+        ]
+    )
+
+
+class _Sites(NamedTuple):
+    """The listed sites: labels, atomic numbers (n_sites,), scaled positions (n_sites, 3)."""
+
+    labels: list[str]
+    numbers: NDArray[np.int64]
+    scaled: NDArray[np.float64]
+    multiplicities: list[str]
+
+
+def _read_sites(block: cif.Block, where: str) -> _Sites:
+    columns = [_column(block, "_atom_site", f"fract_{axis}") for axis in "xyz"]
+    n_sites = len(columns[0])
+    if not all(columns):
+        cartesian = _column(block, "_atom_site", "Cartn_x")
+        raise StructureError(
+            f"{where}: `_atom_site_fract_x`, `_y`, `_z` must list the atoms, got "
+            f"{'only Cartesian coordinates' if cartesian else 'none'}. "
+            "Give fractional coordinates of every site."
+        )
+    symbols = _column(block, "_atom_site", "type_symbol")
+    labels = _column(block, "_atom_site", "label") or symbols
+    if not (labels or symbols) or n_sites > MAX_ATOMS:
+        raise StructureError(
+            f"{where}: `_atom_site` must name at most {MAX_ATOMS} sites, got {n_sites} "
+            f"{'sites' if labels else 'without label'}. Add labels, or use a smaller cell."
+        )
+    symbols = symbols or [""] * n_sites
+    _check_order(block, labels, where)
+    numbers = [
+        _element(symbol, label, where) for symbol, label in zip(symbols, labels, strict=True)
+    ]
+    scaled = np.array([[_number(value) for value in column] for column in columns]).T
+    for site, axis in np.argwhere(~np.isfinite(scaled)):
+        raise StructureError(
+            f"{where}: `_atom_site_fract_{'xyz'[axis]}` of site {labels[site]} must be a finite "
+            f"number, got {columns[axis][site]}. Give the coordinate, or remove the site."
+        )
+    tags = ("site_symmetry_multiplicity", "symmetry_multiplicity")
+    return _Sites(labels, np.array(numbers), scaled, _column(block, "_atom_site", *tags))
+
+
+def _element(symbol: str, label: str, where: str) -> int:
+    """Return the atomic number of a site, from its type symbol or else from its label."""
+    site = f"{where}: site {label}"
+    if symbol not in _UNKNOWN:
+        return number_of(symbol, site)
+    match = re.fullmatch(r"([A-Z][a-z]?)(?:[^A-Za-z].*)?", label)
+    if match is None or match.group(1) not in NUMBERS:
+        raise StructureError(
+            f"{site}: the label must begin with an element, as no `_atom_site_type_symbol` is "
+            f"given, got {label!r}. Add the type symbols."
+        )
+    return NUMBERS[match.group(1)]
+
+
+def _check_order(block: cif.Block, labels: list[str], where: str) -> None:
+    """Raise if a site is partly occupied, one of several alternatives, or a dummy."""
+    for label, text in zip(labels, _column(block, "_atom_site", "occupancy"), strict=False):
+        occupancy = 1.0 if text in _UNKNOWN else _number(text)
+        if not abs(occupancy - 1) <= OCCUPANCY_TOLERANCE:
+            raise StructureError(
+                f"{where}: `_atom_site_occupancy` of site {label} must be 1, got {text}. "
+                "Replace the disordered sites by an ordered model."
+            )
+    groups = [g for g in _column(block, "_atom_site", "disorder_group") if g not in _UNKNOWN]
+    if len(set(groups)) > 1 or any(group.startswith("-") for group in groups):
+        raise StructureError(
+            f"{where}: `_atom_site_disorder_group` must not offer alternatives, got groups "
+            f"{', '.join(sorted(set(groups)))}. Keep the sites of one alternative."
+        )
+    flags = _column(block, "_atom_site", "calc_flag")
+    for label, flag in zip(labels, flags, strict=False):
+        if flag.lower() == "dum":
+            raise StructureError(
+                f"{where}: site {label} must be an atom, got a dummy site "
+                "(`_atom_site_calc_flag` dum). Remove the site."
+            )
+
+
+class _Group(NamedTuple):
+    """Symmetry operations x -> rotations @ x + shifts, in scaled coordinates.
+
+    Attributes:
+        rotations: Shape (n_operations, 3, 3).
+        shifts: Shape (n_operations, 3).
+        products: Index of the product of operations g and h (h first), (n_operations,) * 2.
+    """
+
+    rotations: NDArray[np.float64]
+    shifts: NDArray[np.float64]
+    products: NDArray[np.int64]
+
+
+def _read_group(block: cif.Block, cell: NDArray[np.float64], where: str) -> _Group:
+    """Return the operations: as listed, or else of the named group, or else the identity."""
+    listed = _column(block, "_space_group_symop", "operation_xyz")
+    listed = listed or _column(block, "_symmetry_equiv", "pos_as_xyz")
+    listed = [triplet for triplet in listed if triplet not in _UNKNOWN]
+    triplets = tuple(listed) or _named_operations(block, cell, where)
+    try:
+        group = _group(triplets)
+    except ValueError as error:
+        raise StructureError(
+            f"{where}: the symmetry operations must be valid and form a group, got {error}. "
+            "Correct the list, or list all atoms with 'x, y, z' alone."
+        ) from error
+    metric = cell @ cell.T
+    images = group.rotations.transpose(0, 2, 1) @ metric @ group.rotations
+    scale = np.sqrt(np.outer(metric.diagonal(), metric.diagonal()))
+    misfit = (abs(images - metric) / scale).max((1, 2))
+    if misfit.max() > METRIC_TOLERANCE:
+        raise StructureError(
+            f"{where}: the symmetry operations must fit the cell, got "
+            f"'{triplets[int(misfit.argmax())]}', which distorts it. "
+            "Correct the space group or the cell parameters."
+        )
+    return group
+
+
+def _named_operations(block: cif.Block, cell: NDArray[np.float64], where: str) -> tuple[str, ...]:
+    """Return the triplets of the group that the block names by Hall or H-M symbol or number."""
+    import gemmi
+
+    hall = _first(block, ("_space_group", "name_Hall"), ("_symmetry_space_group", "name_Hall"))
+    if hall:
+        try:
+            return tuple(op.triplet() for op in gemmi.symops_from_hall(hall))
+        except (ValueError, RuntimeError) as error:
+            raise StructureError(
+                f"{where}: the Hall symbol must be valid, got {hall!r}. "
+                "Correct it, or list the symmetry operations."
+            ) from error
+    name = _first(
+        block,
+        ("_space_group", "name_H-M_alt"),
+        ("_symmetry_space_group", "name_H-M"),
+        ("_space_group", "name_H-M_full"),
+    )
+    number = _first(block, ("_space_group", "IT_number"), ("_symmetry", "Int_Tables_number"))
+    if not (name or number):
+        return ("x,y,z",)  # the file lists atoms in a cell and no symmetry: that is P 1
+    if name:
+        angles = np.degrees(np.arccos([_cosine(cell[1], cell[2]), _cosine(cell[0], cell[1])]))
+        found = gemmi.find_spacegroup_by_name(name, *angles.tolist())
+        settings = [found] if found else []
+        explicit = ":" in name
+    else:
+        settings = [s for s in gemmi.spacegroup_table() if str(s.number) == number]
+        explicit = False
+    if not settings:
+        raise StructureError(
+            f"{where}: the space group must be one of the International Tables, got "
+            f"{name or number!r}. Correct it, or list the symmetry operations."
+        )
+    others = [s for s in gemmi.spacegroup_table() if s.number == settings[0].number]
+    if name:  # the same axes, another origin
+        others = [s for s in others if s.hm == settings[0].hm and s.ext in "12"]
+    if not explicit and len(others) > 1:
+        raise StructureError(
+            f"{where}: the setting of space group {name or number!r} must be known, got a choice "
+            f"of {', '.join(s.xhm() for s in others[:6])}. List the symmetry operations."
+        )
+    return tuple(op.triplet() for op in settings[0].operations())
+
+
+def _first(block: cif.Block, *tags: tuple[str, str]) -> str:
+    """Return the first known value among ``tags``, or an empty string."""
+    for category, item in tags:
+        for value in _column(block, category, item)[:1]:
+            if value not in _UNKNOWN:
+                return value
+    return ""
+
+
+def _cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    return float(a @ b / math.sqrt((a @ a) * (b @ b)))
+
+
+@lru_cache(maxsize=256)
+def _group(triplets: tuple[str, ...]) -> _Group:
+    """Return the group of ``triplets``; ValueError says which is wrong, or what is missing."""
+    import gemmi
+
+    operations = []
+    for triplet in triplets:
+        try:
+            operations.append(gemmi.Op(triplet).wrap())
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(f"'{triplet}'") from error
+    unit = gemmi.Op.DEN
+    rotations = np.array([op.rot for op in operations]) // unit
+    shifts = np.array([op.tran for op in operations])
+    wrong = (abs(abs(np.linalg.det(rotations)) - 1) > 1e-9) | (abs(rotations) > 2).any((1, 2))
+    if wrong.any():
+        raise ValueError(f"'{triplets[int(wrong.argmax())]}', no motion of a lattice")
+    keys = _keys(rotations, shifts, unit)
+    order = keys.argsort()
+    if (np.diff(keys[order]) == 0).any():
+        raise ValueError("the same operation twice")
+    product_keys = _keys(
+        np.einsum("gij,hjk->ghik", rotations, rotations),
+        np.einsum("gij,hj->ghi", rotations, shifts) + shifts[:, None],
+        unit,
+    )
+    products = order[np.searchsorted(keys[order], product_keys).clip(max=len(keys) - 1)]
+    if (keys[products] != product_keys).any():
+        raise ValueError(f"{len(keys)} that miss some of their products")
+    return _Group(rotations.astype(float), shifts / unit, products)
+
+
+def _keys(rotations: NDArray, shifts: NDArray, unit: int) -> NDArray[np.int64]:
+    """Return one integer for each operation; its translation counts modulo the lattice."""
+    digits = (rotations + 2).reshape(*rotations.shape[:-2], 9)
+    return digits @ 5 ** np.arange(9) * unit**3 + shifts % unit @ unit ** np.arange(3)
+
+
+def _expand(
+    sites: _Sites, group: _Group, cell: NDArray[np.float64], where: str
+) -> NDArray[np.bool_]:
+    """Return which operation makes a new atom of which site, shape (n_sites, n_operations).
+
+    Operations that leave a site in place form its stabiliser S; operations g and g S make the
+    same image, so that one of each coset is kept: as many atoms as the multiplicity says.
+    """
+    n_operations = len(group.rotations)
+    images = np.einsum("mij,sj->smi", group.rotations, sites.scaled) + group.shifts
+    apart = images - sites.scaled[:, None, :]
+    apart -= np.round(apart)
+    in_place = np.linalg.norm(apart @ cell, axis=2) <= SITE_TOLERANCE
+    chosen = np.ones_like(in_place)
+    for site in np.flatnonzero(in_place.sum(1) > 1):
+        stabiliser = np.flatnonzero(in_place[site])
+        if not in_place[site][group.products[np.ix_(stabiliser, stabiliser)]].all():
+            raise StructureError(
+                f"{where}: site {sites.labels[site]} must lie on a special position or more than "
+                f"{SITE_TOLERANCE} Å from it, got something between. Give more digits."
+            )
+        chosen[site] = False
+        chosen[site, group.products[:, stabiliser].min(1)] = True
+    counts = chosen.sum(1)
+    if counts.sum() > MAX_ATOMS:
+        raise StructureError(
+            f"{where}: the number of atoms must be at most {MAX_ATOMS}, got {counts.sum()}. "
+            "Use a smaller cell."
+        )
+    for label, count, text in zip(sites.labels, counts, sites.multiplicities, strict=False):
+        stated = _number(text)
+        # Some programs state the order of the site's symmetry instead of its multiplicity.
+        if math.isfinite(stated) and stated not in (count, n_operations / count):
+            raise StructureError(
+                f"{where}: the multiplicity of site {label} must agree with the symmetry, got "
+                f"{text} stated and {count} found. Correct the coordinates or the space group."
+            )
+    return chosen
+
+
+def _check_formula(block: cif.Block, numbers: NDArray[np.int64], where: str) -> None:
+    """Raise if the sites do not add up to the formula that the block states."""
+    formula = _first(block, ("_chemical_formula", "sum"))
+    parts = re.findall(r"([A-Z][a-z]?)(\d*\.?\d*)", formula)
+    if not parts or "".join(map("".join, parts)) != re.sub(r"\s", "", formula):
+        return  # nothing stated, or not in a form that can be compared
+    stated: dict[int, float] = {}
+    for symbol, count in parts:
+        number = NUMBERS.get(symbol, 0)
+        stated[number] = stated.get(number, 0) + float(count or 1)
+    found = Counter(numbers.tolist())
+    scale = found.total() / (sum(stated.values()) or 1)
+    for number in stated | found:
+        expected = scale * stated.get(number, 0)
+        if abs(expected - found[number]) > FORMULA_TOLERANCE * max(expected, 1):
+            raise StructureError(
+                f"{where}: the sites must add up to `_chemical_formula_sum` {formula!r}, got "
+                f"{found[number]} {SYMBOLS[number]} of {found.total()} atoms where it asks for "
+                f"{expected:.4g}. Add the missing sites, or correct the formula."
+            )

@@ -1,0 +1,455 @@
+"""Read and write crystals in files: CIF, POSCAR, extxyz, XSF, JSON and whatever else ASE reads."""
+
+from __future__ import annotations
+
+import bz2
+import glob
+import gzip
+import itertools
+import json
+import lzma
+import os
+import re
+import tempfile
+import warnings
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from io import StringIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from potnet.cif import NoStructure, format_cif, parse_cif
+from potnet.crystal import MAX_ATOMS, Crystal
+from potnet.errors import Failure, StructureError
+from potnet.files import atomic_write
+from potnet.poscar import format_poscar, parse_poscar
+
+MAX_FILE_BYTES = 256 * 1024**2  # of one file, or one line of a .jsonl file, decompressed
+
+# Tables, notes and settings that live beside structures; a folder may hold them.
+COMPANION_SUFFIXES = frozenset(
+    (".csv", ".tsv", ".txt", ".md", ".rst", ".yaml", ".yml", ".toml", ".ini", ".log")
+    + (".py", ".sh", ".ipynb", ".pdf", ".png", ".svg", ".html")
+)
+COMPANION_NAMES = frozenset(("atom_init.json", "README", "LICENSE", "NOTICE", "Makefile"))
+
+Source = str | os.PathLike[str]
+Found = tuple[str, Crystal | StructureError]  # the id, and what was found under it
+
+_OPENERS: dict[str, Callable[[BinaryIO], Any]] = {
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+}
+# What the readers of ASE, and the decompressors, raise on damaged input.
+_READER_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    StopIteration,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    lzma.LZMAError,
+    zlib.error,
+)
+
+
+def read(source: Source) -> list[Crystal]:
+    """Return the crystals of a file, a folder or a glob pattern.
+
+    Args:
+        source: A CIF, POSCAR or CONTCAR, extxyz, XSF, JSON or JSON-lines file, any other that ASE
+            recognises, each of them also compressed (.gz, .bz2, .xz); a folder of such files; or
+            a pattern such as ``"runs/*/CONTCAR"``.
+
+    Returns:
+        All crystals in the order of the files. Their ids are those in the file, if it has some,
+        else the file name without its suffix, with ``#`` and the block or number if there are
+        several.
+
+    Raises:
+        StructureError: If a file or a crystal in it cannot be used. :func:`scan` goes on instead.
+
+    Warns:
+        UserWarning: If a CIF holds, besides crystals, a data block of text only.
+    """
+    crystals: list[Crystal] = []
+    text_only: list[NoStructure] = []
+    for _, _, found in _walk([source], recursive=False):
+        if isinstance(found, NoStructure):
+            text_only.append(found)
+        elif isinstance(found, StructureError):
+            raise found
+        else:
+            crystals.append(found)
+    if not crystals:
+        raise text_only[0] if text_only else _nothing(source)
+    for error in text_only:
+        warnings.warn(str(error), stacklevel=2)
+    return crystals
+
+
+def scan(
+    sources: Source | Iterable[Source], *, recursive: bool = False
+) -> Iterator[Crystal | Failure]:
+    """Yield every crystal of ``sources``, and for each one that cannot be used the reason.
+
+    Nothing is left out without a word, except in folders: hidden files, and files that cannot be
+    structures by their name (``COMPANION_SUFFIXES`` and ``COMPANION_NAMES``).
+
+    Args:
+        sources: Files, folders and patterns, as in :func:`read`; one or many.
+        recursive: Whether to enter the folders inside folders.
+
+    Yields:
+        Crystals with unique ids, or a ``Failure`` of stage "read". A second crystal of the same
+        id gets its path for an id.
+    """
+    if isinstance(sources, str | os.PathLike):
+        sources = [sources]
+    seen: set[str] = set()
+    for path, name, found in _walk(sources, recursive=recursive):
+        if isinstance(found, StructureError):
+            yield Failure(name, "read", str(found))
+            continue
+        if name in seen:
+            part = name.partition("#")[2]
+            name = f"{path}#{part}" if part else path
+        if name in seen:
+            reason = f"{path}: `id` must be unique, got {found.id!r} again. Give each file once."
+            yield Failure(name, "read", reason)
+            continue
+        seen.add(name)
+        yield found if name == found.id else found.replace(id=name)
+
+
+def write(crystals: Crystal | Iterable[Crystal], path: Source) -> None:
+    """Write crystals to a file that appears whole or not at all.
+
+    Args:
+        crystals: One or many; POSCAR and XSF hold only one.
+        path: The suffix says the format: .cif, .vasp or .poscar or a name with POSCAR or CONTCAR,
+            .extxyz or .xyz, .xsf, .json, .jsonl; with .gz after it, compressed. Only .json, .jsonl
+            and .extxyz keep ``info`` and the orientation of the cell, exactly.
+
+    Raises:
+        StructureError: If the format is another, or cannot hold the crystals.
+    """
+    path = Path(path)
+    many = [crystals] if isinstance(crystals, Crystal) else list(crystals)
+    kind = _kind(path.name.removesuffix(".gz"))
+    formats: dict[str, Callable[[list[Crystal]], str]] = {
+        "cif": format_cif,
+        "poscar": lambda one: format_poscar(one[0]),
+        "extxyz": _format_extxyz,
+        "xsf": lambda one: _format_xsf(one[0]),
+        "json": lambda crystals: _dumps([c.as_dict() for c in crystals]) + "\n",
+        "jsonl": lambda crystals: "".join(_dumps(c.as_dict()) + "\n" for c in crystals),
+    }
+    if kind not in formats:
+        raise StructureError(
+            f"{path}: the suffix must be one of .cif, .vasp, .extxyz, .xsf, .json, .jsonl, got "
+            f"{path.suffix!r}. Choose one of these formats."
+        )
+    if not many or (len(many) > 1 and kind in ("poscar", "xsf")):
+        raise StructureError(
+            f"{path}: the file must hold {'one crystal' if many else 'a crystal'}, got {len(many)}."
+            " Write each to its own file, or several as .cif, .extxyz or .jsonl."
+        )
+    content = formats[kind](many).encode()
+    if path.suffix == ".gz":
+        content = gzip.compress(content, mtime=0)
+    with atomic_write(path, "wb") as file:
+        file.write(content)
+
+
+def _walk(
+    sources: Iterable[Source], *, recursive: bool
+) -> Iterator[tuple[str, str, Crystal | StructureError]]:
+    """Yield path, id and content of each structure, or the reason why there is none."""
+    for source in sources:
+        paths = _paths(Path(source), recursive)
+        if not paths:
+            yield str(source), str(source), _nothing(source)
+        for path in paths:
+            for name, found in _read_file(path):
+                yield str(path), name, found
+
+
+def _nothing(source: Source) -> StructureError:
+    return StructureError(
+        f"{source}: the source must be a file, or a folder or pattern with structure files, got "
+        f"{'a folder without any' if Path(source).is_dir() else 'none'}. Check the path."
+    )
+
+
+def _paths(source: Path, recursive: bool) -> list[Path]:
+    """Return the files that ``source`` stands for, sorted."""
+    if source.is_dir():
+        found = source.rglob("*") if recursive else source.glob("*")
+        return sorted(path for path in found if _may_be_structure(path, source))
+    if source.exists():
+        return [source]
+    return sorted(p for p in map(Path, glob.glob(str(source), recursive=True)) if p.is_file())
+
+
+def _may_be_structure(path: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    companion = path.name in COMPANION_NAMES or Path(_plain(path)).suffix in COMPANION_SUFFIXES
+    return path.is_file() and not hidden and not companion
+
+
+def _plain(path: Path) -> str:
+    """Return the file name without the suffix of its compression."""
+    return path.stem if path.suffix in _OPENERS else path.name
+
+
+def _kind(name: str) -> str:
+    """Return the format that a file name tells, or an empty string."""
+    suffix = Path(name).suffix.lower()
+    if suffix in (".vasp", ".poscar", ".contcar") or re.match("POSCAR|CONTCAR", name):
+        return "poscar"
+    if suffix in (".cif", ".mcif"):
+        return "cif"
+    if suffix in (".xyz", ".extxyz"):
+        return "extxyz"
+    if suffix in (".xsf", ".json", ".jsonl", ".ndjson"):
+        return {".ndjson": "jsonl"}.get(suffix, suffix[1:])
+    return ""
+
+
+def _read_file(path: Path) -> Iterator[Found]:
+    """Yield each crystal of a file, or the reason why there is none."""
+    name = _plain(path)
+    kind = _kind(name)
+    id = name if re.match("POSCAR|CONTCAR", name) else Path(name).stem
+    try:
+        with _open(path) as file:
+            if kind == "jsonl":
+                yield from _parse_jsonl(file, path.name, id)
+                return
+            content = file.read(MAX_FILE_BYTES + 1)
+        if len(content) > MAX_FILE_BYTES:
+            raise StructureError(
+                f"{path.name}: the file must have at most {MAX_FILE_BYTES} bytes, got more. "
+                "Split it, or use JSON lines."
+            )
+        if kind:
+            text = _decode(content, path.name)
+            parse = {"cif": parse_cif, "json": _parse_json, "extxyz": _parse_extxyz}
+            if kind == "poscar":
+                yield id, parse_poscar(text, path.name).replace(id=id)
+            elif kind == "xsf":
+                yield from _parse_with_ase(StringIO(text), path.name, id, "xsf")
+            else:
+                yield from parse[kind](text, path.name, id)
+        elif name == path.name:
+            yield from _parse_with_ase(str(path), path.name, id)
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                copy = Path(folder, name)
+                copy.write_bytes(content)
+                yield from _parse_with_ase(str(copy), path.name, id)
+    except StructureError as error:
+        yield id, error
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        reason = StructureError(
+            f"{path}: the file must be readable, got {type(error).__name__}: {error}. "
+            "Check that it exists and is complete."
+        )
+        yield id, reason
+
+
+def _open(path: Path) -> Any:
+    opener = _OPENERS.get(path.suffix)
+    return opener(open(path, "rb")) if opener else open(path, "rb")
+
+
+def _decode(content: bytes, source: str) -> str:
+    """Return the text without byte order mark; Latin-1 where it is not UTF-8 (names in CIF)."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16", errors="replace")
+    if b"\0" in content[:4096]:
+        raise StructureError(
+            f"{source}: the file must be text, got binary data. Check that it is not compressed."
+        )
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def _parse_jsonl(file: Any, source: str, id: str) -> Iterator[Found]:
+    """Yield the crystal of each line, without holding the file in memory."""
+    for line_number in itertools.count(1):
+        line = file.readline(MAX_FILE_BYTES)
+        if not line:
+            return
+        if line.strip():
+            where = f"{source}, line {line_number}"
+            yield from _parse_json(_decode(line, where), where, f"{id}#{line_number}")
+
+
+def _parse_json(text: str, source: str, id: str) -> Iterator[Found]:
+    """Yield the crystals of a JSON document: one, a list, a table by id, or ASE's own."""
+    try:
+        items = list(_json_items(_arrays(json.loads(text))))
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        yield id, StructureError(f"{source}: the file must be valid JSON, got '{error}'. Mend it.")
+        return
+    if not items:
+        yield id, StructureError(f"{source}: the file must hold a crystal, got none. Check it.")
+    for key, item in items:
+        name, where = (id, source) if key is None else (f"{id}#{key}", f"{source}, item {key}")
+        try:
+            crystal = Crystal.from_any(item)
+            name = crystal.id or name
+            yield name, crystal.replace(id=name)
+        except StructureError as error:
+            yield name, StructureError(f"{where}: {error}")
+
+
+def _json_items(data: Any) -> Iterator[tuple[object, Any]]:
+    if isinstance(data, list):
+        yield from enumerate(data) if len(data) > 1 else ((None, item) for item in data)
+    elif isinstance(data, Mapping) and {"ids", "nextid"} <= data.keys():  # a database of ASE
+        for key in data["ids"]:
+            row = data.get(str(key))
+            if isinstance(row, Mapping):
+                row = {k: row.get(k) for k in ("numbers", "positions", "cell", "pbc")}
+            yield key, row
+    elif isinstance(data, Mapping) and data and all(isinstance(v, Mapping) for v in data.values()):
+        yield from data.items()
+    else:
+        yield None, data
+
+
+def _arrays(data: Any) -> Any:
+    """Return JSON data with the arrays and cells of ASE as plain lists."""
+    if isinstance(data, list):
+        return [_arrays(item) for item in data]
+    if not isinstance(data, dict):
+        return data
+    if "__ndarray__" in data:
+        shape, dtype, values = data["__ndarray__"]
+        return np.array(values, dtype=dtype).reshape(shape).tolist()
+    data = {key: _arrays(value) for key, value in data.items()}
+    kind = data.pop("__ase_objtype__", None)
+    return data["array"] if kind == "cell" and "array" in data else data
+
+
+def _parse_extxyz(text: str, source: str, id: str) -> Iterator[Found]:
+    """Yield the crystal of each frame; a bad frame does not hide the others."""
+    lines = text.rstrip().splitlines()
+    if not lines:
+        yield id, StructureError(f"{source}: the file must hold a frame, got none. Check it.")
+    at, one = 0, True
+    for index in itertools.count():
+        if at >= len(lines):
+            return
+        word = lines[at].strip()
+        n_atoms = int(word) if word.isdigit() and len(word) < 10 else 0
+        stop = at + 2 + n_atoms
+        one = one and stop == len(lines)
+        name, where = (id, source) if one else (f"{id}#{index}", f"{source}, frame {index}")
+        if not 1 <= n_atoms <= MAX_ATOMS or stop > len(lines):
+            yield (
+                name,
+                StructureError(
+                    f"{source}, line {at + 1}: a frame must begin with its number of atoms, 1 to "
+                    f"{MAX_ATOMS}, and have a line for each, got {word[:60]!r}. Mend the frame."
+                ),
+            )
+            return
+        yield from _parse_with_ase(StringIO("\n".join(lines[at:stop])), where, name, "extxyz")
+        at, one = stop, False
+
+
+def _parse_with_ase(file: Any, source: str, id: str, format: str | None = None) -> Iterator[Found]:
+    """Yield each crystal that ASE finds in ``file``, an open text or a path."""
+    from ase.io import ParseError, read
+    from ase.io.formats import UnknownFileTypeError
+
+    try:
+        images = read(file, index=":", format=format)
+    except UnknownFileTypeError:
+        yield (
+            id,
+            StructureError(
+                f"{source}: the file must be of a format that ASE reads, got an unknown "
+                "one. Convert it to CIF, POSCAR or extxyz."
+            ),
+        )
+        return
+    except (*_READER_ERRORS, ParseError) as error:
+        yield (
+            id,
+            StructureError(
+                f"{source}: the file must be valid {format or 'for ASE'}, got "
+                f"{type(error).__name__}: {error}. Mend it, or convert it to CIF."
+            ),
+        )
+        return
+    images = images if isinstance(images, list) else [images]
+    if not images:
+        yield id, StructureError(f"{source}: the file must hold a crystal, got none. Check it.")
+    for index, atoms in enumerate(images):
+        name = id if len(images) == 1 else f"{id}#{index}"
+        try:
+            crystal = Crystal.from_ase(atoms, id=source)
+            name = str(crystal.info.get("id", "")) or name
+            yield name, crystal.replace(id=name)
+        except StructureError as error:
+            yield name, error
+
+
+def _dumps(data: Any) -> str:
+    def plain(value: Any) -> Any:
+        if isinstance(value, np.ndarray | np.generic):
+            return value.tolist()
+        raise StructureError(
+            f"crystal: `info` must hold numbers, text, lists and dictionaries to be written, got "
+            f"{type(value).__name__}. Leave it out with replace(info={{}})."
+        )
+
+    return json.dumps(data, default=plain)
+
+
+def _format_extxyz(crystals: list[Crystal]) -> str:
+    from ase.io.extxyz import key_val_dict_to_str
+
+    frames = []
+    for crystal in crystals:
+        info = dict(crystal.info) | ({"id": crystal.id} if crystal.id else {})
+        header = [
+            f'Lattice="{_join(crystal.cell.ravel())}"',
+            "Properties=species:S:1:pos:R:3",
+            f'pbc="{" ".join("FT"[int(flag)] for flag in crystal.pbc)}"',
+            key_val_dict_to_str(info).replace("\n", " "),
+        ]
+        atoms = zip(crystal.symbols, crystal.positions, strict=True)
+        rows = [f"{symbol} {_join(xyz)}" for symbol, xyz in atoms]
+        frames.append("\n".join([str(crystal.n_atoms), " ".join(header).strip(), *rows]))
+    return "\n".join(frames) + "\n"
+
+
+def _format_xsf(crystal: Crystal) -> str:
+    crystal.require_periodic()
+    atoms = zip(crystal.numbers, crystal.positions, strict=True)
+    rows = [f"{number} {_join(xyz)}" for number, xyz in atoms]
+    vectors = [_join(vector) for vector in crystal.cell]
+    lines = ["CRYSTAL", "PRIMVEC", *vectors, "PRIMCOORD", f"{crystal.n_atoms} 1", *rows]
+    return "\n".join(lines) + "\n"
+
+
+def _join(values: Iterable[float]) -> str:
+    return " ".join(repr(float(value)) for value in values)

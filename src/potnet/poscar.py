@@ -1,0 +1,128 @@
+"""POSCAR and CONTCAR, the structure files of VASP 5 and later."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from potnet.crystal import MAX_ATOMS, NUMBERS, Crystal, number_of
+from potnet.errors import StructureError
+
+
+def parse_poscar(text: str, source: str) -> Crystal:
+    """Return the crystal of a POSCAR; velocities after the coordinates are not kept.
+
+    Args:
+        text: Content of the file.
+        source: Name of the file, for messages and as the crystal's id.
+
+    Raises:
+        StructureError: If a line is missing or has another form, or the crystal is not valid.
+    """
+    return _Reader(text, source).crystal()
+
+
+def format_poscar(crystal: Crystal) -> str:
+    """Return ``crystal`` as POSCAR in Cartesian coordinates, atoms sorted by element."""
+    crystal.require_periodic()
+    order = np.argsort(crystal.numbers, kind="stable")
+    symbols = [crystal.symbols[k] for k in order]
+    species = list(dict.fromkeys(symbols))
+    rows = [*crystal.cell.tolist(), *crystal.positions[order].tolist()]
+    vectors = [" ".join(f"{x:.16g}" for x in row) for row in rows]
+    lines = [
+        re.sub(r"\s", " ", crystal.id) or crystal.formula,
+        "1.0",
+        *vectors[:3],
+        " ".join(species),
+        " ".join(str(symbols.count(symbol)) for symbol in species),
+        "Cartesian",
+        *vectors[3:],
+    ]
+    return "\n".join(lines) + "\n"
+
+
+class _Reader:
+    """The lines of a file, read one after the other; errors know their line."""
+
+    def __init__(self, text: str, source: str) -> None:
+        self.lines = text.splitlines()
+        self.source = source
+        self.at = 0
+
+    def error(self, rule: str, advice: str) -> StructureError:
+        """Return the error that the line just read breaks ``rule``."""
+        got = self.lines[self.at - 1].strip() if self.at <= len(self.lines) else ""
+        return StructureError(
+            f"{self.source}, line {self.at}: {rule}, got {got[:60] or 'nothing'!r}. {advice}"
+        )
+
+    def line(self) -> str:
+        self.at += 1
+        return self.lines[self.at - 1].strip() if self.at <= len(self.lines) else ""
+
+    def numbers(self, what: str, *counts: int) -> list[float]:
+        """Return the leading numbers of the next line, as many as one of ``counts`` (largest)."""
+        values = []
+        for word in self.line().split()[: max(counts)]:
+            try:
+                values.append(float(re.sub("[dD]", "e", word)))
+            except ValueError:
+                break
+        if len(values) not in counts:
+            number = " or ".join(map(str, sorted(counts)))
+            raise self.error(f"{what} must be {number} numbers", "Correct the line.")
+        return values
+
+    def crystal(self) -> Crystal:
+        self.line()  # a comment
+        scale = np.array(self.numbers("the scale", 1, 3))
+        if len(scale) == 3 and (scale <= 0).any() or (scale == 0).any():
+            raise self.error("the scale must not be 0", "Use 1.0 if the cell is in Å.")
+        vectors = np.array([self.numbers("a lattice vector", 3) for _ in range(3)])
+        if scale[0] < 0:  # the volume of the cell
+            volume = abs(np.linalg.det(vectors))
+            scale = np.cbrt(-scale / volume) if volume else np.ones(1)
+        cell = vectors * scale
+        numbers = self.species()
+        mode = self.line()
+        if mode[:1].lower() == "s":  # selective dynamics
+            mode = self.line()
+        if not mode[:1].isalpha():
+            raise self.error("the mode must be Direct or Cartesian", "Add the line.")
+        rows = np.array([self.site(number) for number in numbers])
+        rest = self.line().split()
+        if len(rest) >= 3 and all(re.fullmatch(r"[-+\d.eEdD]+", word) for word in rest[:3]):
+            raise self.error(
+                f"there must be {len(numbers)} coordinates, as the counts say", "Mend the counts."
+            )
+        # VASP takes any word but C... and K... as Direct.
+        positions = rows * scale if mode[0] in "cCkK" else rows @ cell
+        return Crystal(numbers, positions, cell, id=self.source)
+
+    def species(self) -> list[int]:
+        """Return the atomic number of each atom, from the lines of symbols and of counts."""
+        symbols = self.line().split()
+        if symbols and all(symbol.isdigit() for symbol in symbols):
+            raise self.error(
+                "the line of element symbols must come before the counts (VASP 5)",
+                "Add it; files of VASP 4 do not say what the elements are.",
+            )
+        # VASP 6 may write Na_pv/1a2b3c: the potential and its hash.
+        where = f"{self.source}, line {self.at}"
+        numbers = [number_of(re.split("[_/]", symbol)[0], where) for symbol in symbols]
+        words = self.line().split()
+        counts = [int(word) for word in words if word.isdigit()]
+        if not counts or len(counts) != len(words) or len(counts) != len(numbers):
+            raise self.error(f"there must be {len(numbers)} counts of atoms", "Correct the line.")
+        if not 1 <= sum(counts) <= MAX_ATOMS:
+            raise self.error(f"the counts must add up to 1 to {MAX_ATOMS}", "Correct the line.")
+        return [number for number, count in zip(numbers, counts, strict=True) for _ in range(count)]
+
+    def site(self, number: int) -> list[float]:
+        values = self.numbers("a site", 3)
+        label = self.lines[self.at - 1].split()[-1]
+        if label not in ("T", "F") and NUMBERS.get(label, number) != number:
+            raise self.error("the site must be of the element that the counts say", "Reorder.")
+        return values
