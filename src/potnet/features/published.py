@@ -80,15 +80,14 @@ def _neighbors(
     """Return all pairs within ``cutoff``, atom by atom, the nearest first.
 
     The distances are rounded as the published code rounds them, because equal ones that differ in
-    the last digit decide which bonds there are: image shift, position wrapped into the cell and
-    their sum, each in Cartesian coordinates, minus the receiving atom.
+    the last digit decide which bonds there are: image shift plus sending atom, minus receiving
+    atom, in Cartesian coordinates. That is so for atoms inside the cell; the published code moves
+    others there first.
     """
     search = NeighborList(cutoff=cutoff * (1 + 1e-9), full_list=True, n_threads=1)
     i, j, shifts = search.compute(crystal.positions, crystal.cell, True, "ijS")
     i, j = i.astype(np.int64), j.astype(np.int64)
-    scaled = crystal.scaled_positions
-    images = (shifts + np.floor(scaled)[j]) @ crystal.cell
-    senders = images + (np.mod(scaled, 1) @ crystal.cell)[j]
+    senders = shifts @ crystal.cell + crystal.positions[j]
     distance = np.sqrt(np.square(senders - crystal.positions[i]).sum(axis=1))
     order = np.lexsort((distance, i))
     order = order[distance[order] <= cutoff]
