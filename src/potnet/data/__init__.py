@@ -1,6 +1,16 @@
 """Datasets: reading them, dividing them, and the one that comes with the package."""
 
 from potnet.data.dataset import Dataset
+from potnet.data.readers import available, open
 from potnet.data.splits import Split, given_split, k_fold, published_split, random_split
 
-__all__ = ["Dataset", "Split", "given_split", "k_fold", "published_split", "random_split"]
+__all__ = [
+    "Dataset",
+    "Split",
+    "available",
+    "given_split",
+    "k_fold",
+    "open",
+    "published_split",
+    "random_split",
+]
