@@ -1,10 +1,13 @@
-"""Settings of the whole test run: deterministic, one thread, no display, no network."""
+"""Settings of the whole test run (deterministic, one thread, no display) and shared fixtures."""
 
 import os
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -22,3 +25,74 @@ def pytest_configure(config: pytest.Config) -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+def rock_salt(first: int, second: int, length: float, id: str = ""):
+    """Return a crystal of the NaCl type in its primitive cell, nearest distance ``length`` Å."""
+    from potnet import Crystal
+
+    cell = length * np.array([[0.0, 1, 1], [1, 0, 1], [1, 1, 0]])
+    return Crystal([first, second], [[0, 0, 0], [length, length, length]], cell, id=id)
+
+
+@pytest.fixture(scope="session")
+def salts():
+    """Twelve crystals of the NaCl type with ids."""
+    from potnet.crystal import SYMBOLS
+
+    kinds = [(z, q, r) for z, r in ((3, 2.1), (11, 2.5), (19, 2.8)) for q in (9, 17, 35, 53)]
+    return [rock_salt(z, q, r + 0.01 * q, id=f"{SYMBOLS[z]}{SYMBOLS[q]}") for z, q, r in kinds]
+
+
+@pytest.fixture(scope="session")
+def small_members():
+    """Three small networks with two outputs and random, but always the same, weights."""
+    import torch
+
+    from potnet.models import registry
+
+    members = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        members.append(registry.build("completenet", {"width": 8, "n_layers": 1}, 2))
+    return members
+
+
+@pytest.fixture(scope="session")
+def small_card(small_members, salts):
+    """The card of ``small_members``: a calibrated target, and one in logarithms that is not."""
+    from potnet.models import archive
+
+    card = archive.ModelCard(
+        network="completenet",
+        settings=small_members[0].settings.model_dump(mode="json"),
+        targets=(
+            archive.TargetCard(
+                name="energy",
+                unit="eV/atom",
+                mean=-1.5,
+                std=0.8,
+                interval_level=0.9,
+                interval_halfwidth=0.25,
+            ),
+            archive.TargetCard(name="modulus", unit="GPa", transform="log10", mean=1.8, std=0.3),
+        ),
+        data=archive.DataCard(
+            name="salts",
+            n_train=12,
+            elements=("Li", "Na", "K", "F", "Cl", "Br", "I"),
+            max_atoms=4,
+            volume_per_atom=(8.0, 50.0),
+        ),
+    )
+    return archive.with_golden(card, small_members, salts[:2])
+
+
+@pytest.fixture(scope="session")
+def small_archive(small_members, small_card, tmp_path_factory) -> Path:
+    """The folder of an archive of ``small_members``."""
+    from potnet.models import archive
+
+    path = tmp_path_factory.mktemp("archives") / "small"
+    archive.save(path, small_members, small_card)
+    return path
