@@ -66,6 +66,7 @@ L_X, L_VALUE, L_REST, L_DEGREE, L_POLYNOMIAL = range(5)  # both London tables
 G_VOLUME, G_CUTOFF, G_REACH, G_SHELL_REACH, G_WRAP, G_KMAX, G_WIDTH = range(7)
 S_CUTOFF, S_KCUT, S_ALPHA, S_ROW, S_ROW2, S_BOUND, S_WIDTH = range(7)
 
+EXACT = 3e-11  # below this tolerance transforms are computed, not taken from polynomials
 CHUNK = 1024  # distances evaluated at a time: their arrays stay in the first-level cache
 BINS = 64  # images are sorted by length into so many bins
 
@@ -238,7 +239,8 @@ def _plan_london(cutoff, real, recip, tolerance, table, recip_table, split):
         middle = (low + high) // 2
         k = 2 * alpha * recip_table[middle, L_X]
         tail = recip_table[middle, L_VALUE] * _gaussian_tail(recip, k, 0.25 / alpha**2)
-        if scale * (tail + _most(recip, k) * recip_table[middle, L_REST]) > left:
+        rest = _most(recip, k) * recip_table[middle, L_REST] if tolerance > EXACT else 0.0
+        if scale * (tail + rest) > left:
             low = middle + 1
         else:
             high = middle
@@ -248,7 +250,8 @@ def _plan_london(cutoff, real, recip, tolerance, table, recip_table, split):
     k = 2 * alpha * row[L_X]
     split[S_KCUT], split[S_ROW2] = k, high
     tail = row[L_VALUE] * _gaussian_tail(recip, k, 0.25 / alpha**2)
-    split[S_BOUND] = bound + scale * (tail + _most(recip, k) * row[L_REST])
+    rest = _most(recip, k) * row[L_REST] if tolerance > EXACT else 0.0
+    split[S_BOUND] = bound + scale * (tail + rest)
     return 0
 
 
@@ -923,8 +926,20 @@ def _phases(fractions, n_atoms, orders, slots, n_k, n_orders, powers, line, phas
 
 
 @_jit
+def _window(z2, beta):
+    """Return G(z) / G(beta) of the Kaiser-Bessel window from z^2 of either sign, beta > 2."""
+    scale = math.exp(-beta) * beta**3 * 2 / (beta - 1 + (beta + 1) * math.exp(-2 * beta))
+    if abs(z2) < 1e-3:
+        return scale * (1 / 3 + z2 * (1 / 30 + z2 * (1 / 840 + z2 / 45360)))
+    z = math.sqrt(abs(z2))
+    if z2 > 0:
+        return scale * (z * math.cosh(z) - math.sinh(z)) / z**3
+    return scale * (math.sin(z) - z * math.cos(z)) / z**3
+
+
+@_jit
 def _coefficients(
-    kind, parameter, split, volume, squares, n_k, coulomb, london_recip, work, out
+    kind, parameter, split, volume, squares, n_k, is_exact, coulomb, london_recip, work, out
 ):  # fmt: skip
     """Write twice the transform at each wave vector; return (k = 0 term, self term, bound)."""
     if kind == COULOMB:
@@ -933,21 +948,31 @@ def _coefficients(
         scale = 2 * (cutoff / row[C_CUT]) ** 2
         for k in range(n_k):
             work[k] = scale * squares[k] - 1
-        _polynomial(row[C_RECIP:], int(row[C_RECIP_DEGREE]), work, n_k, out)
+        if is_exact:
+            for k in range(n_k):
+                out[k] = _window(row[C_BETA] ** 2 - squares[k] * cutoff**2, row[C_BETA])
+        else:
+            _polynomial(row[C_RECIP:], int(row[C_RECIP_DEGREE]), work, n_k, out)
         rest = 0.0
         for k in range(n_k):
             work[k] = 8 * PI / (volume * squares[k])
             rest += work[k]
             out[k] *= work[k]
         zero = row[C_BACKGROUND] * cutoff * cutoff / volume
-        return zero, -row[C_SELF] / cutoff, rest * row[C_RECIP_REST]
+        return zero, -row[C_SELF] / cutoff, 0.0 if is_exact else rest * row[C_RECIP_REST]
     alpha = split[S_ALPHA]
     if kind == LONDON:
         row = london_recip[int(split[S_ROW2])]
         scale = 1 / (alpha * row[L_X])
         for k in range(n_k):
             work[k] = scale * math.sqrt(squares[k]) - 1
-        _polynomial(row[L_POLYNOMIAL:], int(row[L_DEGREE]), work, n_k, out)
+        if is_exact:
+            for k in range(n_k):
+                q = squares[k] / (4 * alpha * alpha)
+                edge = math.sqrt(PI * q) * q * math.erfc(math.sqrt(q))
+                out[k] = edge + (0.5 - q) * math.exp(-q)
+        else:
+            _polynomial(row[L_POLYNOMIAL:], int(row[L_DEGREE]), work, n_k, out)
         scale = 2 * PI**1.5 * alpha**3 / (3 * volume)
         for k in range(n_k):
             out[k] *= 2 * scale
@@ -1092,7 +1117,7 @@ def _evaluate(
             if kinds[p] != SHELL:
                 zero, own, rest = _coefficients(
                     kinds[p], parameters[p, 0], split[p], volume, sorted_squares, n_needed,
-                    coulomb, london_recip, work, coefficients,
+                    tolerance <= EXACT, coulomb, london_recip, work, coefficients,
                 )  # fmt: skip
             total = 0.0
             for k in range(n_needed):
