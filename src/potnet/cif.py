@@ -7,15 +7,16 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import gemmi
 import numpy as np
+from gemmi import cif
 
 from potnet.crystal import MAX_ATOMS, NUMBERS, SYMBOLS, Crystal, number_of
 from potnet.errors import StructureError
 
 if TYPE_CHECKING:
-    from gemmi import cif
     from numpy.typing import NDArray
 
 SITE_TOLERANCE = 0.05  # Å; images of a site closer than this are one atom on a special position
@@ -24,18 +25,14 @@ OCCUPANCY_TOLERANCE = 1e-3
 FORMULA_TOLERANCE = 0.01
 
 _CELL = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
-_UNSUPPORTED = {
-    "_atom_site_moment": "magnetic",
-    "_atom_site_rotation": "magnetic",
-    "_space_group_magn": "magnetic",
-    "_space_group_symop_magn": "magnetic",
-    "_parent_space_group": "magnetic",
-    "_atom_site_fourier": "modulated",
-    "_cell_modulation": "modulated",
-    "_cell_subsystem": "modulated",
-    "_space_group_ssg": "modulated",
-    "_space_group_symop_ssg": "modulated",
-}
+_MAGNETIC = (
+    "_atom_site_moment",
+    "_atom_site_rotation",
+    "_space_group_magn",
+    "_space_group_symop_magn",
+    "_parent_space_group",
+)
+_MODULATED = ("_atom_site_fourier", "_cell_modulation", "_cell_subsystem", "_space_group_ssg")
 _UNKNOWN = ("", ".", "?")
 
 
@@ -51,8 +48,6 @@ def parse_cif(text: str, source: str, id: str) -> Iterator[tuple[str, Crystal | 
         source: Name of the file, for messages.
         id: Name of the crystal if the file holds one; ``id#block`` if it holds several.
     """
-    from gemmi import cif
-
     try:
         blocks = cif.read_string(text)
     except (ValueError, RuntimeError) as error:
@@ -65,7 +60,7 @@ def parse_cif(text: str, source: str, id: str) -> Iterator[tuple[str, Crystal | 
         name = id if one else f"{id}#{block.name}"
         where = source if one else f"{source}, block {block.name!r}"
         try:
-            yield name, _read_block(block, where).replace(id=name)
+            yield name, _read_block(_Block(block), where).replace(id=name)
         except StructureError as error:
             yield name, error
 
@@ -106,19 +101,18 @@ def _format_block(crystal: Crystal, name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _read_block(block: cif.Block, where: str) -> Crystal:
-    tags = _tags(block)
-    if not any(tag.startswith(("_cell_length", "_atom_site")) for tag in tags):
+def _read_block(block: _Block, where: str) -> Crystal:
+    if not block.has(("_cell_length", "_atom_site")):
         raise NoStructure(
             f"{where}: the data block must list a cell and atoms, got neither. "
             "Leave it out if it is only text."
         )
-    for prefix, kind in _UNSUPPORTED.items():
-        if any(tag.startswith(prefix) for tag in tags):
-            raise StructureError(
-                f"{where}: the structure must be an ordinary three-dimensional one, got a {kind} "
-                f"one (`{prefix}...`). Give the nuclear or average structure without these tags."
-            )
+    if tag := block.has(_MAGNETIC + _MODULATED):
+        kind = "magnetic" if tag.startswith(_MAGNETIC) else "modulated"
+        raise StructureError(
+            f"{where}: the structure must be an ordinary three-dimensional one, got a {kind} one "
+            f"(`{tag}`). Give the nuclear or average structure without these tags."
+        )
     cell = _read_cell(block, where)
     sites = _read_sites(block, where)
     group = _read_group(block, cell, where)
@@ -131,37 +125,52 @@ def _read_block(block: cif.Block, where: str) -> Crystal:
     return Crystal(numbers, scaled @ cell, cell, id=where)
 
 
-def _tags(block: cif.Block) -> set[str]:
-    """Return the tags of ``block`` in lower case, with ``_`` for the dots of newer files."""
-    tags: list[str] = []
-    for item in block:
-        tags.extend(item.loop.tags if item.loop is not None else (item.pair or [])[:1])  # type: ignore[index]
-    return {tag.lower().replace(".", "_") for tag in tags}
+class _Block:
+    """The values of a data block by tag, in lower case and with ``_`` for the newer ``.``."""
+
+    def __init__(self, block: cif.Block) -> None:
+        self._columns: dict[str, tuple[list[str], int, int]] = {}
+        for item in block:
+            pair: Any = item.pair
+            loop = item.loop
+            if pair is not None:
+                self._columns[_plain(pair[0])] = ([pair[1]], 0, 1)
+            elif loop is not None:
+                tags, values = loop.tags, loop.values
+                for k, tag in enumerate(tags):
+                    self._columns[_plain(tag)] = (values, k, len(tags))
+
+    def has(self, prefixes: tuple[str, ...]) -> str:
+        """Return the first tag that starts with one of ``prefixes``, or an empty string."""
+        return next((tag for tag in self._columns if tag.startswith(prefixes)), "")
+
+    def column(self, *tags: str) -> list[str]:
+        """Return the values of the first of ``tags`` that the block has, in loop or pair."""
+        for tag in tags:
+            if tag in self._columns:
+                values, start, step = self._columns[tag]
+                return [cif.as_string(value).strip() for value in values[start::step]]
+        return []
+
+    def first(self, *tags: str) -> str:
+        """Return the first known value among ``tags``, or an empty string."""
+        values = (self.column(tag)[:1] for tag in tags)
+        return next((value[0] for value in values if value and value[0] not in _UNKNOWN), "")
 
 
-def _column(block: cif.Block, category: str, *items: str) -> list[str]:
-    """Return the values of the first of ``items`` that the block has, in loop or pair."""
-    from gemmi import cif
-
-    for item in items:
-        for joint in "_.":
-            values = block.find_values(f"{category}{joint}{item}")
-            if values:
-                return [cif.as_string(value).strip() for value in values]
-    return []
+def _plain(tag: str) -> str:
+    return tag.lower().replace(".", "_")
 
 
 def _number(text: str) -> float:
     """Return the number, without the uncertainty in brackets; nan if there is none."""
-    from gemmi import cif
-
     return cif.as_number(text)
 
 
-def _read_cell(block: cif.Block, where: str) -> NDArray[np.float64]:
+def _read_cell(block: _Block, where: str) -> NDArray[np.float64]:
     parameters = []
     for item in _CELL:
-        values = _column(block, "_cell", item)
+        values = block.column(f"_cell_{item}")
         value = _number(values[0]) if values else math.nan
         highest = math.inf if item.startswith("length") else 180.0
         if not 0 < value < highest:
@@ -198,18 +207,18 @@ class _Sites(NamedTuple):
     multiplicities: list[str]
 
 
-def _read_sites(block: cif.Block, where: str) -> _Sites:
-    columns = [_column(block, "_atom_site", f"fract_{axis}") for axis in "xyz"]
+def _read_sites(block: _Block, where: str) -> _Sites:
+    columns = [block.column(f"_atom_site_fract_{axis}") for axis in "xyz"]
     n_sites = len(columns[0])
     if not all(columns):
-        cartesian = _column(block, "_atom_site", "Cartn_x")
+        cartesian = block.column("_atom_site_cartn_x")
         raise StructureError(
             f"{where}: `_atom_site_fract_x`, `_y`, `_z` must list the atoms, got "
             f"{'only Cartesian coordinates' if cartesian else 'none'}. "
             "Give fractional coordinates of every site."
         )
-    symbols = _column(block, "_atom_site", "type_symbol")
-    labels = _column(block, "_atom_site", "label") or symbols
+    symbols = block.column("_atom_site_type_symbol")
+    labels = block.column("_atom_site_label") or symbols
     if not (labels or symbols) or n_sites > MAX_ATOMS:
         raise StructureError(
             f"{where}: `_atom_site` must name at most {MAX_ATOMS} sites, got {n_sites} "
@@ -226,8 +235,8 @@ def _read_sites(block: cif.Block, where: str) -> _Sites:
             f"{where}: `_atom_site_fract_{'xyz'[axis]}` of site {labels[site]} must be a finite "
             f"number, got {columns[axis][site]}. Give the coordinate, or remove the site."
         )
-    tags = ("site_symmetry_multiplicity", "symmetry_multiplicity")
-    return _Sites(labels, np.array(numbers), scaled, _column(block, "_atom_site", *tags))
+    tags = ("_atom_site_site_symmetry_multiplicity", "_atom_site_symmetry_multiplicity")
+    return _Sites(labels, np.array(numbers), scaled, block.column(*tags))
 
 
 def _element(symbol: str, label: str, where: str) -> int:
@@ -244,22 +253,22 @@ def _element(symbol: str, label: str, where: str) -> int:
     return NUMBERS[match.group(1)]
 
 
-def _check_order(block: cif.Block, labels: list[str], where: str) -> None:
+def _check_order(block: _Block, labels: list[str], where: str) -> None:
     """Raise if a site is partly occupied, one of several alternatives, or a dummy."""
-    for label, text in zip(labels, _column(block, "_atom_site", "occupancy"), strict=False):
+    for label, text in zip(labels, block.column("_atom_site_occupancy"), strict=False):
         occupancy = 1.0 if text in _UNKNOWN else _number(text)
         if not abs(occupancy - 1) <= OCCUPANCY_TOLERANCE:
             raise StructureError(
                 f"{where}: `_atom_site_occupancy` of site {label} must be 1, got {text}. "
                 "Replace the disordered sites by an ordered model."
             )
-    groups = [g for g in _column(block, "_atom_site", "disorder_group") if g not in _UNKNOWN]
+    groups = [g for g in block.column("_atom_site_disorder_group") if g not in _UNKNOWN]
     if len(set(groups)) > 1 or any(group.startswith("-") for group in groups):
         raise StructureError(
             f"{where}: `_atom_site_disorder_group` must not offer alternatives, got groups "
             f"{', '.join(sorted(set(groups)))}. Keep the sites of one alternative."
         )
-    flags = _column(block, "_atom_site", "calc_flag")
+    flags = block.column("_atom_site_calc_flag")
     for label, flag in zip(labels, flags, strict=False):
         if flag.lower() == "dum":
             raise StructureError(
@@ -282,10 +291,10 @@ class _Group(NamedTuple):
     products: NDArray[np.int64]
 
 
-def _read_group(block: cif.Block, cell: NDArray[np.float64], where: str) -> _Group:
+def _read_group(block: _Block, cell: NDArray[np.float64], where: str) -> _Group:
     """Return the operations: as listed, or else of the named group, or else the identity."""
-    listed = _column(block, "_space_group_symop", "operation_xyz")
-    listed = listed or _column(block, "_symmetry_equiv", "pos_as_xyz")
+    listed = block.column("_space_group_symop_operation_xyz")
+    listed = listed or block.column("_symmetry_equiv_pos_as_xyz")
     listed = [triplet for triplet in listed if triplet not in _UNKNOWN]
     triplets = tuple(listed) or _named_operations(block, cell, where)
     try:
@@ -308,59 +317,42 @@ def _read_group(block: cif.Block, cell: NDArray[np.float64], where: str) -> _Gro
     return group
 
 
-def _named_operations(block: cif.Block, cell: NDArray[np.float64], where: str) -> tuple[str, ...]:
+def _named_operations(block: _Block, cell: NDArray[np.float64], where: str) -> tuple[str, ...]:
     """Return the triplets of the group that the block names by Hall or H-M symbol or number."""
-    import gemmi
-
-    hall = _first(block, ("_space_group", "name_Hall"), ("_symmetry_space_group", "name_Hall"))
+    hall = block.first("_space_group_name_hall", "_symmetry_space_group_name_hall")
     if hall:
         try:
-            return tuple(op.triplet() for op in gemmi.symops_from_hall(hall))
+            return _hall_operations(hall)
         except (ValueError, RuntimeError) as error:
             raise StructureError(
                 f"{where}: the Hall symbol must be valid, got {hall!r}. "
                 "Correct it, or list the symmetry operations."
             ) from error
-    name = _first(
-        block,
-        ("_space_group", "name_H-M_alt"),
-        ("_symmetry_space_group", "name_H-M"),
-        ("_space_group", "name_H-M_full"),
+    name = block.first(
+        "_space_group_name_h-m_alt", "_symmetry_space_group_name_h-m", "_space_group_name_h-m_full"
     )
-    number = _first(block, ("_space_group", "IT_number"), ("_symmetry", "Int_Tables_number"))
+    number = block.first("_space_group_it_number", "_symmetry_int_tables_number")
     if not (name or number):
         return ("x,y,z",)  # the file lists atoms in a cell and no symmetry: that is P 1
     if name:
         angles = np.degrees(np.arccos([_cosine(cell[1], cell[2]), _cosine(cell[0], cell[1])]))
         found = gemmi.find_spacegroup_by_name(name, *angles.tolist())
-        settings = [found] if found else []
-        explicit = ":" in name
+        others = _settings(found.number) if found else ()
+        others = [s for s in others if s.hm == found.hm and s.ext in ("1", "2")]
     else:
-        settings = [s for s in gemmi.spacegroup_table() if str(s.number) == number]
-        explicit = False
-    if not settings:
+        others = _settings(int(number) if number.isdigit() else 0)
+        found = others[0] if others else None
+    if found is None:
         raise StructureError(
             f"{where}: the space group must be one of the International Tables, got "
             f"{name or number!r}. Correct it, or list the symmetry operations."
         )
-    others = [s for s in gemmi.spacegroup_table() if s.number == settings[0].number]
-    if name:  # the same axes, another origin
-        others = [s for s in others if s.hm == settings[0].hm and s.ext in "12"]
-    if not explicit and len(others) > 1:
+    if len(others) > 1 and ":" not in name:
         raise StructureError(
             f"{where}: the setting of space group {name or number!r} must be known, got a choice "
             f"of {', '.join(s.xhm() for s in others[:6])}. List the symmetry operations."
         )
-    return tuple(op.triplet() for op in settings[0].operations())
-
-
-def _first(block: cif.Block, *tags: tuple[str, str]) -> str:
-    """Return the first known value among ``tags``, or an empty string."""
-    for category, item in tags:
-        for value in _column(block, category, item)[:1]:
-            if value not in _UNKNOWN:
-                return value
-    return ""
+    return _hall_operations(found.hall)
 
 
 def _cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
@@ -368,10 +360,19 @@ def _cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 
 
 @lru_cache(maxsize=256)
+def _settings(number: int) -> tuple[gemmi.SpaceGroup, ...]:
+    """Return the settings of a space group: choices of axes and origin."""
+    return tuple(setting for setting in gemmi.spacegroup_table() if setting.number == number)
+
+
+@lru_cache(maxsize=256)
+def _hall_operations(hall: str) -> tuple[str, ...]:
+    return tuple(op.triplet() for op in gemmi.symops_from_hall(hall))
+
+
+@lru_cache(maxsize=256)
 def _group(triplets: tuple[str, ...]) -> _Group:
     """Return the group of ``triplets``; ValueError says which is wrong, or what is missing."""
-    import gemmi
-
     operations = []
     for triplet in triplets:
         try:
@@ -445,9 +446,9 @@ def _expand(
     return chosen
 
 
-def _check_formula(block: cif.Block, numbers: NDArray[np.int64], where: str) -> None:
+def _check_formula(block: _Block, numbers: NDArray[np.int64], where: str) -> None:
     """Raise if the sites do not add up to the formula that the block states."""
-    formula = _first(block, ("_chemical_formula", "sum"))
+    formula = block.first("_chemical_formula_sum")
     parts = re.findall(r"([A-Z][a-z]?)(\d*\.?\d*)", formula)
     if not parts or "".join(map("".join, parts)) != re.sub(r"\s", "", formula):
         return  # nothing stated, or not in a form that can be compared

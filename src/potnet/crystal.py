@@ -541,6 +541,8 @@ def _as_floats(
 
 
 def _as_pbc(values: ArrayLike, where: str) -> NDArray[np.bool_]:
+    if values is True:
+        return np.ones(3, dtype=bool)
     pbc = np.array(values)
     if pbc.shape not in ((), (3,)) or not np.isin(pbc, (0, 1)).all():
         raise StructureError(
