@@ -10,20 +10,21 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from potnet.crystal import SYMMETRY_TOLERANCE, Crystal
+from potnet.errors import StructureError
 from potnet.features.batch import Batch, Pairs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from potnet.sums import Potential
-
 
 class CompleteFeatures(BaseModel):
     """Radial shells and long-range potentials, summed over all periodic images of each pair.
 
-    Calling the settings with crystals gives a :class:`Batch` whose pairs ``"complete"`` carry one
-    channel per shell and per long-range potential. A channel is a plain sum over images, so the
-    sum over the copies of an atom in a larger cell equals the value in the smaller one.
+    Calling the settings with crystals gives a :class:`Batch` whose pairs ``"complete"`` carry
+    ``n_channels`` numbers: one per shell and one per long-range potential, then, if
+    ``directional``, the x, y and z components of all shells, weighted with the direction from i
+    to j. Each is a plain sum over images, so the sum over the copies of an atom in a larger cell
+    equals the value in the smaller one.
 
     Atoms that a symmetry of the crystal maps onto each other have equal states in every network
     that reads these sums. They share one node: its row is that of the first of them, and its
@@ -35,11 +36,13 @@ class CompleteFeatures(BaseModel):
         first_shell: Radius of the innermost shell in Å.
         last_shell: Radius of the outermost shell in Å.
         cutoff: Radius at which the smooth envelope of the shells ends in Å.
+        directional: Add the shells weighted with the direction.
         long_range: Potentials that reach over all images.
         tolerance: Largest absolute error of a long-range sum.
         primitive: Reduce each crystal to its primitive cell first.
-        merge_orbits: Let symmetry-equivalent atoms share a node.
-        symmetry_tolerance: Largest displacement in Å at which atoms count as equivalent.
+        symmetry_tolerance: Largest distance in Å between copies of an atom in a larger cell.
+        merge_tolerance: Largest displacement in Å at which atoms count as equivalent, or none to
+            give each atom its own node. Kept small: the first atom speaks for the others.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,16 +52,22 @@ class CompleteFeatures(BaseModel):
     first_shell: float = Field(1.0, gt=0)
     last_shell: float = Field(7.0, gt=0)
     cutoff: float = Field(8.0, gt=0)
+    directional: bool = True
     long_range: tuple[Literal["coulomb", "london", "pauli"], ...] = ("coulomb", "london", "pauli")
     tolerance: float = Field(1e-7, gt=0)
     primitive: bool = True
-    merge_orbits: bool = True
     symmetry_tolerance: float = Field(SYMMETRY_TOLERANCE, gt=0)
+    merge_tolerance: float | None = Field(1e-5, gt=0)
+
+    @property
+    def n_scalars(self) -> int:
+        """Channels without a direction: the shells, then the long-range potentials."""
+        return self.n_shells + len(self.long_range)
 
     @property
     def n_channels(self) -> int:
-        """Channels of each pair: the shells, then the long-range potentials."""
-        return self.n_shells + len(self.long_range)
+        """Numbers that each pair carries."""
+        return self.n_scalars + 3 * self.n_shells * self.directional
 
     @property
     def centers(self) -> NDArray[np.float64]:
@@ -70,46 +79,16 @@ class CompleteFeatures(BaseModel):
         """Width of every shell in Å: their spacing, so that neighbours overlap."""
         return (self.last_shell - self.first_shell) / max(self.n_shells - 1, 1)
 
-    def potentials(self) -> list[Potential]:
-        """Return the potentials whose sums are the channels, in order."""
-        from potnet.sums import Coulomb, London, Pauli, Shell
-
-        named = {"coulomb": Coulomb, "london": London, "pauli": Pauli}
-        shells = [Shell(float(center), self.width, self.cutoff) for center in self.centers]
-        return [*shells, *(named[name]() for name in self.long_range)]
-
-    def scales(self) -> NDArray[np.float64]:
-        """Return factors that bring each channel to the order of 1, shape (n_channels,).
-
-        They are constants: a shift, or a scale that depends on the crystal, would break the
-        additivity over the copies of an atom. A shell of radius r is divided by the square root of
-        the atoms it meets at a density of 0.08 per Å^3; the powers are of the order of 1 at r = 1.
-        """
-        met = 1 + 0.08 * 4 * np.pi**1.5 * self.centers**2 * self.width
-        natural = {"coulomb": 1.0, "london": 10.0, "pauli": 100.0}
-        return np.concatenate([met**-0.5, [natural[name] for name in self.long_range]])
-
     def __call__(self, crystals: Sequence[Crystal]) -> Batch:
         """Return the features of ``crystals``.
 
         Raises:
-            StructureError: If a crystal is not periodic in three directions, or its symmetry
-                cannot be found.
+            StructureError: If a crystal is not periodic in three directions.
         """
-        from potnet.sums import fast
-
         cells = [self._reduced(crystal) for crystal in crystals]
         counts = np.array([cell.n_atoms for cell in cells])
         orbits = [self._orbits(cell) for cell in cells]
-        values, node_counts = fast.orbit_sums(
-            np.concatenate([cell.positions for cell in cells]),
-            np.stack([cell.cell for cell in cells]),
-            counts,
-            np.concatenate(orbits),
-            self.potentials(),
-            tolerance=self.tolerance,
-        )
-        values = torch.from_numpy(np.ascontiguousarray(values * self.scales(), np.float32))
+        values, node_counts = self._sums(cells, counts, orbits)
         first = [np.unique(labels, return_index=True)[1] for labels in orbits]
         numbers = [cell.numbers[rows] for cell, rows in zip(cells, first, strict=True)]
         weights = [np.bincount(labels) / len(labels) for labels in orbits]
@@ -118,16 +97,56 @@ class CompleteFeatures(BaseModel):
             torch.from_numpy(np.concatenate(weights).astype(np.float32)),
             torch.from_numpy(node_counts),
             torch.from_numpy(counts),
-            {"complete": _all_pairs(torch.from_numpy(node_counts), values)},
+            {"complete": _all_pairs(torch.from_numpy(node_counts), torch.from_numpy(values))},
         )
 
+    def _sums(
+        self, cells: Sequence[Crystal], counts: NDArray[np.int64], orbits: Sequence[NDArray]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return the channels of all pairs of nodes, and the nodes of each crystal.
+
+        Every channel is scaled by a constant to the order of 1. A shift, or a scale that depends
+        on the crystal, would break the additivity over the copies of an atom.
+        """
+        from potnet.sums import Coulomb, London, Pauli, fast
+        from potnet.sums.shells import orbit_shells
+
+        named = {"coulomb": Coulomb(), "london": London(), "pauli": Pauli()}
+        natural = {"coulomb": 1.0, "london": 10.0, "pauli": 100.0}
+        arrays = (
+            np.concatenate([cell.positions for cell in cells]),
+            np.stack([cell.cell for cell in cells]),
+            counts,
+            np.concatenate(orbits),
+        )
+        far, node_counts = fast.orbit_sums(
+            *arrays, [named[name] for name in self.long_range], tolerance=self.tolerance
+        )
+        far *= [natural[name] for name in self.long_range]
+        near = orbit_shells(*arrays, centers=self.centers, width=self.width, cutoff=self.cutoff)
+        # A shell is divided by the square root of the atoms it meets at 0.08 per Å^3.
+        near /= np.sqrt(1 + 0.08 * 4 * np.pi**1.5 * self.centers**2 * self.width)[:, None]
+        parts = [near[..., 0], far]
+        if self.directional:
+            parts += [near[..., axis] for axis in (1, 2, 3)]
+        return np.concatenate(parts, 1).astype(np.float32), node_counts
+
     def _reduced(self, crystal: Crystal) -> Crystal:
-        return crystal.primitive(self.symmetry_tolerance) if self.primitive else crystal
+        if self.primitive:
+            return crystal.primitive(self.symmetry_tolerance)
+        crystal.require_periodic()
+        return crystal
 
     def _orbits(self, crystal: Crystal) -> NDArray[np.int64]:
-        if self.merge_orbits:
-            return crystal.orbits(self.symmetry_tolerance)
-        return np.arange(crystal.n_atoms)
+        """Return the node of each atom, numbered in the order of first appearance."""
+        if self.merge_tolerance is None:
+            return np.arange(crystal.n_atoms)
+        try:
+            orbits = crystal.orbits(self.merge_tolerance)
+        except StructureError:
+            # No group within so small a tolerance: one node an atom is the same function.
+            return np.arange(crystal.n_atoms)
+        return np.unique(orbits, return_inverse=True)[1]
 
 
 def _all_pairs(node_counts: torch.Tensor, values: torch.Tensor) -> Pairs:

@@ -6,8 +6,9 @@ For a pair (i, j) let F_k(i, j) be the sum of a radial kernel k over all periodi
 
 is linear in F. Written with a larger cell, the copies of atom j share the state h_j and the
 lattice of j splits into cosets whose sums add up to F(i, j), so A does not change: the answer does
-not depend on the cell that describes the crystal. The non-linearity acts on atoms: A(i) and h(i)
-go through a small network.
+not depend on the cell that describes the crystal. Sums weighted with the direction give vectors
+B_c(i) in the same way. The non-linearity acts on atoms: A(i), the lengths and products of the
+B(i), which do not turn with the crystal, and h(i) go through a small network.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from potnet.features.batch import Batch
 from potnet.features.complete import CompleteFeatures
 from potnet.models.elements import element_table
 
+# Sums of messages enter the atoms' networks with this factor: of the order of 1, not normalised,
+# since their size tells how many neighbours there are and how close.
+MESSAGE_SCALE = 0.3
+
 
 class CompleteNetSettings(BaseModel):
     """Shape of a CompleteNet.
@@ -28,20 +33,24 @@ class CompleteNetSettings(BaseModel):
     Attributes:
         features: What it reads.
         width: Numbers that describe the state of an atom.
+        vectors: Vectors that an atom gathers in a layer, if the features are directional.
         n_layers: Rounds of message passing.
         expansion: Hidden width of the atoms' networks, in widths.
         gated: Let the states of both atoms of a pair weigh its message.
         dropout: Share of hidden numbers left out while training.
+        sum_noise: Relative noise on the sums while training: against memorising crystals.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     features: CompleteFeatures = CompleteFeatures()
     width: int = Field(128, ge=1)
+    vectors: int = Field(32, ge=1)
     n_layers: int = Field(3, ge=0)
     expansion: int = Field(2, ge=1)
     gated: bool = True
     dropout: float = Field(0.0, ge=0, lt=1)
+    sum_noise: float = Field(0.0, ge=0)
 
 
 class GatedLinear(nn.Module):
@@ -58,28 +67,56 @@ class GatedLinear(nn.Module):
         return self.out(self.dropout(value * functional.silu(gate)))
 
 
+def compressed(x: Tensor) -> Tensor:
+    """Return a smooth odd function of ``x`` that grows like its square root."""
+    return x / (1 + x * x) ** 0.25
+
+
+class Directions(nn.Module):
+    """Vectors from the directional sums, and what of them does not turn with the crystal."""
+
+    def __init__(self, n_shells: int, width: int, vectors: int) -> None:
+        super().__init__()
+        self.filters = nn.Linear(n_shells, vectors, bias=False)
+        self.send = nn.Linear(width, vectors, bias=False)
+        self.mix = nn.Linear(vectors, 2 * vectors, bias=False)
+
+    def forward(self, x: Tensor, sums: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        """Return squared lengths and products, shape (n_nodes, 2 * vectors)."""
+        message = self.filters(sums) * self.send(x)[j][:, None]
+        vectors = message.new_zeros(len(x), 3, message.shape[-1]).index_add(0, i, message)
+        left, right = self.mix(vectors).chunk(2, -1)
+        lengths, products = (vectors * vectors).sum(1), (left * right).sum(1)
+        return compressed(torch.cat([lengths, products], -1))
+
+
 class Interaction(nn.Module):
     """One round of messages, linear in the sums, and an update of the atoms."""
 
     def __init__(self, settings: CompleteNetSettings) -> None:
         super().__init__()
-        width = settings.width
+        width, features = settings.width, settings.features
         self.norm = nn.LayerNorm(width)
-        self.filters = nn.Linear(settings.features.n_channels, width, bias=False)
+        self.filters = nn.Linear(features.n_scalars, width, bias=False)
         self.send = nn.Linear(width, width, bias=False)
         self.gate_i = nn.Linear(width, width) if settings.gated else None
         self.gate_j = nn.Linear(width, width, bias=False) if settings.gated else None
-        self.message_norm = nn.LayerNorm(width)
-        hidden = settings.expansion * width
-        self.update = GatedLinear(2 * width, hidden, width, settings.dropout)
+        self.directions = None
+        n_in = 2 * width
+        if features.directional:
+            self.directions = Directions(features.n_shells, width, settings.vectors)
+            n_in += 2 * settings.vectors
+        self.update = GatedLinear(n_in, settings.expansion * width, width, settings.dropout)
 
-    def forward(self, h: Tensor, sums: Tensor, i: Tensor, j: Tensor) -> Tensor:
+    def forward(self, h: Tensor, sums: Tensor, vector_sums: Tensor, i: Tensor, j: Tensor) -> Tensor:
         x = self.norm(h)
         message = self.filters(sums) * self.send(x)[j]
         if self.gate_i is not None and self.gate_j is not None:
             message = message * torch.sigmoid(self.gate_i(x)[i] + self.gate_j(x)[j])
-        total = torch.zeros_like(x).index_add(0, i, message)
-        return h + self.update(torch.cat([x, self.message_norm(total)], -1))
+        parts = [torch.zeros_like(x).index_add(0, i, message)]
+        if self.directions is not None:
+            parts.append(self.directions(x, vector_sums, i, j))
+        return h + self.update(torch.cat([x, MESSAGE_SCALE * torch.cat(parts, -1)], -1))
 
 
 class CompleteNet(nn.Module):
@@ -101,7 +138,8 @@ class CompleteNet(nn.Module):
         self.register_buffer("descriptors", element_table(), persistent=False)
         self.describe = nn.Linear(self.descriptors.shape[1], width)
         self.embed = nn.Embedding(self.descriptors.shape[0], width)
-        nn.init.normal_(self.embed.weight, std=0.3)
+        # Small, so that elements begin by what describes them and rare ones stay there.
+        nn.init.normal_(self.embed.weight, std=0.01)
         self.layers = nn.ModuleList(Interaction(settings) for _ in range(settings.n_layers))
         self.norm = nn.LayerNorm(width)
         self.value = nn.Sequential(nn.Linear(width, width), nn.SiLU())
@@ -120,10 +158,21 @@ class CompleteNet(nn.Module):
         """Return one row per crystal, shape (n_graphs, n_targets), in standardised units."""
         h = self.describe(self.descriptors[batch.numbers]) + self.embed(batch.numbers)
         i, j = batch.edge_index("complete")
-        sums = batch.pairs["complete"].values
+        sums, vector_sums = self._channels(batch.pairs["complete"].values)
         for layer in self.layers:
-            h = layer(h, sums, i, j)
+            h = layer(h, sums, vector_sums, i, j)
         return self.head(self._pooled(self.norm(h), batch))
+
+    def _channels(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sums without and with direction, shapes (n_pairs, k), (n_pairs, 3, k)."""
+        features = self.features
+        sums = values[:, : features.n_scalars]
+        vectors = values[:, features.n_scalars :].view(len(values), -1, features.n_shells)
+        if self.training and self.settings.sum_noise:
+            noise = self.settings.sum_noise
+            sums = sums * (1 + noise * torch.randn_like(sums))
+            vectors = vectors * (1 + noise * torch.randn_like(vectors[:, :1]))
+        return sums, vectors
 
     def _pooled(self, h: Tensor, batch: Batch) -> Tensor:
         """Return the mean over the atoms beside a mean that the network weighs itself."""
