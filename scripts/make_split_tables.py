@@ -76,8 +76,10 @@ def chebyshev(function, target, n=72):
     nodes = [mp.cos(mp.pi * (i + mp.mpf(1) / 2) / n) for i in range(n)]
     values = [function(u) for u in nodes]
     angles = [mp.pi * (i + mp.mpf(1) / 2) / n for i in range(n)]
-    series = [2 * mp.fsum(v * mp.cos(k * a) for v, a in zip(values, angles, strict=True)) / n
-              for k in range(n)]
+    series = [
+        2 * mp.fsum(v * mp.cos(k * a) for v, a in zip(values, angles, strict=True)) / n
+        for k in range(n)
+    ]
     series[0] /= 2
     tails = [mp.fsum(abs(c) for c in series[k + 1 :]) for k in range(n)]
     rounding = 2e-16 * max(abs(v) for v in values)
@@ -91,8 +93,10 @@ def chebyshev(function, target, n=72):
         for i, c in enumerate(now):
             powers[i] += series[k] * c
         shifted = [mp.mpf(0)] + [(1 if k == 0 else 2) * c for c in now]
-        now, before = [s - (before[i] if i < len(before) else 0)
-                       for i, s in enumerate(shifted)], now
+        now, before = (
+            [s - (before[i] if i < len(before) else 0) for i, s in enumerate(shifted)],
+            now,
+        )
     return np.array([float(c) for c in powers]), float(2 * (tails[degree] + rounding))
 
 
@@ -123,10 +127,13 @@ def coulomb_row(cut, beta):
 
     def long_half(u):
         y = (u + 1) / 2
-        return mp.fsum(
-            a * ((1 - y ** (n + 1)) / (2 * n + 2) + y ** (n + 1) / (2 * n + 3))
-            for n, a in enumerate(series)
-        ) / norm
+        return (
+            mp.fsum(
+                a * ((1 - y ** (n + 1)) / (2 * n + 2) + y ** (n + 1) / (2 * n + 3))
+                for n, a in enumerate(series)
+            )
+            / norm
+        )
 
     def transform(u):
         return window(beta**2 - mp.mpf(cut) ** 2 * (u + 1) / 2) / norm
@@ -135,8 +142,17 @@ def coulomb_row(cut, beta):
     real, real_rest = chebyshev(long_half, level * 0.03)
     recip, recip_rest = chebyshev(transform, level * 0.03)
     background = 4 * mp.pi * -mp.diff(window, beta**2) / norm
-    head = [float(beta), cut, *moments, float(background), real_rest, recip_rest,
-            len(real) - 1, len(recip) - 1, float(long_half(mp.mpf(-1)))]
+    head = [
+        float(beta),
+        cut,
+        *moments,
+        float(background),
+        real_rest,
+        recip_rest,
+        len(real) - 1,
+        len(recip) - 1,
+        float(long_half(mp.mpf(-1))),
+    ]
     return np.concatenate([head, padded(real), padded(recip)])
 
 
@@ -167,8 +183,9 @@ def london_recip_row(b):
 def main():
     cuts = np.arange(5.0, 45.0, STEP)
     tables = {
-        "coulomb": np.array([coulomb_row(*pair) for pair in
-                             zip(cuts, best_windows(cuts), strict=True)]),
+        "coulomb": np.array(
+            [coulomb_row(*pair) for pair in zip(cuts, best_windows(cuts), strict=True)]
+        ),
         "london": np.array([london_row(x) for x in np.arange(0.5, 7.01, 0.0625)]),
         "london_recip": np.array([london_recip_row(b) for b in np.arange(0.25, 7.26, 0.125)]),
     }

@@ -485,9 +485,7 @@ def _tile_intrinsic(n_vectors):
             new = []
             for r in range(4):
                 scalar = builder.load(at(a, builder.add(start_a, ir.Constant(word, r))))
-                left = builder.insert_element(
-                    undefined, scalar, ir.Constant(ir.IntType(32), 0)
-                )
+                left = builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
                 left = builder.shuffle_vector(left, undefined, lanes)
                 new.append([
                     builder.fadd(
@@ -776,7 +774,9 @@ def _real_half(
         The first pair on one spot, or -1, and the shortest distance met.
     """
     starts = np.empty(BINS, np.int64)
-    per_length = _images(cell, inverse, (reach + wrap) * (1 + 1e-12), images, unsorted, bins, starts)
+    per_length = _images(
+        cell, inverse, (reach + wrap) * (1 + 1e-12), images, unsorted, bins, starts
+    )
     for p in range(n_pairs):
         i, j = first[p], second[p]
         a = fractions[0, j] - fractions[0, i]
@@ -1227,9 +1227,7 @@ def pair_sums(
     """
     counts = np.ascontiguousarray(counts, dtype=np.int64)
     no_orbits = np.empty(0, dtype=np.int64)
-    return _sums(
-        positions, cells, counts, no_orbits, counts, potentials, tolerance, n_threads
-    )
+    return _sums(positions, cells, counts, no_orbits, counts, potentials, tolerance, n_threads)
 
 
 def orbit_sums(
@@ -1277,9 +1275,7 @@ def orbit_sums(
             "orbit sums: `orbits` must number the orbits of each crystal from 0 in the order of "
             f"their first appearance, got {orbits[wrong]} at atom {wrong}. Renumber the labels."
         )
-    values, _ = _sums(
-        positions, cells, counts, orbits, n_orbits, potentials, tolerance, n_threads
-    )
+    values, _ = _sums(positions, cells, counts, orbits, n_orbits, potentials, tolerance, n_threads)
     return values, n_orbits
 
 
