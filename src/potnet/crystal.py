@@ -23,6 +23,7 @@ MAX_ATOMS = 20_000
 MAX_LENGTH = 1_000.0  # Å, of a lattice vector
 MAX_COORDINATE = 1e6  # Å; beyond it float64 no longer resolves 1e-9 Å
 SYMMETRY_TOLERANCE = 1e-3  # Å
+_MANY_ATOMS = 300  # from here on a neighbour list is faster than all pairs
 
 _TABLE = """
 H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr
@@ -587,7 +588,7 @@ def _check_distances(
         return
     inverse = np.linalg.inv(cell)
     heights = 1 / np.sqrt((inverse**2).sum(0))
-    if pbc.all() and len(numbers) <= 300 and heights.min() > 2 * MIN_DISTANCE:
+    if pbc.all() and len(numbers) <= _MANY_ATOMS and heights.min() > 2 * MIN_DISTANCE:
         i, j, distance = _closest_pair(positions, cell, inverse)
     else:
         i, j, distance = _closest_listed_pair(positions, cell, inverse, pbc)
@@ -759,23 +760,57 @@ def _images(
     crystal: Crystal, shift: NDArray[np.float64], tolerance: float
 ) -> NDArray[np.int64] | None:
     """Return the atom on which each atom lands when all move by ``shift`` (scaled), or None."""
-    n_atoms = crystal.n_atoms
-    images = np.empty(n_atoms, dtype=np.int64)
     cell = _reduced(crystal.cell)
     inverse = np.linalg.inv(cell)
     scaled = crystal.positions @ inverse
     moved = scaled + shift @ crystal.cell @ inverse
+    numbers, n_atoms = crystal.numbers, crystal.n_atoms
     # A few atoms first: most wrong translations fail on them.
-    step = max(1, 4_000_000 // n_atoms)
-    stops = [0, min(4, n_atoms), *range(4 + step, n_atoms + step, step)]
-    for start, stop in zip(stops, stops[1:], strict=False):
-        difference = moved[start:stop, None, :] - scaled
-        difference -= np.round(difference)
-        vectors = difference @ cell
-        squares = np.einsum("ijk,ijk->ij", vectors, vectors)
-        squares[crystal.numbers[start:stop, None] != crystal.numbers] = np.inf
-        nearest = squares.argmin(1)
-        if squares[np.arange(len(nearest)), nearest].max(initial=0) > tolerance**2:
-            return None
-        images[start : start + len(nearest)] = nearest
-    return images if len(np.unique(images)) == n_atoms else None
+    images = _nearest(moved[:4], numbers[:4], scaled, numbers, cell, tolerance)
+    if images is None or n_atoms <= 4:
+        return images
+    if n_atoms <= _MANY_ATOMS:
+        images = _nearest(moved, numbers, scaled, numbers, cell, tolerance)
+    else:
+        images = _listed_nearest(moved, scaled, numbers, cell, tolerance)
+    return images if images is not None and len(np.unique(images)) == n_atoms else None
+
+
+def _nearest(
+    moved: NDArray,
+    moved_numbers: NDArray,
+    scaled: NDArray,
+    numbers: NDArray,
+    cell: NDArray,
+    tolerance: float,
+) -> NDArray[np.int64] | None:
+    """Return the atom of its element within ``tolerance`` of each moved atom, or None."""
+    difference = moved[:, None, :] - scaled
+    difference -= np.round(difference)
+    vectors = difference @ cell
+    squares = np.einsum("ijk,ijk->ij", vectors, vectors)
+    squares[moved_numbers[:, None] != numbers] = np.inf
+    nearest = squares.argmin(1)
+    fits = squares[np.arange(len(nearest)), nearest] <= tolerance**2
+    return nearest if fits.all() else None
+
+
+def _listed_nearest(
+    moved: NDArray, scaled: NDArray, numbers: NDArray, cell: NDArray, tolerance: float
+) -> NDArray[np.int64] | None:
+    """Do as :func:`_nearest` in a time proportional to the number of atoms."""
+    from vesin import NeighborList
+
+    n_atoms = len(numbers)
+    points = np.concatenate([moved, scaled])
+    points = (points - np.floor(points)) @ cell
+    # Atoms are at least twice this cutoff apart, so that each moved one meets at most one.
+    pairs = NeighborList(cutoff=MIN_DISTANCE / 2, full_list=True)
+    i, j, distances = (np.asarray(a) for a in pairs.compute(points, cell, True, "ijd"))
+    meets = (i < n_atoms) & (j >= n_atoms) & (distances <= tolerance)
+    i, j = i[meets].astype(np.int64), j[meets].astype(np.int64) - n_atoms
+    if len(i) < n_atoms or (numbers[i] != numbers[j]).any():
+        return None
+    images = np.empty(n_atoms, dtype=np.int64)
+    images[i] = j
+    return images
