@@ -42,6 +42,8 @@ FORMAT = 1
 WEIGHTS_NAME, CARD_NAME = "model.safetensors", "model.json"
 SIZE_LIMITS = {WEIGHTS_NAME: 2**30, CARD_NAME: 2**24}  # Bytes.
 GOLDEN_TOLERANCE = 1e-4  # In standard deviations of the target.
+# What zipfile raises for a damaged file, or (RuntimeError) for one it cannot read.
+ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
 # The least date that a zip entry can have: equal archives are equal files.
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -294,7 +296,7 @@ def _read_from_zip(where: str, path: Path, name: str) -> bytes:
             # zipfile never returns more than the size declared here.
             _check_size(where, name, archive.getinfo(name).file_size)
             return archive.read(name)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except ZIP_FAULTS as error:
         raise ModelError(
             f"{where}: a model archive must be a folder or an intact .zip file, got a file that "
             f"cannot be read ({error}). Copy or download it again."
@@ -446,9 +448,10 @@ def _predict(
     members: Sequence[nn.Module], card: ModelCard, crystals: Sequence[Crystal]
 ) -> np.ndarray:
     """Return transformed predictions, shape (n_crystals, n_targets), float64."""
-    batch: Batch = members[0].features(crystals)  # type: ignore[operator]
+    device = next(members[0].parameters()).device
+    batch: Batch = members[0].features(crystals).to(device)  # type: ignore[operator]
     with torch.inference_mode():
         outputs = torch.stack([member.eval()(batch).double() for member in members])
     combine = np.median if card.combine == "median" else np.mean
     std = np.array([target.std for target in card.targets])
-    return combine(outputs.numpy(), axis=0) * std + [target.mean for target in card.targets]
+    return combine(outputs.cpu().numpy(), axis=0) * std + [target.mean for target in card.targets]

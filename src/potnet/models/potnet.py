@@ -37,8 +37,10 @@ LAST_DESCRIBED_NUMBER = 100  # The descriptors end at fermium.
 POTENTIAL_WEIGHTS = (-0.801, -0.074, 0.145)  # Of Coulomb, London and Pauli; fixed, not learned.
 BOND_SCALE = -0.75  # A distance d in Å enters as BOND_SCALE / d.
 
-Count = Annotated[int, Field(ge=1)]
-Centers = Annotated[int, Field(ge=2)]
+# The upper limits keep a damaged or hostile card from asking for all memory.
+Width = Annotated[int, Field(ge=1, le=4096)]
+Layers = Annotated[int, Field(ge=1, le=64)]
+Centers = Annotated[int, Field(ge=2, le=4096)]
 
 GROUPS = {
     "non-metal": (1, 6, 7, 8, 15, 16, 34),
@@ -74,8 +76,8 @@ class PotNetSettings(BaseModel):
     features: PotNetFeatures = PotNetFeatures()
     variant: Literal["default", "transformer", "euclidean"] = "default"
     charge_map: bool = False
-    width: Count = 256
-    n_layers: Count = 3
+    width: Width = 256
+    n_layers: Layers = 3
     n_bond_centers: Centers = 256
     n_potential_centers: Centers = 64
 
