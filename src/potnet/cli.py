@@ -315,10 +315,9 @@ def models() -> None:
 @app.command()
 def datasets() -> None:
     """List the datasets that have a name."""
-    from potnet.data import catalogue
+    from potnet import data
 
-    rows = [[entry.name, entry.summary, entry.licence] for entry in catalogue()]
-    _show_table(["name", "what it is", "licence"], rows)
+    _show_table(["name", "what it is"], [list(item) for item in data.available().items()])
 
 
 @app.command()

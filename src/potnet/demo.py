@@ -17,7 +17,7 @@ from potnet.report import Report, add_training, close_report
 from potnet.training import Progress, TrainingConfig, train
 
 MODELS = ("jarvis-formation-energy", "bulk-modulus")
-TARGET = "K_VRH"
+TARGET = "bulk_modulus"
 LEARNING = TrainingConfig(
     targets=TARGET,
     transform="log10",
