@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from io import StringIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +38,7 @@ COMPANION_NAMES = frozenset(("atom_init.json", "README", "LICENSE", "NOTICE", "M
 Source = str | os.PathLike[str]
 Found = tuple[str, Crystal | StructureError]  # the id, and what was found under it
 
-_OPENERS: dict[str, Callable[[BinaryIO], Any]] = {
+_OPENERS: dict[str, Callable[..., Any]] = {
     ".gz": gzip.open,
     ".bz2": bz2.open,
     ".xz": lzma.open,
@@ -270,8 +270,7 @@ def _read_file(path: Path) -> Iterator[Found]:
 
 
 def _open(path: Path) -> Any:
-    opener = _OPENERS.get(path.suffix)
-    return opener(open(path, "rb")) if opener else open(path, "rb")
+    return _OPENERS.get(path.suffix, open)(path, "rb")
 
 
 def _decode(content: bytes, source: str) -> str:
@@ -357,7 +356,7 @@ def _parse_extxyz(text: str, source: str, id: str) -> Iterator[Found]:
         if at >= len(lines):
             return
         word = lines[at].strip()
-        n_atoms = int(word) if word.isdigit() and len(word) < 10 else 0
+        n_atoms = int(word) if re.fullmatch("[0-9]{1,9}", word) else 0
         stop = at + 2 + n_atoms
         one = one and stop == len(lines)
         name, where = (id, source) if one else (f"{id}#{index}", f"{source}, frame {index}")

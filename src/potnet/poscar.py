@@ -104,7 +104,7 @@ class _Reader:
     def species(self) -> list[int]:
         """Return the atomic number of each atom, from the lines of symbols and of counts."""
         symbols = self.line().split()
-        if symbols and all(symbol.isdigit() for symbol in symbols):
+        if symbols and all(map(_is_count, symbols)):
             raise self.error(
                 "the line of element symbols must come before the counts (VASP 5)",
                 "Add it; files of VASP 4 do not say what the elements are.",
@@ -113,7 +113,7 @@ class _Reader:
         where = f"{self.source}, line {self.at}"
         numbers = [number_of(re.split("[_/]", symbol)[0], where) for symbol in symbols]
         words = self.line().split()
-        counts = [int(word) for word in words if word.isdigit()]
+        counts = [int(word) for word in words if _is_count(word)]
         if not counts or len(counts) != len(words) or len(counts) != len(numbers):
             raise self.error(f"there must be {len(numbers)} counts of atoms", "Correct the line.")
         if not 1 <= sum(counts) <= MAX_ATOMS:
@@ -126,3 +126,7 @@ class _Reader:
         if label not in ("T", "F") and NUMBERS.get(label, number) != number:
             raise self.error("the site must be of the element that the counts say", "Reorder.")
         return values
+
+
+def _is_count(word: str) -> bool:
+    return re.fullmatch("[0-9]{1,9}", word) is not None
