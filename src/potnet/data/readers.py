@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from potnet.crystal import Crystal
 from potnet.data.dataset import Dataset
@@ -212,7 +213,7 @@ def _rows_of_csv(path: Path) -> Iterator[_Row]:
 
 
 def _rows_of_folder(folder: Path) -> Iterator[_Row]:
-    """Return the rows of an ``id_prop.csv``: id or file name, then targets; a header is optional."""
+    """Return the rows of an ``id_prop.csv``: id or file name, then targets; maybe a header."""
     path = folder / "id_prop.csv"
     if not path.is_file():
         raise DataError(
@@ -317,7 +318,9 @@ def _collect(
     )
 
 
-def _columns(rows: Sequence[_Row], wanted: Sequence[str], name: str) -> dict[str, Any]:
+def _columns(
+    rows: Sequence[_Row], wanted: Sequence[str], name: str
+) -> dict[str, NDArray[np.float64]]:
     """Return the columns asked for, or those that hold numbers and nothing else."""
     found = list(dict.fromkeys(chain.from_iterable(row.targets for row in rows)))
     absent = [target for target in wanted if target not in found]
@@ -329,8 +332,11 @@ def _columns(rows: Sequence[_Row], wanted: Sequence[str], name: str) -> dict[str
     columns = {}
     for target in wanted or found:
         values = [_number(row.targets.get(target)) for row in rows]
-        if target in wanted or (None not in values and not all(map(math.isnan, values))):
-            columns[target] = np.array(values, dtype=np.float64)
+        if None in values:  # Words, not numbers; a target asked for was checked row by row.
+            continue
+        column = np.array(values, dtype=np.float64)
+        if target in wanted or not np.isnan(column).all():
+            columns[target] = column
     return columns
 
 
@@ -365,15 +371,15 @@ def _is_value(cell: str) -> bool:
     return _number(cell) is not None
 
 
-def _splits(rows: Sequence[_Row], targets: Sequence[str]) -> dict[str, list[str]]:
+def _splits(rows: Sequence[_Row], targets: Sequence[str]) -> dict[str, NDArray[np.str_]]:
     """Return the labels for all targets, or by target where the rows say so."""
     if all(row.split is None for row in rows):
         return {}
     if not any(isinstance(row.split, Mapping) for row in rows):
-        return {"": [str(row.split or "") for row in rows]}
+        return {"": np.array([str(row.split or "") for row in rows])}
     maps = [row.split if isinstance(row.split, Mapping) else {} for row in rows]
     named = [target for target in targets if any(target in labels for labels in maps)]
-    return {target: [labels.get(target) or "" for labels in maps] for target in named}
+    return {t: np.array([labels.get(t) or "" for labels in maps]) for t in named}
 
 
 def _crystal(row: _Row) -> Crystal:
@@ -399,7 +405,7 @@ def _crystal_of_text(text: str, id: str) -> Crystal:
     if "_cell_length_a" in text:
         from potnet.cif import parse_cif
 
-        return _only(list(parse_cif(text, id, id)), id)
+        return _only([found for _, found in parse_cif(text, id, id)], id)
     from ase.io import read
 
     try:

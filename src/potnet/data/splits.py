@@ -38,14 +38,15 @@ class Split:
                     "Give more crystals, or larger shares."
                 )
 
-    def ids(self, ids: Sequence[str]) -> dict[str, list[str]]:
+    def named(self, ids: Sequence[str]) -> dict[str, list[str]]:
         """Return the ids of each part, as ``split.json`` lists them."""
-        return {part: [ids[k] for k in getattr(self, part)] for part in ("train", "val", "test")}
+        parts = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: [ids[int(k)] for k in rows] for name, rows in parts.items()}
 
     def write(self, path: str | os.PathLike[str], ids: Sequence[str]) -> None:
         """Write the ids of each part to a JSON file."""
         with atomic_write(path) as file:
-            json.dump(self.ids(ids), file, indent=1)
+            json.dump(self.named(ids), file, indent=1)
 
     @staticmethod
     def read(path: str | os.PathLike[str], ids: Sequence[str]) -> Split:

@@ -7,6 +7,9 @@ import copy
 import torch
 from torch import Tensor, nn
 
+# The one call that moves a list of tensors; torch's own averages use it too.
+foreach_lerp = torch._foreach_lerp_  # pyright: ignore[reportPrivateImportUsage]
+
 
 class WeightAverage:
     """Exponential moving average of the parameters of ``network``.
@@ -34,7 +37,7 @@ class WeightAverage:
     def update(self) -> None:
         """Move the averages towards the present weights."""
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        torch._foreach_lerp_(self._parameters, self._live_parameters, 1 - decay)
+        foreach_lerp(self._parameters, self._live_parameters, 1 - decay)
         self.steps += 1
 
     @torch.no_grad()

@@ -23,6 +23,7 @@ from torch import nn
 from potnet.data.dataset import PARTS, Dataset
 from potnet.data.splits import Split, given_split, k_fold, published_split, random_split
 from potnet.errors import ConfigError, DataError, Failure
+from potnet.features import Batch
 from potnet.files import atomic_write
 from potnet.models import registry
 from potnet.training.batches import Store
@@ -30,7 +31,7 @@ from potnet.training.checkpoint import read_checkpoint, write_checkpoint
 from potnet.training.config import SplitConfig, TrainingConfig
 from potnet.training.evaluate import Metrics, regression_metrics
 from potnet.training.export import write_archive
-from potnet.training.features import compute_features
+from potnet.training.features import Features, compute_features
 from potnet.training.member import Member, predict
 from potnet.training.targets import Scale, chosen_targets, fit_scale
 
@@ -101,6 +102,7 @@ def train(
     resume: bool = False,
     on_error: Literal["raise", "skip"] = "raise",
     progress: Callable[[Progress], None] | None = None,
+    batch: Batch | None = None,
 ) -> TrainingResult:
     """Train a network, or several with different seeds, and write a model archive.
 
@@ -118,6 +120,8 @@ def train(
         on_error: What happens when a crystal cannot be prepared: "raise", or "skip" and list it
             in ``errors.csv``.
         progress: Called after each chunk of features and each epoch.
+        batch: What the network's features make of all crystals of ``dataset``, in order, for
+            runs that share them; computed here if not given.
 
     Returns:
         Metrics, paths and failures.
@@ -139,8 +143,9 @@ def train(
         fabric.barrier()
         split, failures = _split(dataset, names, config.split)
         prepared, failed = _prepare(
-            dataset, names, split, config, features, fabric, on_error, report
-        )
+            dataset, names, split, config, features if batch is None else batch, fabric, on_error,
+            report,
+        )  # fmt: skip
         failures += failed
         run = _fingerprint(prepared, config)
         if fabric.is_global_zero:
@@ -293,20 +298,23 @@ def _prepare(
     names: Sequence[str],
     split: Split,
     config: TrainingConfig,
-    features: Any,
+    features: Features | Batch,
     fabric: Fabric,
     on_error: str,
     report: Callable[[Progress], None],
 ) -> tuple[_Prepared, list[Failure]]:
     """Compute the features of all crystals of the split and standardise their targets."""
     used = np.sort(np.concatenate([split.train, split.val, split.test]))
-    batch, kept, failures = compute_features(
-        features,
-        [dataset.crystals[k] for k in used],
-        on_error=on_error,
-        workers=config.workers,
-        progress=lambda done, total: report(Progress("features", done, total)),
-    )
+    if isinstance(features, Batch):
+        batch, kept, failures = features[used], np.arange(len(used)), []
+    else:
+        batch, kept, failures = compute_features(
+            features,
+            [dataset.crystals[k] for k in used],
+            on_error=on_error,
+            workers=config.workers,
+            progress=lambda done, total: report(Progress("features", done, total)),
+        )
     rows = used[kept]
     place = np.full(len(dataset), -1)
     place[rows] = np.arange(len(rows))
@@ -322,7 +330,7 @@ def _prepare(
 def _fingerprint(prepared: _Prepared, config: TrainingConfig) -> str:
     """Return a hash of all that decides the result of a run."""
     decisive = TrainingConfig().differences(config)
-    parts = prepared.split.ids(prepared.dataset.ids)
+    parts = prepared.split.named(prepared.dataset.ids)
     text = json.dumps([decisive, prepared.dataset.sha256, parts])
     return hashlib.sha256(text.encode()).hexdigest()
 
