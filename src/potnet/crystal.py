@@ -595,7 +595,7 @@ def _check_distances(
     if distance < MIN_DISTANCE:
         raise StructureError(
             f"{where}: atoms {i} ({SYMBOLS[numbers[i]]}) and {j} ({SYMBOLS[numbers[j]]}) must be "
-            f"at least {MIN_DISTANCE} Å apart, got {distance:.4g} Å. Remove the duplicate site, "
+            f"at least {MIN_DISTANCE} Å apart, got {round(distance, 6):g} Å. Remove the duplicate site, "
             "or correct the coordinates."
         )
 

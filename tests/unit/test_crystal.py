@@ -146,7 +146,7 @@ def test_close_pair_in_a_large_cell_is_found():
     crystal = Crystal(np.full(512, 29), grid, np.eye(3) * 20)
     bad = crystal.positions.copy()
     bad[511] = [-0.2, 0.1, 20.0]
-    with pytest.raises(StructureError, match=r"atoms (0|511) .* (0|511) .* got 0.2236 Å"):
+    with pytest.raises(StructureError, match=r"atoms (0|511) .* (0|511) .* got 0.223607 Å"):
         crystal.replace(positions=bad)
 
 
