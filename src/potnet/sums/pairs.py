@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -106,8 +107,19 @@ def pair_sums(
     if len(n_atoms) == 0:
         empty = positions.new_zeros(len(chosen))
         return PairSums(i, j, positions.new_zeros(0, len(chosen)), empty)
-    values, error_bound = ewald.evaluate(positions, cells, n_atoms, chosen, tolerance)
-    return PairSums(i, j, values, error_bound)
+    fast = _fast_path(positions, cells, chosen)
+    if fast is None:
+        values, error_bound = ewald.evaluate(positions, cells, n_atoms, chosen, tolerance)
+        return PairSums(i, j, values, error_bound)
+    sums, bounds = fast.pair_sums(
+        positions.detach().numpy(),
+        cells.detach().numpy(),
+        n_atoms,
+        chosen,
+        tolerance=tolerance,
+        n_threads=torch.get_num_threads(),
+    )
+    return PairSums(i, j, torch.from_numpy(sums), torch.from_numpy(bounds.max(0)))
 
 
 def lattice_sums(
@@ -135,6 +147,21 @@ def lattice_sums(
         error_bound=sums.error_bound.numpy(),
         potentials=tuple(potential.name for potential in chosen),
     )
+
+
+def _fast_path(
+    positions: Tensor, cells: Tensor, potentials: Sequence[Potential]
+) -> ModuleType | None:
+    """Return the module that sums without gradients on the CPU, if it can do this sum."""
+    if positions.device.type != "cpu":
+        return None
+    if torch.is_grad_enabled() and (positions.requires_grad or cells.requires_grad):
+        return None
+    try:
+        from potnet.sums import fast
+    except ImportError:  # no numba on this platform: the torch path gives the same numbers
+        return None
+    return fast if fast.supports(potentials) else None
 
 
 def _check_shapes(
