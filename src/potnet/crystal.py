@@ -167,7 +167,7 @@ class Crystal:
                 determinant but 0.
 
         Returns:
-            |det(matrix)| copies of each atom, copy after copy, inside the new cell.
+            ``|det(matrix)|`` copies of each atom, copy after copy, inside the new cell.
 
         Raises:
             StructureError: If ``matrix`` is not integer, singular, or asks for too many atoms.

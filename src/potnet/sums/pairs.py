@@ -65,7 +65,7 @@ def pair_sums(
     tolerance: float = 1e-8,
     graph_index: Tensor | None = None,
 ) -> PairSums:
-    """Return S(i, j) = sum over lattice vectors L of V(|r_j + L - r_i|) for all pairs of atoms.
+    """Return S(i, j) = sum over lattice vectors L of ``V(|r_j + L - r_i|)`` for all pairs of atoms.
 
     The sum runs over all three directions without end. An atom does not see itself (i = j with
     L = 0 is left out for every potential), but sees its images. Powers below 3 are continued

@@ -89,7 +89,7 @@ class Potential(ABC):
     def slope_sum(
         self, total: Array, count: Array, shortest: Array, radius: Array, alpha: Array
     ) -> Array:
-        """Bound the sum of |V'(r)| over the images of a pair, for the rounding error.
+        """Bound the sum of ``|V'(r)|`` over the images of a pair, for the rounding error.
 
         Args:
             total: Sum of the short halves over the images.
