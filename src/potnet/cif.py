@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SITE_TOLERANCE = 0.05  # Å; images of a site closer than this are one atom on a special position
 METRIC_TOLERANCE = 0.02  # of the squared lengths that a symmetry operation must keep
+SHIFT_TOLERANCE = 5e-3  # scaled; of the digits of a translation
 OCCUPANCY_TOLERANCE = 1e-3
 FORMULA_TOLERANCE = 0.01
 
@@ -373,37 +374,57 @@ def _hall_operations(hall: str) -> tuple[str, ...]:
 @lru_cache(maxsize=256)
 def _group(triplets: tuple[str, ...]) -> _Group:
     """Return the group of ``triplets``; ValueError says which is wrong, or what is missing."""
-    operations = []
-    for triplet in triplets:
-        try:
-            operations.append(gemmi.Op(triplet).wrap())
-        except (ValueError, RuntimeError) as error:
-            raise ValueError(f"'{triplet}'") from error
-    unit = gemmi.Op.DEN
-    rotations = np.array([op.rot for op in operations]) // unit
-    shifts = np.array([op.tran for op in operations])
-    wrong = (abs(abs(np.linalg.det(rotations)) - 1) > 1e-9) | (abs(rotations) > 2).any((1, 2))
-    if wrong.any():
-        raise ValueError(f"'{triplets[int(wrong.argmax())]}', no motion of a lattice")
-    keys = _keys(rotations, shifts, unit)
-    order = keys.argsort()
-    if (np.diff(keys[order]) == 0).any():
+    operations = [_operation(triplet) for triplet in triplets]
+    rotations = np.array([rotation for rotation, _ in operations])
+    shifts = np.array([shift for _, shift in operations])
+    # Operations with the same rotation differ by a centring; in a group, all have equally many.
+    kinds, kind = np.unique(rotations.reshape(-1, 9), axis=0, return_inverse=True)
+    n_shifts = len(operations) // len(kinds)
+    if (np.bincount(kind) != n_shifts).any():
+        raise ValueError(f"{len(operations)} that miss some of their products")
+    members = kind.argsort(kind="stable").reshape(len(kinds), n_shifts)
+    known = {tuple(row): index for index, row in enumerate(kinds.tolist())}
+    matrices = kinds.reshape(-1, 3, 3)
+    products_of_kinds = np.einsum("gij,hjk->ghik", matrices, matrices).reshape(-1, 9)
+    table = np.array([known.get(tuple(row), -1) for row in products_of_kinds.tolist()])
+    if (table < 0).any():
+        raise ValueError(f"{len(operations)} that miss some of their products")
+    candidates = members[table.reshape(len(kinds), -1)[kind[:, None], kind]]
+    product_shifts = np.einsum("gij,hj->ghi", rotations, shifts) + shifts[:, None]
+    apart = product_shifts[:, :, None] - shifts[candidates]
+    apart = abs(apart - np.round(apart)).max(-1)
+    best = apart.argmin(-1)[..., None]
+    products = np.take_along_axis(candidates, best, -1)[..., 0]
+    if (np.sort(products, axis=1) != np.arange(len(operations))).any():
         raise ValueError("the same operation twice")
-    product_keys = _keys(
-        np.einsum("gij,hjk->ghik", rotations, rotations),
-        np.einsum("gij,hj->ghi", rotations, shifts) + shifts[:, None],
-        unit,
-    )
-    products = order[np.searchsorted(keys[order], product_keys).clip(max=len(keys) - 1)]
-    if (keys[products] != product_keys).any():
-        raise ValueError(f"{len(keys)} that miss some of their products")
-    return _Group(rotations.astype(float), shifts / unit, products)
+    if np.take_along_axis(apart, best, -1).max() > SHIFT_TOLERANCE:
+        raise ValueError(f"{len(operations)} that miss some of their products")
+    return _Group(rotations.astype(float), shifts, products)
 
 
-def _keys(rotations: NDArray, shifts: NDArray, unit: int) -> NDArray[np.int64]:
-    """Return one integer for each operation; its translation counts modulo the lattice."""
-    digits = (rotations + 2).reshape(*rotations.shape[:-2], 9)
-    return digits @ 5 ** np.arange(9) * unit**3 + shifts % unit @ unit ** np.arange(3)
+def _operation(triplet: str) -> tuple[list[list[int]], list[float]]:
+    """Return rotation and shift of a triplet such as ``-y, x-y, z+1/3``.
+
+    Any shift is taken: programs that keep the origin of their input write ``x+185/562``.
+    """
+    rotation, shift = [], []
+    for part in triplet.lower().replace(" ", "").split(","):
+        terms = re.findall(r"([+-]?)(?:([xyz])|(\d+\.?\d*|\.\d+)(?:/([1-9]\d*))?)", part)
+        row, offset = [0, 0, 0], 0.0
+        for sign, axis, number, divisor in terms:
+            factor = -1 if sign == "-" else 1
+            if axis:
+                row["xyz".index(axis)] += factor
+            else:
+                offset += factor * float(number) / int(divisor or 1)
+        rebuilt = "".join(f"{s}{a}{n}{'/' * bool(d)}{d}" for s, a, n, d in terms)
+        if rebuilt != part:
+            raise ValueError(f"'{triplet}'")
+        rotation.append(row)
+        shift.append(offset)
+    if len(rotation) != 3 or abs(abs(np.linalg.det(rotation)) - 1) > 1e-9:
+        raise ValueError(f"'{triplet}', no motion of a lattice")
+    return rotation, shift
 
 
 def _expand(
