@@ -145,3 +145,17 @@ def test_the_prediction_does_not_depend_on_the_batch(network):
     with torch.inference_mode():
         part = network(batch[[4, 0, 4]])[:, 0].double().numpy()
     np.testing.assert_allclose(part, alone[[4, 0, 4]], rtol=0, atol=1e-6)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_prediction_is_the_same_on_a_gpu(network):
+    crystals = list(CRYSTALS.values())
+    expected = predict(network, crystals)
+    batch = network.features(crystals).to("cuda")
+    try:
+        with torch.inference_mode():
+            found = network.to("cuda")(batch)[:, 0].double().cpu().numpy()
+    finally:
+        network.to("cpu")
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)

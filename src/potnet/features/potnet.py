@@ -12,16 +12,18 @@ from vesin import NeighborList
 
 from potnet.crystal import SYMBOLS, SYMMETRY_TOLERANCE, Crystal
 from potnet.errors import StructureError
-from potnet.features import published
+from potnet.features import published as published_form
 from potnet.features.batch import Batch, Pairs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from potnet.features.published import Rows
+
 N_DESCRIBED = 100  # The descriptors of the elements end at fermium.
 ROUNDING = 1e-6  # Å; above the differences that rounding makes between equal distances
 
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class PotNetFeatures(BaseModel):
@@ -61,7 +63,8 @@ class PotNetFeatures(BaseModel):
     version: Literal[1] = 1
     published: bool = False
     n_neighbors: Annotated[int, Field(ge=1)] = 16
-    shell_gap: Positive = 0.01
+    # With a wider gap the shells of a disordered crystal would run into each other without end.
+    shell_gap: Annotated[float, Field(gt=0, le=0.05)] = 0.01
     tolerance: Positive = 1e-7
     primitive: bool = True
     merge_orbits: bool = True
@@ -79,7 +82,7 @@ class PotNetFeatures(BaseModel):
         cells = [self._prepared(crystal) for crystal in crystals]
         nodes = _Nodes([self._orbits(cell) for cell in cells])
         bonds = nodes.gather([self._bonds(cell) for cell in cells])
-        sums = published.sums if self.published else _sums
+        sums = published_form.sums if self.published else _sums
         step = ROUNDING if self.published else self.merge_tolerance
         numbers = np.concatenate([cell.numbers for cell in cells])
         return Batch(
@@ -111,9 +114,9 @@ class PotNetFeatures(BaseModel):
             return crystal.orbits(self.symmetry_tolerance)
         return np.arange(crystal.n_atoms)
 
-    def _bonds(self, crystal: Crystal) -> tuple[NDArray[np.int64], ...]:
+    def _bonds(self, crystal: Crystal) -> Rows:
         if self.published:
-            return published.bonds(crystal, self.n_neighbors)
+            return published_form.bonds(crystal, self.n_neighbors)
         return _bonds(crystal, self.n_neighbors, self.shell_gap)
 
 
@@ -141,9 +144,7 @@ class _Nodes:
         self.counts = np.bincount(self._graph, minlength=n_graphs)
         self.weights = sizes / self.atom_counts[self._graph]
 
-    def gather(
-        self, pairs: Sequence[tuple[NDArray, ...]]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    def gather(self, pairs: Sequence[Rows]) -> Rows:
         """Return the (i, j, values) of each crystal in one, counted over all crystals."""
         i = np.concatenate(
             [pair[0] + start for pair, start in zip(pairs, self._starts, strict=True)]
@@ -187,9 +188,7 @@ class _Nodes:
         )
 
 
-def _bonds(
-    crystal: Crystal, n_neighbors: int, shell_gap: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+def _bonds(crystal: Crystal, n_neighbors: int, shell_gap: float) -> Rows:
     """Return the nearest neighbours of each atom, up to the end of the last one's shell.
 
     Returns:
@@ -227,9 +226,7 @@ def _within_shell(
     return gaps == gaps[starts]
 
 
-def _sums(
-    crystals: Sequence[Crystal], tolerance: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+def _sums(crystals: Sequence[Crystal], tolerance: float) -> Rows:
     """Return atoms i and j, counted over all crystals, and the three sums of every pair."""
     from potnet.sums import pair_sums
 

@@ -17,13 +17,14 @@ from potnet.crystal import Crystal
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    # Receiving atoms, sending atoms, what each pair carries.
+    Rows = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+
 CUTOFF = 4.0  # Å
 PAULI_RATE = 3.0
 
 
-def bonds(
-    crystal: Crystal, n_neighbors: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+def bonds(crystal: Crystal, n_neighbors: int) -> Rows:
     """Return the directed bonds of ``crystal``.
 
     If an atom has fewer than ``n_neighbors`` within the cutoff, the cutoff grows for all: to the
@@ -49,9 +50,7 @@ def bonds(
     return np.concatenate([i, j]), np.concatenate([j, i]), np.tile(distance, 2)
 
 
-def sums(
-    crystals: Sequence[Crystal], tolerance: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+def sums(crystals: Sequence[Crystal], tolerance: float) -> Rows:
     """Return the complete sums of all pairs of each of ``crystals``.
 
     Returns:
@@ -74,9 +73,7 @@ def sums(
     return i, j, values
 
 
-def _neighbors(
-    crystal: Crystal, cutoff: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+def _neighbors(crystal: Crystal, cutoff: float) -> Rows:
     """Return all pairs within ``cutoff``, atom by atom, the nearest first.
 
     The distances are rounded as the published code rounds them, because equal ones that differ in
