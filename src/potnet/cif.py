@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SITE_TOLERANCE = 0.05  # Å; images of a site closer than this are one atom on a special position
-METRIC_TOLERANCE = 0.02  # of the squared lengths that a symmetry operation must keep
+METRIC_TOLERANCE = 0.02  # relative; of squared lengths, which a symmetry operation must keep
 SHIFT_TOLERANCE = 5e-3  # scaled; of the digits of a translation
 OCCUPANCY_TOLERANCE = 1e-3
 FORMULA_TOLERANCE = 0.01
@@ -305,10 +305,9 @@ def _read_group(block: _Block, cell: NDArray[np.float64], where: str) -> _Group:
             f"{where}: the symmetry operations must be valid and form a group, got {error}. "
             "Correct the list, or list all atoms with 'x, y, z' alone."
         ) from error
-    metric = cell @ cell.T
-    images = group.rotations.transpose(0, 2, 1) @ metric @ group.rotations
-    scale = np.sqrt(np.outer(metric.diagonal(), metric.diagonal()))
-    misfit = (abs(images - metric) / scale).max((1, 2))
+    # In Cartesian coordinates an operation must be orthogonal.
+    motions = cell.T @ group.rotations @ np.linalg.inv(cell.T)
+    misfit = abs(motions.transpose(0, 2, 1) @ motions - np.eye(3)).max((1, 2))
     if misfit.max() > METRIC_TOLERANCE:
         raise StructureError(
             f"{where}: the symmetry operations must fit the cell, got "
