@@ -408,22 +408,22 @@ def _operation(triplet: str) -> tuple[list[list[int]], list[float]]:
     """
     rotation, shift = [], []
     for part in triplet.lower().replace(" ", "").split(","):
-        terms = re.findall(r"([+-]?)(?:([xyz])|(\d+\.?\d*|\.\d+)(?:/([1-9]\d*))?)", part)
-        row, offset = [0, 0, 0], 0.0
-        for sign, axis, number, divisor in terms:
-            factor = -1 if sign == "-" else 1
-            if axis:
-                row["xyz".index(axis)] += factor
+        row, offset = [0.0, 0.0, 0.0], 0.0
+        for term in re.split("(?<=.)(?=[+-])", part):
+            match = re.fullmatch(r"([+-]?)(\d+\.?\d*|\.\d+)?(?:/([1-9]\d*))?\*?([xyz]?)", term)
+            if match is None or not (match[2] or match[4]):
+                raise ValueError(f"'{triplet}'")
+            value = float(match[1] + (match[2] or "1")) / int(match[3] or 1)
+            if match[4]:
+                row["xyz".index(match[4])] += value
             else:
-                offset += factor * float(number) / int(divisor or 1)
-        rebuilt = "".join(f"{s}{a}{n}{'/' * bool(d)}{d}" for s, a, n, d in terms)
-        if rebuilt != part:
-            raise ValueError(f"'{triplet}'")
+                offset += value
         rotation.append(row)
         shift.append(offset)
-    if len(rotation) != 3 or abs(abs(np.linalg.det(rotation)) - 1) > 1e-9:
+    whole = np.round(rotation).astype(int)
+    if whole.shape != (3, 3) or (whole != rotation).any() or abs(round(np.linalg.det(whole))) != 1:
         raise ValueError(f"'{triplet}', no motion of a lattice")
-    return rotation, shift
+    return whole.tolist(), shift
 
 
 def _expand(
