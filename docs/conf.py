@@ -18,6 +18,7 @@ autodoc_default_options = {"members": True, "exclude-members": "model_config"}
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+napoleon_attr_annotations = False  # reStructuredText would take "numpy.str_" for a link
 # Pydantic's own methods are not what a reader of the settings looks for.
 autodoc_inherit_docstrings = False
 

@@ -334,7 +334,7 @@ def demo(
 
     with _training_progress() as report:
         made = run_demo(output, fast=fast, progress=report)
-    _show_table(_columns(), [row.cells() for row in made.predictions])
+    _show_table(_columns(), [row.cells(digits=4) for row in made.predictions])
     _show_metrics(made.metrics, made.units)
     for path, what in made.files.items():
         typer.echo(f"{what:12} {path}")
@@ -391,7 +391,7 @@ class _Rows:
     def summarise(self) -> None:
         """Show the first rows, and where the rest is."""
         if self._file is not None or sys.stdout.isatty():
-            _show_table(_columns(), [row.cells() for row in self._first])
+            _show_table(_columns(), [row.cells(digits=4) for row in self._first])
         if self._file is not None:
             typer.echo(f"{self.written} predictions: {self._output}")
             if self.skipped:
@@ -567,7 +567,7 @@ def _training_progress() -> Iterator[Callable[[TrainingProgress], None]]:
             key = (progress.stage, progress.member)
             if key not in tasks:
                 title = "Summing potentials" if key[0] == "features" else f"Training {key[1] + 1}"
-                tasks[key] = bars.add_task(title, total=progress.total)
+                tasks[key] = bars.add_task(title, total=progress.total, note="")
             note = ""
             if progress.record is not None:
                 errors = (v for k, v in progress.record.items() if k.startswith("val_mae_"))
@@ -584,4 +584,6 @@ def _show_metrics(metrics: Mapping[str, Any], units: Mapping[str, str]) -> None:
         r2 = "" if m["r2"] is None else f"{m['r2']:.3f}"
         baseline = f"{m['baseline_mae']:.4g}" if "baseline_mae" in m else ""
         rows.append([name, str(m["n"]), error, baseline, r2, units.get(name, "")])
-    _show_table(["property", "crystals", "mean absolute error", "of the mean", "R²", "unit"], rows)
+    _show_table(
+        ["property", "crystals", "mean absolute error", "of the mean value", "R²", "unit"], rows
+    )

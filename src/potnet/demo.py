@@ -81,7 +81,7 @@ def run_demo(
         "trained on the embedded elastic dataset, tested on crystals that it has never seen.",
     )
     report.heading("Example crystals")
-    report.table(COLUMNS, [row.cells() for row in rows])
+    report.table(COLUMNS, [row.cells(digits=4) for row in rows])
     report.heading("A small model for the bulk modulus")
     add_training(report, folder / "training", plots=folder)
     page = close_report(report, folder)

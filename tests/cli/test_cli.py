@@ -1,8 +1,11 @@
 """Each command end to end, as users call it: output, files, exit codes, and one-sentence errors."""
 
+import contextlib
 import csv
 import gzip
 import json
+import os
+import pty
 import shutil
 import subprocess
 import sys
@@ -56,6 +59,22 @@ def potnet_cli(*arguments: object) -> Result:
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
+
+
+def on_terminal(*arguments: object) -> tuple[int, str]:
+    """Run a command on a terminal of its own; return its exit code and what a person sees."""
+    master, slave = pty.openpty()
+    command = [str(POTNET), *map(str, arguments)]
+    environment = os.environ | {"COLUMNS": "150", "TERM": "xterm"}
+    process = subprocess.Popen(command, stdout=slave, stderr=slave, env=environment)
+    os.close(slave)
+    seen = b""
+    # Linux reports the end of a terminal as an error, other systems as nothing to read.
+    with contextlib.suppress(OSError):
+        while chunk := os.read(master, 65536):
+            seen += chunk
+    os.close(master)
+    return process.wait(), seen.decode()
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -384,3 +403,17 @@ def test_rows_that_cannot_be_used_are_listed_and_the_exit_code_is_3(own_data, ru
     (error,) = table(out / "errors.csv")
     assert error["id"] == "bad"
     assert "occupancy" in error["reason"]
+
+
+def test_a_terminal_shows_tables_and_progress(some_files, small_archive, own_data, tmp_path):
+    code, seen = on_terminal("predict", *some_files, "-m", small_archive)
+    assert code == 0
+    assert "Predicting" in seen
+    assert f"{len(some_files)}/?" in seen
+    assert "eV/atom" in seen
+    options = ["--epochs", 2, "--batch-size", 8, *SMALL, "-o", tmp_path / "run"]
+    code, seen = on_terminal("train", own_data, *options)
+    assert code == 0
+    assert "Training 1" in seen
+    assert "2/2" in seen
+    assert "validation error" in seen

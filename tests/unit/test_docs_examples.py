@@ -40,7 +40,10 @@ def test_python_blocks_of_a_page_run_one_after_the_other(page: Path, workplace: 
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
-def test_example_scripts_run(script: Path, workplace: Path) -> None:
+def test_example_scripts_run(
+    script: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", [str(script)])
     runpy.run_path(str(script), run_name="__main__")
 
 

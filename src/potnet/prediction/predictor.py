@@ -54,9 +54,9 @@ class Prediction:
     unit: str
     flags: tuple[str, ...] = ()
 
-    def cells(self) -> list[str]:
-        """Return the fields as a CSV file holds them."""
-        numbers = (f"{x:.7g}" for x in (self.prediction, self.lower, self.upper))
+    def cells(self, *, digits: int = 7) -> list[str]:
+        """Return the fields as text, in the order of ``COLUMNS``, as a CSV file holds them."""
+        numbers = (f"{x:.{digits}g}" for x in (self.prediction, self.lower, self.upper))
         return [self.id, self.property, *numbers, self.unit, "; ".join(self.flags)]
 
 
