@@ -1,0 +1,225 @@
+"""Input that cannot be summed is refused with one sentence; small parts do what they say."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from potnet.errors import ConfigError, StructureError
+from potnet.sums import (
+    Coulomb,
+    Exponential,
+    InversePower,
+    London,
+    Pauli,
+    Shell,
+    ewald,
+    lattice_sums,
+    pair_sums,
+)
+from potnet.sums.plan import Lattice, gram_schmidt_lengths, make_plan, reduce_cells
+from potnet.sums.potentials import exponential_integral, upper_gamma_bound
+
+CELL = torch.eye(3, dtype=torch.float64) * 4
+ATOMS = torch.tensor([[0.0, 0.0, 0.0], [1.5, 0.7, 2.2]], dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("positions", "cell", "error", "message"),
+    [
+        (ATOMS[:, :2], CELL, ConfigError, r"`positions` must have shape \(n_atoms, 3\)"),
+        (ATOMS, CELL[:2], ConfigError, "`cell` must have shape"),
+        (ATOMS, CELL.expand(2, 3, 3), ConfigError, "`graph_index` must be given for 2"),
+        (ATOMS[:0], CELL, StructureError, "must hold at least one atom"),
+        (ATOMS * math.nan, CELL, StructureError, "`positions` must be finite"),
+        (ATOMS, CELL * math.inf, StructureError, "`cell` must hold finite numbers"),
+        (ATOMS, CELL * 0, StructureError, "must hold three independent vectors"),
+        (ATOMS, torch.ones(3, 3), StructureError, "must hold three independent vectors"),
+        (ATOMS[:1], CELL * 1e-8, StructureError, "keep an atom and its images"),
+        (ATOMS[[0, 1, 0]], CELL, StructureError, "atoms 0 and 2 must be 1e-06 Å apart"),
+        (ATOMS[[0, 1, 1]] + CELL[[0, 1, 2]], CELL, StructureError, "atoms 1 and 2 must be"),
+    ],
+)
+@pytest.mark.parametrize("path", ["torch", "any"])
+def test_bad_structures_are_refused_by_name(positions, cell, error, message, path):
+    positions = positions.clone().requires_grad_(path == "torch")
+    with pytest.raises(error, match=message):
+        pair_sums(positions, cell, ["coulomb", "pauli"])
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_a_cell_too_small_for_a_cutoff_is_refused(grad):
+    positions = ATOMS[:1].clone().requires_grad_(grad)
+    with pytest.raises(StructureError, match="`cell` must need at most"):
+        pair_sums(positions, CELL * 1e-2, [Shell(2, 1, 20)])
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ([1, 0], "`graph_index` must be ascending, got 1 before 0"),
+        ([0, 2], "must lie between 0 and 1"),
+        ([-1, 0], "must lie between 0 and 1"),
+        ([0, 1, 1], "one integer for each of the 2 atoms"),
+        ([0.0, 1.0], "one integer for each of the 2 atoms"),
+    ],
+)
+def test_bad_graph_index_is_refused(index, message):
+    with pytest.raises(ConfigError, match=message):
+        pair_sums(ATOMS, CELL.expand(2, 3, 3), graph_index=torch.tensor(index))
+
+
+def test_a_crystal_without_atoms_is_named():
+    index = torch.tensor([0, 2])
+    with pytest.raises(StructureError, match="crystal 1: `positions` must hold at least one atom"):
+        pair_sums(ATOMS, CELL.expand(3, 3, 3), graph_index=index)
+
+
+@pytest.mark.parametrize("tolerance", [0.0, -1e-6, 1e-13, 0.5, math.nan])
+def test_tolerances_out_of_range_are_refused(tolerance):
+    for positions in (ATOMS, ATOMS.clone().requires_grad_()):
+        with pytest.raises(ConfigError, match="`tolerance` must lie between 1e-12 and 0.01"):
+            pair_sums(positions, CELL, tolerance=tolerance)
+
+
+def test_a_tolerance_that_float64_cannot_keep_is_refused():
+    close = torch.tensor([[0.0, 0, 0], [0.01, 0, 0]], dtype=torch.float64, requires_grad=True)
+    with pytest.raises(ConfigError, match="`tolerance` must be at least .* for london"):
+        pair_sums(close, CELL, ["london"], tolerance=1e-8)
+
+
+def test_unknown_potentials_are_refused():
+    with pytest.raises(ConfigError, match="got 'gravity'"):
+        pair_sums(ATOMS, CELL, ["gravity"])
+    with pytest.raises(ConfigError, match="must hold at least one potential"):
+        pair_sums(ATOMS, CELL, [])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: InversePower(3), "must not be 3, where the sum .* has a pole"),
+        (lambda: InversePower(5.0001), "must be 5 or differ from it"),
+        (lambda: InversePower(0), "must lie between"),
+        (lambda: InversePower(math.nan), "must lie between"),
+        (lambda: Exponential(-1), "`rate` must be a number larger than 0"),
+        (lambda: Shell(-1, 1, 5), "`center` must be"),
+        (lambda: Shell(1, 0, 5), "`width` must be"),
+        (lambda: Shell(1, 1, math.inf), "`cutoff` must be"),
+    ],
+)
+def test_potentials_check_their_numbers(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
+def test_potentials_compare_by_value():
+    assert Coulomb() == Coulomb()
+    assert InversePower(4) == InversePower(4.0)
+    assert Shell(1, 2, 3) != Shell(1, 2, 4)
+    assert len({London(), London(), Pauli()}) == 2
+
+
+def test_no_crystal_gives_no_pair():
+    none = torch.zeros(0, dtype=torch.long)
+    sums = pair_sums(ATOMS[:0], CELL.expand(0, 3, 3), graph_index=none)
+    assert sums.values.shape == (0, 3)
+    assert sums.i.shape == sums.j.shape == (0,)
+
+
+def test_single_precision_input_is_summed_in_double_precision():
+    sums = pair_sums(ATOMS.float(), CELL.float(), tolerance=1e-10)
+    assert sums.values.dtype == torch.float64
+    expected = pair_sums(ATOMS.float().double(), CELL, tolerance=1e-10)
+    assert torch.equal(sums.values, expected.values)
+
+
+def test_both_paths_agree():
+    potentials = (Coulomb(), London(), Pauli(), Shell(2, 0.5, 6))
+    quick = pair_sums(ATOMS, CELL, potentials, tolerance=1e-9)
+    slow = pair_sums(ATOMS.clone().requires_grad_(), CELL, potentials, tolerance=1e-9)
+    assert not quick.values.requires_grad
+    assert slow.values.requires_grad
+    assert (quick.values - slow.values).abs().max() < 2e-9
+
+
+def test_lattice_sums_of_a_crystal_are_matrices():
+    crystal = SimpleNamespace(positions=ATOMS.numpy(), cell=CELL.numpy())
+    sums = lattice_sums(crystal, ("coulomb", Shell(2, 0.5, 6)))
+    assert sums.values.shape == (2, 2, 2)
+    assert sums.potentials == ("coulomb", "shell(2, 0.5, 6)")
+    assert (sums.error_bound <= 1e-8).all()
+    expected = pair_sums(ATOMS, CELL, ("coulomb", Shell(2, 0.5, 6))).values
+    assert np.array_equal(sums.values.reshape(4, 2), expected.numpy())
+
+
+def test_reduction_finds_the_short_basis_of_a_skewed_cell():
+    rng = np.random.default_rng(0)
+    short = np.eye(3) * [2.0, 3.0, 4.0]
+    skewed = []
+    for _ in range(50):
+        matrix = np.eye(3)
+        for _ in range(8):
+            i, j = rng.choice(3, 2, replace=False)
+            matrix[i] += rng.integers(-5, 6) * matrix[j]
+        skewed.append(matrix @ short)
+    transform, basis = reduce_cells(np.array(skewed))
+    assert np.array_equal(transform, np.rint(transform))
+    assert np.allclose(np.abs(np.linalg.det(transform)), 1)
+    assert np.allclose(np.linalg.norm(basis, axis=2), [2, 3, 4], atol=1e-7)
+
+
+def test_lattice_points_are_counted_from_both_sides():
+    rng = np.random.default_rng(1)
+    _, basis = reduce_cells(rng.normal(size=(1, 3, 3)) * 2)
+    lattice = Lattice.from_lengths(gram_schmidt_lengths(basis))
+    grid = np.stack(np.meshgrid(*[np.arange(-12, 13)] * 3), -1).reshape(-1, 3) @ basis[0]
+    for radius in (0.5, 2.0, 5.0):
+        for shift in rng.normal(size=(20, 3)):
+            count = (np.linalg.norm(grid + shift, axis=1) <= radius).sum()
+            r = np.array([radius])
+            assert lattice.least(r)[0] <= count <= lattice.most(r)[0]
+
+
+@pytest.mark.parametrize("s", [-4.5, -1.5, 0.0, 0.5, 1.0, 2.5, 6.0])
+def test_gamma_bounds_are_close_from_above(s):
+    mp = pytest.importorskip("mpmath")
+    for y in (7.0, 14.0, 30.0):
+        exact = float(mp.gammainc(s, y))
+        bound = float(upper_gamma_bound(s, np.array(y)))
+        assert exact <= bound < 4 * exact
+
+
+def test_the_exponential_integral_has_full_precision():
+    mp = pytest.importorskip("mpmath")
+    y = torch.logspace(-6, 2, 60, dtype=torch.float64)
+    expected = [float(mp.e1(x)) for x in y.tolist()]
+    assert exponential_integral(y).tolist() == pytest.approx(expected, rel=1e-13)
+    assert torch.autograd.gradcheck(exponential_integral, (y[20:40].requires_grad_(),))
+
+
+def test_a_plan_balances_both_halves_and_keeps_the_tolerance():
+    cells = np.eye(3)[None] * np.array([3.0, 8.0, 20.0])[:, None, None]
+    plan = make_plan(cells, np.array([2, 30, 300]), (Coulomb(), London()), 1e-8)
+    assert (plan.truncation <= 0.99e-8).all()
+    assert (plan.truncation > 1e-10).any(0).all()  # no more work than needed
+    assert (np.diff(plan.radius) > 0).all()
+
+
+def test_the_working_memory_of_a_chunk_is_limited(monkeypatch):
+    sizes = []
+    gather = ewald._Chunk.gather
+
+    def record(*args):
+        chunk = gather(*args)
+        sizes.append(len(chunk.graphs) * chunk.n_pairs)
+        return chunk
+
+    monkeypatch.setattr(ewald, "CHUNK", 3000)
+    monkeypatch.setattr(ewald._Chunk, "gather", staticmethod(record))
+    x = ATOMS.repeat(64, 1)
+    ewald.evaluate(x, CELL.repeat(64, 1, 1), np.full(64, 2), (Coulomb(),), 1e-6)
+    assert len(sizes) > 1
+    assert sum(sizes) == 128
