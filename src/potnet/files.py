@@ -55,6 +55,12 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Delete what writers that were killed left in ``folder``; nobody may be writing there."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink()
+
+
 def _permissions() -> int:
     """Return the mode that an ordinary new file gets; ``mkstemp`` makes private ones."""
     mask = os.umask(0)

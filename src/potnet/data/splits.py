@@ -71,8 +71,14 @@ class Split:
 def random_split(
     n: int, *, seed: int = 123, shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
 ) -> Split:
-    """Return a shuffle of ``n`` crystals, cut by ``shares`` of train, val and test."""
-    return _cut(np.random.default_rng(seed).permutation(n), _sizes(n, shares))
+    """Return a shuffle of ``n`` crystals, cut by ``shares`` of train, val and test.
+
+    Where the shares add up to 1, every crystal is in a part.
+    """
+    n_train, n_val, n_test = _sizes(n, shares)
+    if abs(sum(shares) - 1) < 1e-9:
+        n_train = n - n_val - n_test
+    return _cut(np.random.default_rng(seed).permutation(n), (n_train, n_val, n_test))
 
 
 def published_split(
@@ -81,7 +87,8 @@ def published_split(
     """Return the split of the published method (and of ALIGNN) for ``n`` crystals in file order.
 
     Python's generator shuffles the indices; training crystals are the first, test crystals the
-    last, validation crystals those before the test.
+    last, validation crystals those before the test. Sizes are rounded down, so that a few crystals
+    may be in no part.
     """
     order = list(range(n))
     random.Random(seed).shuffle(order)

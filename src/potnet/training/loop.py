@@ -24,7 +24,7 @@ from potnet.data.dataset import PARTS, Dataset
 from potnet.data.splits import Split, given_split, k_fold, published_split, random_split
 from potnet.errors import ConfigError, DataError, Failure
 from potnet.features import Batch
-from potnet.files import atomic_write
+from potnet.files import atomic_write, remove_leftovers
 from potnet.models import registry
 from potnet.training.batches import Store
 from potnet.training.checkpoint import read_checkpoint, write_checkpoint
@@ -248,6 +248,8 @@ def _open_folder(output: Path, config: TrainingConfig, resume: bool) -> None:
                 f"{path}: settings must not change when a run continues, got "
                 f"{'; '.join(differences)} (before, now). Restore them, or start a new folder."
             )
+    for folder in (output, output / "checkpoints", output / "model"):
+        remove_leftovers(folder)
     (output / "checkpoints").mkdir(exist_ok=True)
     _write_json(path, config.to_dict())
 
@@ -378,7 +380,10 @@ def _train_member(
     while not member.is_finished:
         learning_rate = member.learning_rate
         loss = member.train_epoch(prepared.store, split.train)
-        score, errors = _validate(prepared, member.predict(prepared.store, split.val))
+        validation = _validate(prepared, member.predict(prepared.store, split.val))
+        # All processes must agree on the best epoch, and only the first one's statistics of
+        # normalisation count.
+        score, errors = member.fabric.broadcast(validation)
         entry = {
             "member": member.index,
             "epoch": member.epoch,
