@@ -139,7 +139,7 @@ def write(crystals: Crystal | Iterable[Crystal], path: Source) -> None:
         crystals: One or many; POSCAR and XSF hold only one.
         path: The suffix says the format: .cif, .vasp or .poscar or a name with POSCAR or CONTCAR,
             .extxyz or .xyz, .xsf, .json, .jsonl; with .gz after it, compressed. Only .json, .jsonl
-            and .extxyz keep ``info`` and the orientation of the cell, exactly.
+            and .extxyz keep ``info``; .cif does not keep the orientation of the cell.
 
     Raises:
         StructureError: If the format is another, or cannot hold the crystals.
@@ -197,7 +197,7 @@ def _paths(source: Path, recursive: bool) -> list[Path]:
     if source.is_dir():
         found = source.rglob("*") if recursive else source.glob("*")
         return sorted(path for path in found if _may_be_structure(path, source))
-    if source.exists():
+    if source.is_file():  # not a pipe or device, which could keep a reader waiting
         return [source]
     return sorted(p for p in map(Path, glob.glob(str(source), recursive=True)) if p.is_file())
 
@@ -233,31 +233,19 @@ def _read_file(path: Path) -> Iterator[Found]:
     kind = _kind(name)
     id = name if re.match("POSCAR|CONTCAR", name) else Path(name).stem
     try:
-        with _open(path) as file:
-            if kind == "jsonl":
+        if kind == "jsonl":
+            with _open(path) as file:
                 yield from _parse_jsonl(file, path.name, id)
-                return
-            content = file.read(MAX_FILE_BYTES + 1)
-        if len(content) > MAX_FILE_BYTES:
-            raise StructureError(
-                f"{path.name}: the file must have at most {MAX_FILE_BYTES} bytes, got more. "
-                "Split it, or use JSON lines."
-            )
-        if kind:
-            text = _decode(content, path.name)
-            parse = {"cif": parse_cif, "json": _parse_json, "extxyz": _parse_extxyz}
-            if kind == "poscar":
-                yield id, parse_poscar(text, path.name).replace(id=id)
-            elif kind == "xsf":
-                yield from _parse_with_ase(StringIO(text), path.name, id, "xsf")
-            else:
-                yield from parse[kind](text, path.name, id)
+        elif kind:
+            text = _decode(_content(path), path.name)
+            yield from _parse_text(text, kind, path.name, id)
         elif name == path.name:
+            _check_size(path.stat().st_size, path.name)
             yield from _parse_with_ase(str(path), path.name, id)
         else:
             with tempfile.TemporaryDirectory() as folder:
                 copy = Path(folder, name)
-                copy.write_bytes(content)
+                copy.write_bytes(_content(path))
                 yield from _parse_with_ase(str(copy), path.name, id)
     except StructureError as error:
         yield id, error
@@ -267,6 +255,34 @@ def _read_file(path: Path) -> Iterator[Found]:
             "Check that it exists and is complete."
         )
         yield id, reason
+
+
+def _parse_text(text: str, kind: str, source: str, id: str) -> Iterator[Found]:
+    if kind == "poscar":
+        yield id, parse_poscar(text, source).replace(id=id)
+    elif kind == "cif":
+        yield from parse_cif(text, source, id)
+    elif kind == "json":
+        yield from _parse_json(text, source, id)
+    elif kind == "extxyz":
+        yield from _parse_extxyz(text, source, id)
+    else:
+        yield from _parse_with_ase(StringIO(text), source, id, kind)
+
+
+def _content(path: Path) -> bytes:
+    with _open(path) as file:
+        content = file.read(MAX_FILE_BYTES + 1)
+    _check_size(len(content), path.name)
+    return content
+
+
+def _check_size(size: int, source: str) -> None:
+    if size > MAX_FILE_BYTES:
+        raise StructureError(
+            f"{source}: the file must have at most {MAX_FILE_BYTES} bytes, got more. "
+            "Split it, or use JSON lines."
+        )
 
 
 def _open(path: Path) -> Any:
@@ -379,7 +395,7 @@ def _parse_with_ase(file: Any, source: str, id: str, format: str | None = None) 
     from ase.io.formats import UnknownFileTypeError
 
     try:
-        images = read(file, index=":", format=format)
+        images = read(file, index=":", format=format, do_not_split_by_at_sign=True)
     except UnknownFileTypeError:
         yield (
             id,

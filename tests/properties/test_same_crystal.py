@@ -8,28 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fingerprints import fingerprint
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from vesin import NeighborList
 
 from potnet import io
 from potnet.crystal import Crystal
 from potnet.errors import StructureError
 
-CUTOFF = 6.0
 DATA = Path(__file__).parents[3] / "shared" / "data"
-
-
-def fingerprint(crystal: Crystal) -> np.ndarray:
-    """Return a sorted row for each atom that depends on nothing but the geometry around it."""
-    neighbours = NeighborList(cutoff=CUTOFF, full_list=True)
-    i, j, r = neighbours.compute(crystal.positions, crystal.cell, True, "ijd")
-    rows = [crystal.numbers.astype(float)]
-    for decay in (0.5, 1.0, 2.0):
-        weight = crystal.numbers[j] * np.exp(-decay * r) * (1 - (r / CUTOFF) ** 2) ** 3
-        rows.append(np.bincount(i, weight, crystal.n_atoms))
-    table = np.stack(rows, axis=1)
-    return table[np.lexsort(np.round(table, 6).T)]
 
 
 def rotation(rng: np.random.Generator) -> np.ndarray:
