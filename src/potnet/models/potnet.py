@@ -30,10 +30,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from potnet.features.batch import Batch
-from potnet.features.potnet import PotNetFeatures
+from potnet.features.potnet import N_DESCRIBED, PotNetFeatures
 from potnet.models.elements import MAX_NUMBER, element_table
 
-LAST_DESCRIBED_NUMBER = 100  # The descriptors end at fermium.
 POTENTIAL_WEIGHTS = (-0.801, -0.074, 0.145)  # Of Coulomb, London and Pauli; fixed, not learned.
 BOND_SCALE = -0.75  # A distance d in Å enters as BOND_SCALE / d.
 
@@ -303,7 +302,7 @@ def _element_inputs(settings: PotNetSettings) -> Tensor:
     """
     table = element_table()
     if settings.features.published:
-        table[LAST_DESCRIBED_NUMBER + 1 :] = table[LAST_DESCRIBED_NUMBER]
+        table[N_DESCRIBED + 1 :] = table[N_DESCRIBED]
     if not settings.charge_map:
         return table
     groups = torch.zeros(MAX_NUMBER + 1, len(GROUPS))
