@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,7 +81,7 @@ def residual_histogram(
     axes.axvline(float(residual.mean()), color=ORANGE, linewidth=1.5, label="mean")
     axes.set_xlabel(_label("error", unit))
     axes.set_ylabel("crystals")
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, loc="upper right")
     if not inside.all():
         note = f"{100 * (1 - inside.mean()):.1f} % outside"
