@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import logging
 import os
 import platform
 import time
@@ -31,7 +30,7 @@ from potnet.training.checkpoint import read_checkpoint, write_checkpoint
 from potnet.training.config import SplitConfig, TrainingConfig
 from potnet.training.evaluate import Metrics, regression_metrics
 from potnet.training.export import write_archive
-from potnet.training.features import Features, compute_features
+from potnet.training.features import compute_features
 from potnet.training.member import Member, predict
 from potnet.training.targets import Scale, chosen_targets, fit_scale
 
@@ -39,8 +38,6 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 MAX_THREADS = 8
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -135,18 +132,26 @@ def train(
     output = Path(output)
     report = progress or (lambda _: None)
     names = chosen_targets(dataset, config)
-    features = registry.build(config.network, config.network_settings, len(names)).features
     fabric = _start(config)
     with _own_state_of_torch(fabric, config):
+        network = registry.build(config.network, config.network_settings, len(names))
         if fabric.is_global_zero:
             _open_folder(output, config, resume)
         fabric.barrier()
         split, failures = _split(dataset, names, config.split)
-        prepared, failed = _prepare(
-            dataset, names, split, config, features if batch is None else batch, fabric, on_error,
-            report,
-        )  # fmt: skip
-        failures += failed
+        used = np.sort(np.concatenate([split.train, split.val, split.test]))
+        if batch is None:
+            batch, kept, failed = compute_features(
+                network.features,
+                [dataset.crystals[k] for k in used],
+                on_error=on_error,
+                workers=config.workers,
+                progress=lambda done, total: report(Progress("features", done, total)),
+            )
+            used, failures = used[kept], failures + failed
+        else:
+            batch = _rows_of(batch, used, len(dataset))
+        prepared = _prepare(dataset, used, batch, split, config, fabric.device)
         run = _fingerprint(prepared, config)
         if fabric.is_global_zero:
             _describe(output, prepared, config, failures, run, fabric)
@@ -295,38 +300,35 @@ def _keep(split: Split, mask: NDArray[np.bool_]) -> Split:
     return Split(*(rows[mask[rows]] for rows in (split.train, split.val, split.test)))
 
 
+def _rows_of(batch: Batch, rows: NDArray[np.int64], n: int) -> Batch:
+    """Return the crystals ``rows`` of features that were computed elsewhere."""
+    if len(batch) != n:
+        raise DataError(
+            f"train: `batch` must hold the {n} crystals of the dataset, got {len(batch)}. "
+            "Compute it from dataset.crystals."
+        )
+    return batch[torch.from_numpy(rows)]
+
+
 def _prepare(
     dataset: Dataset,
-    names: Sequence[str],
+    rows: NDArray[np.int64],
+    batch: Batch,
     split: Split,
     config: TrainingConfig,
-    features: Features | Batch,
-    fabric: Fabric,
-    on_error: str,
-    report: Callable[[Progress], None],
-) -> tuple[_Prepared, list[Failure]]:
-    """Compute the features of all crystals of the split and standardise their targets."""
-    used = np.sort(np.concatenate([split.train, split.val, split.test]))
-    if isinstance(features, Batch):
-        batch, kept, failures = features[used], np.arange(len(used)), []
-    else:
-        batch, kept, failures = compute_features(
-            features,
-            [dataset.crystals[k] for k in used],
-            on_error=on_error,
-            workers=config.workers,
-            progress=lambda done, total: report(Progress("features", done, total)),
-        )
-    rows = used[kept]
+    device: torch.device,
+) -> _Prepared:
+    """Join the features ``batch`` of the crystals ``rows`` with their standardised targets."""
     place = np.full(len(dataset), -1)
     place[rows] = np.arange(len(rows))
-    local = _keep(split, place >= 0)
-    local = Split(*(place[part] for part in (local.train, local.val, local.test)))
+    kept = _keep(split, place >= 0)
+    local = Split(*(place[part] for part in (kept.train, kept.val, kept.test)))
     chosen = dataset.subset(rows)
+    names = chosen_targets(dataset, config)
     scales = tuple(fit_scale(chosen, n, config.transform_of(n), local.train) for n in names)
     standardised = np.stack([s.standardise(chosen.targets[s.name]) for s in scales], axis=1)
-    store = Store(batch, standardised, fabric.device)
-    return _Prepared(chosen, local, scales, store, standardised), failures
+    store = Store(batch, standardised, device)
+    return _Prepared(chosen, local, scales, store, standardised)
 
 
 def _fingerprint(prepared: _Prepared, config: TrainingConfig) -> str:
