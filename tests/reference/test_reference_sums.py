@@ -85,7 +85,7 @@ def test_benchmark_crystals_keep_twelve_digits():
 
 
 FCC = np.array([[0.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.0]])
-MADELUNG = {  # per formula unit, in units of the nearest distance; fluorite is 4 ZnS - (sqrt(3)/2) NaCl
+MADELUNG = {  # per formula unit and nearest distance; CaF2 is 4 ZnS - (sqrt(3)/2) NaCl
     "NaCl": (FCC, [[0, 0, 0], [0.5, 0.5, 0.5]], [1, -1], 0.5, 1.747564594633182),
     "CsCl": (np.eye(3), [[0, 0, 0], [0.5, 0.5, 0.5]], [1, -1], 3**0.5 / 2, 1.762674773070988),
     "ZnS": (FCC, [[0, 0, 0], [0.25, 0.25, 0.25]], [1, -1], 3**0.5 / 4, 1.638055053388789),

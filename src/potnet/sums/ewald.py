@@ -90,7 +90,6 @@ class _Chunk:
     radius: Tensor
     wave_radius: Tensor
     alpha: Tensor
-    reach: Tensor
     box: tuple[int, ...]
     wave_box: tuple[int, ...]
     is_split: tuple[bool, ...]
@@ -120,12 +119,12 @@ class _Chunk:
             [
                 plan.transform[graphs].reshape(-1, 9),
                 plan.alpha[graphs],
-                np.stack([plan.radius, plan.wave_radius, plan.reach], 1)[graphs],
+                np.stack([plan.radius, plan.wave_radius], 1)[graphs],
             ],
             1,
         )
         packed = torch.from_numpy(numbers).to(device)
-        transform, alpha = packed[:, :9].view(-1, 3, 3), packed[:, 9:-3]
+        transform, alpha = packed[:, :9].view(-1, 3, 3), packed[:, 9:-2]
         basis = plan.basis[graphs]
         inverse = np.linalg.inv(basis)
         # |n_i| <= |x| |i-th column of the inverse|, and the same for wave vectors and the basis
@@ -140,10 +139,9 @@ class _Chunk:
             first=first,
             positions=atoms - atoms[:, :1],
             basis=transform @ own,
-            radius=packed[:, -3],
-            wave_radius=packed[:, -2],
+            radius=packed[:, -2],
+            wave_radius=packed[:, -1],
             alpha=alpha,
-            reach=packed[:, -1],
             box=tuple(int(x) for x in box.max(0)),
             wave_box=tuple(int(x) for x in wave_box.max(0)),
             is_split=tuple(bool(x) for x in plan.alpha[graphs[0]] > 0),
@@ -199,10 +197,15 @@ def _evaluate_chunk(chunk: _Chunk, potentials: Sequence[Potential]) -> tuple[Ten
 
     i, j = torch.triu_indices(n, n, 1, device=device)
     with torch.no_grad():
-        wraps = -(fractions[:, j] - fractions[:, i]).round()
+        # basis = shear @ (orthogonal rows of these lengths)
+        root = torch.linalg.cholesky(basis @ basis.mT)
+        lengths = root.diagonal(dim1=1, dim2=2)
+        shear = root / lengths[:, None]
+        wraps = _nearest_plane(fractions[:, j] - fractions[:, i], shear)
+        images, valid = _images(chunk, shear, lengths)
     vectors = x[:, j] - x[:, i] + wraps @ basis
     vectors = torch.cat([vectors, vectors.new_zeros(g, 1, 3)], 1)
-    short, shortest = _short_sums(chunk, vectors, basis, potentials)
+    short, shortest = _short_sums(chunk, vectors, images @ basis, valid, potentials)
 
     wave, wave_sums = _wave_sums(chunk, fractions, inverse, volume, potentials)
     own = torch.zeros(vectors.shape[1], dtype=x.dtype, device=device)
@@ -234,15 +237,44 @@ def _evaluate_chunk(chunk: _Chunk, potentials: Sequence[Potential]) -> tuple[Ten
     return _drop_padding(values, chunk.n_atoms, n), stats
 
 
+def _nearest_plane(fractions: Tensor, shear: Tensor) -> Tensor:
+    """Return integers that bring vectors into the centred Gram-Schmidt box (Babai).
+
+    Rounding ``fractions`` itself would leave longer vectors, and need more images to be looked at.
+
+    Args:
+        fractions: Coordinates in the basis, shape (g, p, 3).
+        shear: Coordinates of the basis in its Gram-Schmidt vectors, shape (g, 3, 3).
+    """
+    place = fractions @ shear
+    wraps = torch.empty_like(place)
+    for axis in (2, 1, 0):
+        wraps[..., axis] = -place[..., axis].round()
+        place = place + wraps[..., axis, None] * shear[:, None, axis]
+    return wraps
+
+
+def _images(chunk: _Chunk, shear: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Return integers of the images that can come within the radius, and which are not padding.
+
+    A vector of the centred Gram-Schmidt box moves each Gram-Schmidt coordinate of an image by one
+    half at most. The first image is the zero one.
+    """
+    half = _half_grid(chunk.box, lengths)
+    gaps = ((half @ shear).abs() - 0.5).clamp(min=0) * lengths[:, None]
+    half, valid = _pack(half, _dot(gaps, gaps) <= (chunk.radius**2 * (1 + 1e-9))[:, None])
+    images = torch.cat([torch.zeros_like(half[:, :1]), half, -half], 1)
+    return images, torch.cat([torch.ones_like(valid[:, :1]), valid, valid], 1)
+
+
 def _short_sums(
-    chunk: _Chunk, vectors: Tensor, basis: Tensor, potentials: Sequence[Potential]
+    chunk: _Chunk,
+    vectors: Tensor,
+    lattice: Tensor,
+    valid: Tensor,
+    potentials: Sequence[Potential],
 ) -> tuple[list[Tensor], Tensor]:
     """Return the sums of short halves, q tensors of (g, p), and the shortest distances, (g,)."""
-    with torch.no_grad():
-        half, valid = _integers_within(basis, chunk.radius + chunk.reach, chunk.box)
-        images = torch.cat([torch.zeros_like(half[:, :1]), half, -half], 1)
-        valid = torch.cat([torch.ones_like(valid[:, :1]), valid, valid], 1)
-    lattice = images @ basis
     is_pair = _pair_mask(chunk, vectors.shape[1])
     step = max(1, CHUNK // (lattice.shape[0] * lattice.shape[1]))
     parts = []
@@ -320,7 +352,10 @@ def _wave_sums(
         return {}, sizes
     reciprocal = 2 * math.pi * inverse.mT
     with torch.no_grad():
-        integers, valid = _integers_within(reciprocal, chunk.wave_radius, chunk.wave_box)
+        half = _half_grid(chunk.wave_box, volume)
+        gram = (reciprocal @ reciprocal.mT).view(-1, 9)
+        k2 = gram @ (half[:, :, None] * half[:, None]).view(-1, 9).T
+        integers, valid = _pack(half, k2 <= (chunk.wave_radius**2 * (1 + 1e-9))[:, None])
         wraps = fractions.round()
     k = integers @ reciprocal
     k2 = _dot(k, k)
@@ -342,31 +377,31 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return a[..., 0] * b[..., 0] + a[..., 1] * b[..., 1] + a[..., 2] * b[..., 2]
 
 
-def _integers_within(basis: Tensor, radius: Tensor, box: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Return integer vectors m with |m @ basis| <= radius, one of each pair +m and -m, no zero.
+def _half_grid(box: tuple[int, ...], like: Tensor) -> Tensor:
+    """Return the integer vectors of a box about 0, one of each pair +m and -m, no zero, (n, 3)."""
+    ranges = [torch.arange(-b, b + 1, dtype=like.dtype) for b in box]
+    grid = torch.cartesian_prod(*ranges)
+    return grid[len(grid) // 2 + 1 :].to(like.device)  # the grid is odd about its centre
+
+
+def _pack(vectors: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the chosen ``vectors`` of each crystal, padded with ones, and which are not padding.
 
     Args:
-        basis: Rows of shape (g, 3, 3).
-        radius: Shape (g,).
-        box: Largest integers to look at.
+        vectors: Shape (m, 3).
+        chosen: Shape (g, m).
 
     Returns:
-        Integers as floats, padded with ones to shape (g, n, 3), and which of them are real.
+        Tensors of shapes (g, n, 3) and (g, n), n the largest number of a crystal, at least 1.
     """
-    ranges = [torch.arange(-b, b + 1, dtype=basis.dtype) for b in box]
-    grid = torch.cartesian_prod(*ranges)
-    half = grid[len(grid) // 2 + 1 :].to(basis.device)  # the grid is odd about its centre
-    gram = (basis @ basis.mT).view(-1, 9)
-    squares = (half[:, :, None] * half[:, None]).view(-1, 9)
-    near = gram @ squares.T <= (radius**2 * (1 + 1e-9))[:, None]
-    counts = near.sum(1)
-    graph, row = near.nonzero(as_tuple=True)
+    counts = chosen.sum(1)
+    graph, row = chosen.nonzero(as_tuple=True)
     starts = counts.cumsum(0) - counts
-    place = torch.arange(len(graph), device=basis.device) - starts[graph]
+    place = torch.arange(len(graph), device=vectors.device) - starts[graph]
     width = max(1, int(counts.max()))
-    integers = basis.new_ones(len(basis), width, 3)
-    integers[graph, place] = half[row]
-    return integers, torch.arange(width, device=basis.device) < counts[:, None]
+    packed = vectors.new_ones(len(chosen), width, 3)
+    packed[graph, place] = vectors[row]
+    return packed, torch.arange(width, device=vectors.device) < counts[:, None]
 
 
 def _pair_mask(chunk: _Chunk, n_columns: int) -> Tensor | None:

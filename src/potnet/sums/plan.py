@@ -120,8 +120,7 @@ class Plan:
     @property
     def n_images(self) -> Array:
         """Expected number of lattice vectors to look at for a pair, shape (n_graphs,)."""
-        volume = np.abs(np.linalg.det(self.basis))
-        return 1 + 4 * np.pi / 3 * (self.radius + self.reach) ** 3 / volume
+        return Lattice.from_lengths(gram_schmidt_lengths(self.basis)).most(self.radius)
 
     @property
     def n_waves(self) -> Array:
@@ -184,16 +183,6 @@ def gram_schmidt_lengths(basis: Array) -> Array:
     area = np.linalg.norm(np.cross(a, b), axis=1)
     volume = np.abs(np.linalg.det(basis))
     return np.stack([first, area / first, volume / area], 1)
-
-
-def wrapped_reach(basis: Array) -> Array:
-    """Return the largest length of a vector whose coordinates in ``basis`` are within +-1/2.
-
-    Rounding coordinates does not find the nearest image, so this exceeds the covering radius.
-    """
-    a, b, c = basis.transpose(1, 0, 2)
-    corners = np.stack([a + i * b + j * c for i in (-1, 1) for j in (-1, 1)])
-    return 0.5 * (1 + 1e-9) * np.linalg.norm(corners, axis=2).max(0)
 
 
 def make_plan(
@@ -260,7 +249,7 @@ def make_plan(
         transform=transform,
         basis=basis,
         scale=np.einsum("gij,gj->gi", np.abs(transform), np.linalg.norm(cells, axis=2)).max(1),
-        reach=wrapped_reach(basis),
+        reach=lattice.covering,
         radius=radius,
         wave_radius=wave_radius,
         alpha=alpha,
