@@ -1,0 +1,344 @@
+"""Training runs from a dataset to a model that others can load and repeat."""
+
+import csv
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from tiny_network import FORBIDDEN, TinyFeatures, made_up_dataset, register
+
+from potnet.data import Dataset
+from potnet.errors import ConfigError, DataError, StructureError
+from potnet.models import archive
+from potnet.prediction import load
+from potnet.training import TrainingConfig, evaluate, train
+
+register()
+
+
+def config(**settings) -> TrainingConfig:
+    defaults = {"network": "tiny", "epochs": 3, "batch_size": 16, "device": "cpu"}
+    return TrainingConfig(**{**defaults, "learning_rate": 1e-2, **settings})
+
+
+def table(path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def weights(result) -> bytes:
+    return (result.model / archive.WEIGHTS_NAME).read_bytes()
+
+
+def with_targets(dataset: Dataset, **columns) -> Dataset:
+    return dataclasses.replace(dataset, targets={**dataset.targets, **columns})
+
+
+def labelled(dataset: Dataset) -> Dataset:
+    labels = np.array((["train"] * 8 + ["val", "test"]) * (len(dataset) // 10))
+    return dataclasses.replace(dataset, splits={"": labels})
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    output = tmp_path_factory.mktemp("run") / "out"
+    return train(made_up_dataset(200), config(epochs=40, members=2), output)
+
+
+def test_a_run_beats_the_mean_of_the_training_targets(result):
+    metrics = result.metrics["test"]["size"]
+    assert metrics["n"] == 20
+    assert metrics["mae"] < 0.75 * metrics["baseline_mae"]
+    assert metrics["mae_low"] < metrics["mae"] < metrics["mae_high"]
+    assert json.loads((result.output / "metrics.json").read_text()) == result.metrics
+
+
+def test_a_run_leaves_what_is_needed_to_repeat_it(result):
+    split = json.loads((result.output / "split.json").read_text())
+    assert [len(split[part]) for part in ("train", "val", "test")] == [160, 20, 20]
+    assert TrainingConfig.read(result.output / "config.json") == config(epochs=40, members=2)
+    run = json.loads((result.output / "run.json").read_text())
+    assert run["data"]["sha256"] == made_up_dataset(200).sha256
+    assert set(run["versions"]) == {"potnet", "torch", "numpy", "python"}
+    rows = table(result.output / "metrics.csv")
+    assert [(row["member"], row["epoch"]) for row in rows[38:42]] == [
+        ("0", "39"), ("0", "40"), ("1", "1"), ("1", "2")
+    ]  # fmt: skip
+    assert table(result.output / "errors.csv") == []
+
+
+def test_the_kept_weights_are_the_best_on_validation(result):
+    rows = table(result.output / "metrics.csv")
+    for member, best in enumerate(result.best_epochs):
+        scores = [float(row["val_score"]) for row in rows if row["member"] == str(member)]
+        assert best == 1 + int(np.argmin(scores))
+
+
+def test_the_model_predicts_what_the_run_wrote(result):
+    dataset = made_up_dataset(200)
+    place = {id: k for k, id in enumerate(dataset.ids)}
+    rows = table(result.output / "predictions.csv")
+    crystals = [dataset.crystals[place[row["id"]]] for row in rows]
+    found = load(result.model).predict(crystals)
+    np.testing.assert_allclose(
+        [row.prediction for row in found], [float(row["prediction"]) for row in rows], rtol=1e-5
+    )
+    assert [float(row["target"]) for row in rows] == [
+        dataset.targets["size"][place[row["id"]]] for row in rows
+    ]
+
+
+def test_the_card_says_what_the_model_was_trained_on(result):
+    card = archive.read_card(result.model)
+    dataset = made_up_dataset(200)
+    split = json.loads((result.output / "split.json").read_text())
+    train_ids = set(split["train"])
+    chosen = [c for c in dataset.crystals if c.id in train_ids]
+    assert (card.data.n_train, card.data.n_val, card.data.n_test) == (160, 20, 20)
+    assert set(card.data.elements) == {symbol for c in chosen for symbol in c.symbols}
+    assert card.data.max_atoms == 3
+    volumes = [c.volume / c.n_atoms for c in chosen]
+    assert card.data.volume_per_atom == pytest.approx((min(volumes), max(volumes)))
+    assert len(card.golden) == 3
+    values = [dataset.targets["size"][dataset.ids.index(id)] for id in split["train"]]
+    assert card.targets[0].mean == pytest.approx(np.mean(values))
+    assert card.targets[0].std == pytest.approx(np.std(values))
+
+
+def test_the_interval_comes_from_the_validation_residuals(result):
+    card = archive.read_card(result.model).targets[0]
+    rows = table(result.output / "predictions-val.csv")
+    residuals = sorted(abs(float(r["target"]) - float(r["prediction"])) for r in rows)
+    assert card.interval_halfwidth == pytest.approx(residuals[int(np.ceil(21 * 0.9)) - 1], rel=1e-5)
+
+
+def test_evaluation_gives_the_metrics_of_the_run(result, tmp_path):
+    dataset = made_up_dataset(200)
+    split = json.loads((result.output / "split.json").read_text())
+    test = dataset.subset([dataset.ids.index(id) for id in split["test"]])
+    found = evaluate(result.model, test)
+    expected = result.metrics["test"]["size"]
+    assert found.metrics["size"]["mae"] == pytest.approx(expected["mae"], rel=1e-5)
+    assert 0.6 <= found.metrics["size"]["coverage"] <= 1
+    found.write(tmp_path)
+    assert len(table(tmp_path / "predictions.csv")) == 20
+    assert json.loads((tmp_path / "metrics.json").read_text()) == found.metrics
+
+
+def test_evaluation_takes_one_part_of_an_official_split(result):
+    dataset = labelled(made_up_dataset(60))
+    found = evaluate(result.model, dataset, part="test")
+    assert [row["id"] for row in found.rows] == [f"made-{k}" for k in range(9, 60, 10)]
+    with pytest.raises(DataError, match="must have a val part"):
+        evaluate(result.model, made_up_dataset(20), part="val")
+    with pytest.raises(DataError, match="must be predicted by the model"):
+        evaluate(result.model, dataset, targets=["gap"])
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path):
+    dataset = made_up_dataset()
+    runs = [
+        train(dataset, config(seed=seed), tmp_path / name)
+        for name, seed in (("a", 5), ("b", 5), ("c", 6))
+    ]
+    first, again, other = (weights(run) for run in runs)
+    assert first == again != other
+    for name in ("metrics.csv", "predictions.csv", "predictions-val.csv"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_members_of_an_ensemble_differ(result):
+    members, _ = archive.load(result.model)
+    assert len(members) == 2
+    assert not torch.equal(members[0].head.weight, members[1].head.weight)
+
+
+def test_a_run_leaves_the_random_numbers_of_the_caller_alone(tmp_path):
+    torch.manual_seed(3)
+    threads = torch.get_num_threads()
+    train(made_up_dataset(), config(epochs=1), tmp_path / "run")
+    after = torch.rand(3)
+    torch.manual_seed(3)
+    assert torch.equal(after, torch.rand(3))
+    assert torch.get_num_threads() == threads
+
+
+def test_nothing_but_the_training_rows_sets_the_scale_and_the_steps(tmp_path):
+    honest = labelled(made_up_dataset())
+    labels = honest.splits[""]
+    shifted = np.where(labels == "train", 0, 1000.0) + honest.targets["size"]
+    runs = [
+        train(data, config(), tmp_path / name)
+        for name, data in (("a", honest), ("b", with_targets(honest, size=shifted)))
+    ]
+    a, b = (archive.read_card(run.model).targets[0] for run in runs)
+    values = honest.targets["size"][labels == "train"]
+    assert (a.mean, a.std) == (b.mean, b.std) == (values.mean(), values.std())
+    losses = [[r["train_loss"] for r in table(run.output / "metrics.csv")] for run in runs]
+    assert losses[0] == losses[1]
+
+
+def test_test_crystals_without_targets_are_predicted(tmp_path):
+    dataset = labelled(made_up_dataset())
+    held = np.where(dataset.splits[""] == "test", np.nan, dataset.targets["size"])
+    result = train(with_targets(dataset, size=held), config(), tmp_path / "run")
+    rows = table(result.output / "predictions.csv")
+    assert [row["id"] for row in rows] == [f"made-{k}" for k in range(9, 60, 10)]
+    assert all(row["target"] == "" and np.isfinite(float(row["prediction"])) for row in rows)
+    assert set(result.metrics) == {"val"}
+
+
+def test_training_crystals_without_targets_are_listed(tmp_path):
+    dataset = made_up_dataset()
+    column = dataset.targets["size"].copy()
+    column[[4, 9]] = np.nan
+    result = train(with_targets(dataset, size=column), config(epochs=1), tmp_path / "run")
+    assert [row["id"] for row in table(result.output / "errors.csv")] == ["made-4", "made-9"]
+    assert len(result.failures) == 2
+
+
+def test_several_targets_may_have_gaps(tmp_path):
+    dataset = labelled(made_up_dataset(100, n_targets=2))
+    gaps = dataset.targets["half"].copy()
+    gaps[::3] = np.nan
+    result = train(with_targets(dataset, half=gaps), config(epochs=30), tmp_path / "run")
+    assert set(result.metrics["test"]) == {"size", "half"}
+    assert [result.metrics["test"][name]["n"] for name in ("size", "half")] == [10, 6]
+    for name in ("size", "half"):
+        assert len(table(result.output / f"predictions-{name}.csv")) == 10
+        assert len(table(result.output / f"predictions-val-{name}.csv")) == 10
+        assert f"val_mae_{name}" in table(result.output / "metrics.csv")[0]
+    assert result.metrics["val"]["half"]["mae"] < result.metrics["val"]["half"]["baseline_mae"]
+
+
+def test_logarithms_are_undone_in_what_is_written(tmp_path):
+    dataset = made_up_dataset(100)
+    big = with_targets(dataset, size=10 ** dataset.targets["size"])
+    result = train(big, config(epochs=30, transform="log10"), tmp_path / "run")
+    rows = table(result.output / "predictions-val.csv")
+    assert all(float(row["prediction"]) > 0 for row in rows)
+    target, prediction = (
+        np.log10([float(row[key]) for row in rows]) for key in ("target", "prediction")
+    )
+    card = archive.read_card(result.model).targets[0]
+    assert card.transform == "log10"
+    assert np.abs(target - prediction).mean() < card.std
+    halfwidth = np.sort(np.abs(target - prediction))[int(np.ceil(11 * 0.9)) - 1]
+    assert card.interval_halfwidth == pytest.approx(halfwidth, rel=1e-4)
+
+
+def test_logarithms_need_positive_targets(tmp_path):
+    dataset = made_up_dataset()
+    column = dataset.targets["size"].copy()
+    column[7] = -1.0
+    with pytest.raises(
+        DataError, match=r"'size' must be positive for log10, got -1.0 for 'made-7'"
+    ):
+        train(with_targets(dataset, size=column), config(transform="log10"), tmp_path / "run")
+
+
+def test_crystals_that_cannot_be_prepared_stop_the_run_or_are_listed(tmp_path):
+    dataset = made_up_dataset()
+    crystals = list(dataset.crystals)
+    crystals[2] = crystals[2].replace(numbers=np.full(crystals[2].n_atoms, FORBIDDEN))
+    dataset = dataclasses.replace(dataset, crystals=tuple(crystals))
+    with pytest.raises(StructureError, match="made-2"):
+        train(dataset, config(epochs=1), tmp_path / "a")
+    result = train(dataset, config(epochs=1), tmp_path / "b", on_error="skip")
+    assert [failure.id for failure in result.failures] == ["made-2"]
+    rows = table(result.output / "errors.csv")
+    assert [(row["id"], row["stage"]) for row in rows] == [("made-2", "features")]
+    split = json.loads((result.output / "split.json").read_text())
+    assert "made-2" not in {id for ids in split.values() for id in ids}
+
+
+def test_training_stops_when_validation_no_longer_improves(tmp_path):
+    result = train(made_up_dataset(), config(epochs=200, patience=5), tmp_path / "run")
+    rows = table(result.output / "metrics.csv")
+    assert len(rows) == result.best_epochs[0] + 5 < 200
+
+
+def test_one_epoch_of_one_step_is_enough(tmp_path):
+    result = train(made_up_dataset(20), config(epochs=1, batch_size=100), tmp_path / "run")
+    assert len(table(result.output / "metrics.csv")) == 1
+    assert archive.read_card(result.model).targets[0].interval_halfwidth is None
+
+
+@pytest.mark.parametrize("loss", ["mse", "huber"])
+def test_other_losses_train(tmp_path, loss):
+    result = train(made_up_dataset(), config(loss=loss, gradient_clip=None), tmp_path / "run")
+    rows = table(result.output / "metrics.csv")
+    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
+
+
+def test_mixed_precision_trains(tmp_path):
+    settings = {"precision": "bf16-mixed", "epochs": 10}
+    result = train(made_up_dataset(), config(**settings), tmp_path / "run")
+    rows = table(result.output / "metrics.csv")
+    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
+
+
+def test_a_run_that_diverges_says_so(tmp_path):
+    dataset = made_up_dataset()
+    settings = {"learning_rate": 1e30, "gradient_clip": None, "loss": "mse", "epochs": 20}
+    with pytest.raises(ConfigError, match="loss must stay finite"):
+        train(dataset, config(**settings, network_settings={"plain": True}), tmp_path / "run")
+
+
+def test_features_can_be_shared_between_runs(tmp_path):
+    dataset = made_up_dataset()
+    batch = TinyFeatures()(dataset.crystals)
+    shared = train(dataset, config(), tmp_path / "a", batch=batch)
+    assert weights(shared) == weights(train(dataset, config(), tmp_path / "b"))
+    with pytest.raises(DataError, match="`batch` must hold the 60 crystals"):
+        train(dataset, config(), tmp_path / "c", batch=batch[:5])
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"targets": ["gap"]}, ConfigError, r"columns of the dataset \(size\), got \['gap'\]"),
+        ({"transform": {"gap": "log10"}}, ConfigError, "columns of the dataset"),
+        ({"network": "none"}, ConfigError, "networks: `name` must be one of"),
+        ({"network_settings": {"depth": 3}}, ConfigError, "`depth`"),
+        ({"split": "given"}, ConfigError, "has no labels"),
+        ({"split": {"kind": "random", "val": 0.001}}, DataError, "`val` must hold at least one"),
+    ],
+)
+def test_settings_that_do_not_fit_the_data_are_refused(tmp_path, settings, error, message):
+    with pytest.raises(error, match=message):
+        train(made_up_dataset(), config(**settings), tmp_path / "run")
+
+
+@pytest.mark.parametrize("kind", ["random", "published", "k-fold"])
+def test_every_rule_of_splitting_trains(tmp_path, kind):
+    result = train(made_up_dataset(), config(epochs=1, split=kind), tmp_path / "run")
+    assert result.metrics["test"]["size"]["n"] == (12 if kind == "k-fold" else 6)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_an_epoch_on_a_gpu_never_waits_for_the_device(tmp_path):
+    from lightning_fabric import Fabric
+
+    from potnet.training.batches import Store
+    from potnet.training.member import Member
+
+    dataset = made_up_dataset(64)
+    fabric = Fabric(accelerator="cuda", devices=1)
+    targets = dataset.targets["size"][:, None]
+    store = Store(TinyFeatures()(dataset.crystals), targets, fabric.device)
+    member = Member(fabric, config(device="cuda"), 0, n_targets=1, n_train=64)
+    minibatches = list(store.minibatches([np.arange(32), np.arange(32, 64)]))
+    member.objective.train()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for minibatch in minibatches:
+            fabric.backward(member.objective(minibatch))
+            member._stepper.step()
+            member.scheduler.step()
+            member.average.update()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -1,0 +1,284 @@
+"""The parts of training: settings, minibatches, averages, metrics, features."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from tiny_network import FORBIDDEN, TinyFeatures, made_up_dataset
+from torch import nn
+
+from potnet.crystal import Crystal
+from potnet.errors import ConfigError, DataError, PotNetError, StructureError
+from potnet.training import TrainingConfig, batches, regression_metrics
+from potnet.training.average import WeightAverage
+from potnet.training.batches import Store, deal
+from potnet.training.evaluate import bootstrap_interval, conformal_halfwidth
+from potnet.training.features import compute_features
+from potnet.training.member import _decay_groups, _one_cycle
+
+# ------------------------------------------------------------------------------------- settings
+
+
+def test_an_unknown_setting_is_an_error():
+    with pytest.raises(ConfigError, match=r"`epoch` is not a setting. Known ones: batch_size"):
+        TrainingConfig(epoch=3)
+
+
+def test_an_unknown_setting_of_the_split_is_an_error():
+    with pytest.raises(ConfigError, match=r"`split\.folds` is not a setting"):
+        TrainingConfig(split={"folds": 3})
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"epochs": 0}, "epochs"),
+        ({"learning_rate": -1.0}, "learning_rate"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"loss": "mae"}, "loss"),
+        ({"warmup": 1.0}, "warmup"),
+        ({"split": {"kind": "k-fold", "fold": 5}}, "fold"),
+        ({"target": "a", "targets": ["b"]}, "not both"),
+    ],
+)
+def test_settings_out_of_range_are_errors(settings, name):
+    with pytest.raises(ConfigError, match=name):
+        TrainingConfig(**settings)
+
+
+def test_short_forms_of_targets_and_split():
+    config = TrainingConfig(target="gap", split="published")
+    assert config.targets == ("gap",)
+    assert config.split.kind == "published"
+    assert TrainingConfig(targets="gap").targets == ("gap",)
+
+
+@pytest.mark.parametrize(
+    "text", ["epochs: 7\nsplit: {kind: random, seed: 4}\n", '{"epochs": 7, "split": {"seed": 4}}']
+)
+def test_yaml_and_json_files_with_overrides(tmp_path, text):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    config = TrainingConfig.read(path, batch_size=5)
+    assert (config.epochs, config.split.seed, config.batch_size) == (7, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("- a\n", "mapping of settings"), ("a: [", "must be YAML or JSON")]
+)
+def test_files_that_hold_no_settings_are_errors(tmp_path, text, message):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        TrainingConfig.read(path)
+
+
+def test_a_missing_file_of_settings_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        TrainingConfig.read(tmp_path / "none.yaml")
+
+
+def test_settings_survive_their_file(tmp_path):
+    config = TrainingConfig(targets=("a", "b"), transform={"a": "log10"}, patience=3)
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
+    assert TrainingConfig.read(tmp_path / "config.json") == config
+
+
+def test_only_where_a_run_happens_may_change():
+    config = TrainingConfig(epochs=5)
+    assert config.differences(TrainingConfig(epochs=5, workers=4, threads=2)) == []
+    assert config.differences(TrainingConfig(epochs=6)) == ["epochs: 5, 6"]
+
+
+# ---------------------------------------------------------------------------------- minibatches
+
+
+@pytest.mark.parametrize(("n", "n_batches"), [(100, 10), (103, 10), (7, 7), (5, 1)])
+def test_every_crystal_is_dealt_once(n, n_batches):
+    sizes = np.random.default_rng(0).integers(1, 50, n)
+    groups = deal(sizes, n_batches, np.random.default_rng(1))
+    assert len(groups) == n_batches
+    assert sorted(np.concatenate(groups)) == list(range(n))
+    lengths = [len(group) for group in groups]
+    assert max(lengths) - min(lengths) <= 1
+
+
+def test_batches_have_crystals_of_all_sizes():
+    sizes = np.repeat([1, 10, 100], 20)
+    for group in deal(sizes, 20, np.random.default_rng(0)):
+        assert sorted(sizes[group]) == [1, 10, 100]
+
+
+def test_atoms_are_spread_more_evenly_than_by_chance():
+    rng = np.random.default_rng(0)
+    sizes = rng.geometric(0.05, 960)
+    dealt = [sizes[group].sum() for group in deal(sizes, 30, rng)]
+    shuffled = sizes[rng.permutation(960)].reshape(30, 32).sum(1)
+    assert np.std(dealt) < 0.35 * np.std(shuffled)
+
+
+def test_epochs_are_shuffled_differently():
+    sizes = np.arange(64)
+    first, second = (deal(sizes, 8, np.random.default_rng(k)) for k in (1, 2))
+    assert {tuple(sorted(g)) for g in first} != {tuple(sorted(g)) for g in second}
+
+
+@pytest.fixture(scope="module")
+def store():
+    dataset = made_up_dataset(30)
+    targets = np.column_stack([dataset.targets["size"], np.arange(30.0)])
+    targets[3] = np.nan
+    return Store(TinyFeatures()(dataset.crystals), targets, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 2000, 2**29])
+def test_minibatches_hold_what_indexing_gives(store, monkeypatch, chunk_bytes):
+    monkeypatch.setattr(batches, "CHUNK_BYTES", chunk_bytes)
+    groups = deal(store.atom_counts, 4, np.random.default_rng(0))
+    found = list(store.minibatches(groups))
+    assert len(found) == 4
+    for minibatch, group in zip(found, groups, strict=True):
+        expected = store.batch[group.tolist()].to_tensors()
+        for key, tensor in minibatch.batch.to_tensors().items():
+            assert torch.equal(tensor, expected[key]), key
+        assert torch.equal(minibatch.targets, store.targets[torch.from_numpy(group)])
+        assert minibatch.mask.sum() == minibatch.n_labels
+
+
+def test_processes_share_a_batch_without_overlap(store):
+    groups = [np.arange(10), np.arange(10, 21)]
+    shares = [list(store.minibatches(groups, rank=rank, world_size=2)) for rank in range(2)]
+    for k, group in enumerate(groups):
+        parts = [share[k] for share in shares]
+        assert sum(len(part.batch) for part in parts) == len(group)
+        labels = torch.cat([part.targets[:, 1] for part in parts])
+        assert sorted(labels.tolist()) == sorted(store.targets[group, 1].tolist())
+        assert sum(part.mask.sum().item() for part in parts) == 2 * parts[0].n_labels
+
+
+# ------------------------------------------------------------------------- averages, schedules
+
+
+def test_the_average_follows_its_formula():
+    network = nn.Linear(1, 1, bias=False)
+    average = WeightAverage(network, decay=0.3)
+    expected = network.weight.item()
+    for step in range(8):
+        with torch.no_grad():
+            network.weight.fill_(step)
+        average.update()
+        decay = min(0.3, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * step
+        assert average.network.weight.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_average_takes_over_buffers():
+    network = nn.BatchNorm1d(2)
+    average = WeightAverage(network, decay=0.9)
+    network(torch.randn(50, 2) + 5)
+    average.copy_buffers()
+    assert torch.equal(average.network.running_mean, network.running_mean)
+    assert average.network.num_batches_tracked == 1
+
+
+def test_biases_norms_and_embeddings_do_not_decay():
+    network = nn.ModuleDict({"e": nn.Embedding(5, 3), "l": nn.Linear(3, 2), "n": nn.LayerNorm(2)})
+    decayed, kept = _decay_groups(network, 0.1)
+    assert (decayed["weight_decay"], kept["weight_decay"]) == (0.1, 0.0)
+    assert [p is network["l"].weight for p in decayed["params"]] == [True]
+    assert len(kept["params"]) == 4
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.3, 0.99])
+@pytest.mark.parametrize("n_steps", [1, 2, 3, 5, 40])
+def test_the_schedule_never_breaks_on_a_short_run(n_steps, warmup):
+    parameter = nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    scheduler = _one_cycle(optimizer, TrainingConfig(learning_rate=0.5, warmup=warmup), n_steps)
+    rates = []
+    for _ in range(n_steps):
+        optimizer.step()
+        rates.append(optimizer.param_groups[0]["lr"])
+        scheduler.step()
+    assert all(0 < rate <= 0.5 + 1e-12 for rate in rates)
+    if n_steps == 40:
+        assert max(rates) > 0.49
+        assert rates[-1] < 0.02
+
+
+# -------------------------------------------------------------------------------------- metrics
+
+
+def test_metrics_of_four_numbers_by_hand():
+    found = regression_metrics([1.0, 2.0, 3.0, np.nan], [1.0, 3.0, 5.0, 9.0], baseline=2.0)
+    assert found["n"] == 3
+    assert found["mae"] == pytest.approx(1.0)
+    assert found["rmse"] == pytest.approx((5 / 3) ** 0.5)
+    assert found["r2"] == pytest.approx(1 - 5 / 2)
+    assert found["baseline_mae"] == pytest.approx(2 / 3)
+    assert 0 <= found["mae_low"] <= 1 <= found["mae_high"] <= 2
+
+
+def test_constant_targets_have_no_r2():
+    assert regression_metrics([1.0, 1.0], [1.0, 2.0])["r2"] is None
+
+
+@pytest.mark.parametrize(("target", "prediction"), [([1.0], [1.0, 2.0]), ([np.nan], [1.0])])
+def test_metrics_need_pairs_of_numbers(target, prediction):
+    with pytest.raises(DataError, match="metrics: `target`"):
+        regression_metrics(target, prediction)
+
+
+def test_the_bootstrap_interval_has_the_width_of_the_standard_error():
+    values = np.random.default_rng(0).normal(size=2000)
+    low, high = bootstrap_interval(values, n_resamples=2000)
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / 2000**0.5, rel=0.08)
+    assert (low, high) == bootstrap_interval(values, n_resamples=2000)
+
+
+def test_conformal_intervals_cover_what_they_promise():
+    rng = np.random.default_rng(0)
+    inside = []
+    for _ in range(300):
+        halfwidth = conformal_halfwidth(rng.standard_t(3, 50), 0.9)
+        assert halfwidth is not None
+        inside.append(np.mean(np.abs(rng.standard_t(3, 200)) <= halfwidth))
+    assert 0.9 <= np.mean(inside) < 0.93
+
+
+def test_too_few_residuals_give_no_interval():
+    assert conformal_halfwidth(np.ones(8), 0.9) is None
+    assert conformal_halfwidth(np.arange(9.0), 0.9) == 8.0
+
+
+# ------------------------------------------------------------------------------------- features
+
+
+def test_features_do_not_depend_on_chunks_or_processes(monkeypatch):
+    crystals = made_up_dataset(20).crystals
+    whole = TinyFeatures()(crystals).to_tensors()
+    monkeypatch.setattr("potnet.training.features.CHUNK", 7)
+    seen = []
+    for workers in (1, 2):
+        batch, kept, failures = compute_features(
+            TinyFeatures(), crystals, workers=workers, progress=lambda *done: seen.append(done)
+        )
+        assert kept.tolist() == list(range(20))
+        assert failures == []
+        assert all(torch.equal(t, whole[key]) for key, t in batch.to_tensors().items())
+    assert seen == [(7, 20), (14, 20), (20, 20)] * 2
+
+
+def test_one_bad_crystal_is_skipped_by_name_or_stops_the_run(monkeypatch):
+    monkeypatch.setattr("potnet.training.features.CHUNK", 4)
+    crystals = list(made_up_dataset(10).crystals)
+    crystals[5] = Crystal([FORBIDDEN], [[0, 0, 0]], np.eye(3) * 4, id="bad")
+    with pytest.raises(StructureError, match="bad: element"):
+        compute_features(TinyFeatures(), crystals)
+    batch, kept, failures = compute_features(TinyFeatures(), crystals, on_error="skip")
+    assert kept.tolist() == [0, 1, 2, 3, 4, 6, 7, 8, 9]
+    assert len(batch) == 9
+    assert [(f.id, f.stage) for f in failures] == [("bad", "features")]
+    with pytest.raises(PotNetError, match="no crystal could be prepared"):
+        compute_features(TinyFeatures(), crystals[5:6], on_error="skip")
