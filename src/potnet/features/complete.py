@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from potnet.features.batch import Batch, Pairs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class CompleteFeatures(BaseModel):
@@ -48,16 +50,16 @@ class CompleteFeatures(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1] = 1
-    n_shells: int = Field(16, ge=0)
-    first_shell: float = Field(1.0, gt=0)
-    last_shell: float = Field(7.0, gt=0)
-    cutoff: float = Field(8.0, gt=0)
+    n_shells: Annotated[int, Field(ge=0, le=256)] = 16
+    first_shell: Positive = 1.0
+    last_shell: Positive = 7.0
+    cutoff: Annotated[float, Field(gt=0, le=50)] = 8.0
     directional: bool = True
     long_range: tuple[Literal["coulomb", "london", "pauli"], ...] = ("coulomb", "london", "pauli")
-    tolerance: float = Field(1e-7, gt=0)
+    tolerance: Positive = 1e-7
     primitive: bool = True
-    symmetry_tolerance: float = Field(SYMMETRY_TOLERANCE, gt=0)
-    merge_tolerance: float | None = Field(1e-5, gt=0)
+    symmetry_tolerance: Positive = SYMMETRY_TOLERANCE
+    merge_tolerance: Positive | None = 1e-5
 
     @property
     def n_scalars(self) -> int:

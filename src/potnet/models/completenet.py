@@ -2,7 +2,7 @@
 
 For a pair (i, j) let F_k(i, j) be the sum of a radial kernel k over all periodic images. A layer
 
-    A_c(i) = sum_j sum_k F_k(i, j) w_kc s_c(h_j) g_c(h_i, h_j)
+    A_c(i) = sum_j sum_k F_k(i, j) w_kc s_c(h_j)
 
 is linear in F. Written with a larger cell, the copies of atom j share the state h_j and the
 lattice of j splits into cosets whose sums add up to F(i, j), so A does not change: the answer does
@@ -12,6 +12,8 @@ B(i), which do not turn with the crystal, and h(i) go through a small network.
 """
 
 from __future__ import annotations
+
+from typing import Annotated
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -36,7 +38,6 @@ class CompleteNetSettings(BaseModel):
         vectors: Vectors that an atom gathers in a layer, if the features are directional.
         n_layers: Rounds of message passing.
         expansion: Hidden width of the atoms' networks, in widths.
-        gated: Let the states of both atoms of a pair weigh its message.
         dropout: Share of hidden numbers left out while training.
         sum_noise: Relative noise on the sums while training: against memorising crystals.
     """
@@ -44,13 +45,12 @@ class CompleteNetSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     features: CompleteFeatures = CompleteFeatures()
-    width: int = Field(128, ge=1)
-    vectors: int = Field(32, ge=1)
-    n_layers: int = Field(3, ge=0)
-    expansion: int = Field(2, ge=1)
-    gated: bool = True
-    dropout: float = Field(0.0, ge=0, lt=1)
-    sum_noise: float = Field(0.0, ge=0)
+    width: Annotated[int, Field(ge=1, le=4096)] = 128
+    vectors: Annotated[int, Field(ge=1, le=4096)] = 32
+    n_layers: Annotated[int, Field(ge=0, le=64)] = 3
+    expansion: Annotated[int, Field(ge=1, le=16)] = 2
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    sum_noise: Annotated[float, Field(ge=0, le=1)] = 0.05
 
 
 class GatedLinear(nn.Module):
@@ -99,8 +99,6 @@ class Interaction(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.filters = nn.Linear(features.n_scalars, width, bias=False)
         self.send = nn.Linear(width, width, bias=False)
-        self.gate_i = nn.Linear(width, width) if settings.gated else None
-        self.gate_j = nn.Linear(width, width, bias=False) if settings.gated else None
         self.directions = None
         n_in = 2 * width
         if features.directional:
@@ -111,8 +109,6 @@ class Interaction(nn.Module):
     def forward(self, h: Tensor, sums: Tensor, vector_sums: Tensor, i: Tensor, j: Tensor) -> Tensor:
         x = self.norm(h)
         message = self.filters(sums) * self.send(x)[j]
-        if self.gate_i is not None and self.gate_j is not None:
-            message = message * torch.sigmoid(self.gate_i(x)[i] + self.gate_j(x)[j])
         parts = [torch.zeros_like(x).index_add(0, i, message)]
         if self.directions is not None:
             parts.append(self.directions(x, vector_sums, i, j))
@@ -135,6 +131,7 @@ class CompleteNet(nn.Module):
         settings = settings or CompleteNetSettings()
         self.settings = settings
         width = settings.width
+        self.descriptors: Tensor
         self.register_buffer("descriptors", element_table(), persistent=False)
         self.describe = nn.Linear(self.descriptors.shape[1], width)
         self.embed = nn.Embedding(self.descriptors.shape[0], width)

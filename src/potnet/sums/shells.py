@@ -147,16 +147,20 @@ def orbit_shells(
     if len(centers) == 0:
         return values
     cells = np.ascontiguousarray(cells, dtype=np.float64)
-    arguments = (
-        np.ascontiguousarray(positions, dtype=np.float64), cells, np.linalg.inv(cells), offsets,
-        np.ascontiguousarray(orbits, dtype=np.int64), out_offsets, n_orbits,
-        float(centers[0]), spacing, float(width), float(cutoff), values,
-    )  # fmt: skip
-    cuts = np.linspace(0, len(counts), n_threads + 1).astype(int)
-    spans = [(int(a), int(b)) for a, b in zip(cuts[:-1], cuts[1:], strict=True) if b > a]
-    if len(spans) == 1:
-        _evaluate(*spans[0], *arguments)
+    positions = np.ascontiguousarray(positions, dtype=np.float64)
+    orbits = np.ascontiguousarray(orbits, dtype=np.int64)
+    inverses = np.linalg.inv(cells)
+
+    def evaluate(begin: int, end: int) -> None:
+        _evaluate(
+            begin, end, positions, cells, inverses, offsets, orbits, out_offsets, n_orbits,
+            float(centers[0]), spacing, float(width), float(cutoff), values,
+        )  # fmt: skip
+
+    if n_threads == 1:
+        evaluate(0, len(counts))
     else:
-        with ThreadPoolExecutor(len(spans)) as pool:
-            list(pool.map(lambda span: _evaluate(*span, *arguments), spans))
+        cuts = np.linspace(0, len(counts), n_threads + 1).astype(int).tolist()
+        with ThreadPoolExecutor(n_threads) as pool:
+            list(pool.map(evaluate, cuts[:-1], cuts[1:]))
     return values
