@@ -237,10 +237,9 @@ def _check_finite(positions: Tensor, graph_index: Tensor | None) -> None:
 
 def _ordered_pairs(n_atoms: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
     """Return atoms i and j of all ordered pairs, crystal after crystal, j fast."""
-    counts = torch.from_numpy(n_atoms).to(device)
-    atoms = torch.arange(int(n_atoms.sum()), device=device)
-    per_atom = torch.repeat_interleave(counts, counts)  # pairs that atom i begins
-    i = torch.repeat_interleave(atoms, per_atom)
-    begins = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
-    shift = begins - (per_atom.cumsum(0) - per_atom)
-    return i, torch.arange(len(i), device=device) + torch.repeat_interleave(shift, per_atom)
+    per_atom = np.repeat(n_atoms, n_atoms)  # pairs that atom i begins
+    i = np.repeat(np.arange(len(per_atom)), per_atom)
+    first = np.repeat(np.cumsum(n_atoms) - n_atoms, n_atoms)
+    shift = np.repeat(first - (np.cumsum(per_atom) - per_atom), per_atom)
+    j = np.arange(len(i)) + shift
+    return torch.from_numpy(i).to(device), torch.from_numpy(j).to(device)

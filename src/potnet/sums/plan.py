@@ -268,7 +268,7 @@ def balanced_radius(volume: Array, n_atoms: NDArray[np.int64], tolerance: float)
     """
     product = 8.75 * (math.log(1 / tolerance) + 1) ** 3 / np.pi**3
     pairs = 0.5 * n_atoms * (n_atoms - 1) + 1
-    per_wave = 0.6 * pairs + 40.0 * n_atoms + 400
+    per_wave = 0.6 * pairs + 25.0 * n_atoms + 150
     per_image = 60.0 * pairs + 600
     images = np.clip(np.sqrt(product * per_wave / per_image), 1.0, 200.0)
     return (3 * volume * images / (4 * np.pi)) ** (1 / 3)
