@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 SITE_TOLERANCE = 0.05  # Å; images of a site closer than this are one atom on a special position
 METRIC_TOLERANCE = 0.02  # relative; of squared lengths, which a symmetry operation must keep
 SHIFT_TOLERANCE = 5e-3  # scaled; of the digits of a translation
+MAX_OPERATIONS = 192  # of the cubic groups with a face-centred cell
+MAX_SHIFTS = 64  # 4 in the standard settings, more in supercells
 OCCUPANCY_TOLERANCE = 1e-3
 FORMULA_TOLERANCE = 0.01
 
@@ -373,12 +375,16 @@ def _hall_operations(hall: str) -> tuple[str, ...]:
 @lru_cache(maxsize=256)
 def _group(triplets: tuple[str, ...]) -> _Group:
     """Return the group of ``triplets``; ValueError says which is wrong, or what is missing."""
+    if len(triplets) > MAX_OPERATIONS:
+        raise ValueError(f"{len(triplets)} operations, more than {MAX_OPERATIONS}")
     operations = [_operation(triplet) for triplet in triplets]
     rotations = np.array([rotation for rotation, _ in operations])
     shifts = np.array([shift for _, shift in operations])
     # Operations with the same rotation differ by a centring; in a group, all have equally many.
     kinds, kind = np.unique(rotations.reshape(-1, 9), axis=0, return_inverse=True)
     n_shifts = len(operations) // len(kinds)
+    if n_shifts > MAX_SHIFTS:
+        raise ValueError(f"{n_shifts} operations that only shift, more than {MAX_SHIFTS}")
     if (np.bincount(kind) != n_shifts).any():
         raise ValueError(f"{len(operations)} that miss some of their products")
     members = kind.argsort(kind="stable").reshape(len(kinds), n_shifts)

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 MIN_DISTANCE = 0.5  # Å; the shortest bond known, H-H, is 0.74 Å
 MAX_ATOMS = 20_000
 MAX_LENGTH = 1_000.0  # Å, of a lattice vector
-MAX_COORDINATE = 1e6  # Å; beyond it float64 no longer resolves 1e-9 Å
+MAX_COORDINATE = 1e5  # Å; beyond it float64 no longer resolves 1e-11 Å
 SYMMETRY_TOLERANCE = 1e-3  # Å
-_MANY_ATOMS = 300  # from here on a neighbour list is faster than all pairs
+_MANY_ATOMS = 300  # from here on a cell list is faster than all pairs
+_CROWD = 200  # more points in three boxes of MIN_DISTANCE must be too close
 
 _TABLE = """
 H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr
@@ -553,17 +554,17 @@ def _as_pbc(values: ArrayLike, where: str) -> NDArray[np.bool_]:
 
 
 def _check_limits(positions: NDArray, cell: NDArray, where: str) -> None:
-    far = np.abs(positions).max()
-    if far > MAX_COORDINATE:
-        raise StructureError(
-            f"{where}: `positions` must lie within {MAX_COORDINATE:g} Å of the origin, got "
-            f"{far:g} Å. Check the unit, or move the atoms into the cell."
-        )
     lengths = np.hypot(np.hypot(cell[:, 0], cell[:, 1]), cell[:, 2])
     if lengths.max() > MAX_LENGTH:
         raise StructureError(
             f"{where}: `cell` vectors must be at most {MAX_LENGTH:g} Å long, got "
             f"{lengths.max():g} Å. Check the unit."
+        )
+    far = np.abs(positions).max()
+    if far > MAX_COORDINATE:
+        raise StructureError(
+            f"{where}: `positions` must lie within {MAX_COORDINATE:g} Å of the origin, got "
+            f"{far:g} Å. Check the unit, or move the atoms into the cell."
         )
     if abs(np.linalg.det(cell)) <= 1e-8 * lengths.prod():
         raise StructureError(
@@ -576,9 +577,8 @@ def _check_distances(
     numbers: NDArray, positions: NDArray, cell: NDArray, pbc: NDArray, where: str
 ) -> None:
     """Raise unless all atoms and all their images are ``MIN_DISTANCE`` apart."""
-    if pbc.all():
-        cell = _reduced(cell)
-    shortest = np.sqrt((cell[pbc] ** 2).sum(1).min(initial=np.inf))
+    cell = _reduced(cell if pbc.all() else _closed(positions, cell, pbc))
+    shortest = math.sqrt((cell**2).sum(1).min())
     if shortest < MIN_DISTANCE:
         raise StructureError(
             f"{where}: `cell` must repeat after at least {MIN_DISTANCE} Å, got a lattice vector "
@@ -587,26 +587,36 @@ def _check_distances(
     if len(numbers) == 1:
         return
     inverse = np.linalg.inv(cell)
+    scaled = positions @ inverse
     heights = 1 / np.sqrt((inverse**2).sum(0))
-    if pbc.all() and len(numbers) <= _MANY_ATOMS and heights.min() > 2 * MIN_DISTANCE:
-        i, j, distance = _closest_pair(positions, cell, inverse)
+    if len(numbers) <= _MANY_ATOMS and heights.min() > 2 * MIN_DISTANCE:
+        i, j, distance = _closest_pair(scaled, cell)
     else:
-        i, j, distance = _closest_listed_pair(positions, cell, inverse, pbc)
+        pairs = _close_pairs(scaled, cell, MIN_DISTANCE)
+        i, j, distance = min(zip(*pairs, strict=True), key=lambda p: p[2], default=(0, 0, np.inf))
     if distance < MIN_DISTANCE:
+        i, j = sorted((int(i), int(j)))
         raise StructureError(
             f"{where}: atoms {i} ({SYMBOLS[numbers[i]]}) and {j} ({SYMBOLS[numbers[j]]}) must be "
-            f"at least {MIN_DISTANCE} Å apart, got {round(distance, 6):g} Å. Remove the duplicate site, "
-            "or correct the coordinates."
+            f"at least {MIN_DISTANCE} Å apart, got {round(float(distance), 6):g} Å. "
+            "Remove the duplicate site, or correct the coordinates."
         )
 
 
-def _closest_pair(positions: NDArray, cell: NDArray, inverse: NDArray) -> tuple[int, int, float]:
+def _closed(positions: NDArray, cell: NDArray, pbc: NDArray) -> NDArray[np.float64]:
+    """Return a cell with room to spare in its open directions, so that all may count as closed."""
+    # Rows of the last factor: first what the closed directions span, then what is normal to it.
+    normals = np.linalg.svd(np.where(pbc[:, None], cell, 0.0))[2][int(pbc.sum()) :]
+    extents = np.ptp(positions @ normals.T, axis=0) + 4 * MIN_DISTANCE
+    return np.concatenate([cell[pbc], normals * extents[:, None]])
+
+
+def _closest_pair(scaled: NDArray, cell: NDArray) -> tuple[int, int, float]:
     """Return the closest pair, exact below half of the smallest height of ``cell``.
 
     Two images nearer than half a height differ by less than 1/2 in every scaled coordinate, so
     rounding the difference finds them.
     """
-    scaled = positions @ inverse
     difference = scaled[:, None, :] - scaled
     difference -= np.round(difference)
     vectors = difference @ cell
@@ -616,20 +626,50 @@ def _closest_pair(positions: NDArray, cell: NDArray, inverse: NDArray) -> tuple[
     return i, j, math.sqrt(squares[i, j])
 
 
-def _closest_listed_pair(
-    positions: NDArray, cell: NDArray, inverse: NDArray, pbc: NDArray
-) -> tuple[int, int, float]:
-    """Return the closest pair nearer than ``MIN_DISTANCE``, or a distance of infinity."""
-    from vesin import NeighborList
+def _close_pairs(
+    scaled: NDArray, cell: NDArray, cutoff: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Return indices and distances of all ordered pairs of different atoms within ``cutoff``.
 
-    scaled = positions @ inverse
-    wrapped = positions - np.where(pbc, np.floor(scaled), 0.0) @ cell
-    pairs = NeighborList(cutoff=MIN_DISTANCE, full_list=False)
-    i, j, distances = pairs.compute(wrapped, cell, pbc, "ijd")
-    if not len(distances):
-        return 0, 0, math.inf
-    k = int(np.argmin(distances))
-    return int(i[k]), int(j[k]), float(distances[k])
+    A cell list, for short cutoffs: time and memory are proportional to the number of atoms,
+    whatever the shape of the cell. Of crowds no crystal can have, only the first are listed.
+
+    Args:
+        scaled: Scaled coordinates, shape (n_atoms, 3).
+        cell: Reduced lattice vectors, shape (3, 3), Å.
+        cutoff: Largest distance in Å.
+    """
+    home, index = scaled - np.floor(scaled), np.arange(len(scaled))
+    points, atoms = home, index
+    reach = cutoff * np.sqrt((np.linalg.inv(cell) ** 2).sum(0))
+    for axis in range(3):  # images as far as ``reach`` outside of the cell
+        steps = np.arange(-math.ceil(reach[axis]), math.ceil(reach[axis]) + 1)
+        shifts = np.repeat(steps, len(points))[:, None] * np.eye(3)[axis]
+        points, atoms = np.tile(points, (len(steps), 1)) + shifts, np.tile(atoms, len(steps))
+        near = abs(points[:, axis] - 0.5) <= 0.5 + reach[axis]
+        points, atoms = points[near], atoms[near]
+    points, home = points @ cell, home @ cell
+    low = points.min(0) - cutoff
+    sizes = ((points.max(0) - low) // cutoff).astype(np.int64) + 2
+    strides = np.array([sizes[1] * sizes[2], sizes[2], 1])
+    keys = ((points - low) // cutoff).astype(np.int64) @ strides
+    order = keys.argsort()
+    keys, points, atoms = keys[order], points[order], atoms[order]
+    found = []
+    for row in [[x, y, 0] for x in (-1, 0, 1) for y in (-1, 0, 1)]:
+        bins = (((home - low) // cutoff).astype(np.int64) + row) @ strides
+        start = np.searchsorted(keys, bins - 1, "left")  # three bins along z are neighbours
+        stop = np.searchsorted(keys, bins + 1, "right")
+        for step in range(min(int((stop - start).max()), _CROWD)):
+            i = np.flatnonzero(start + step < stop)
+            k = start[i] + step
+            distances = np.sqrt(((points[k] - home[i]) ** 2).sum(1))
+            close = (distances <= cutoff) & (atoms[k] != i)
+            found.append((i[close], atoms[k[close]], distances[close]))
+    if not found:
+        return index[:0], index[:0], np.zeros(0)
+    i, j, distances = (np.concatenate(column) for column in zip(*found, strict=True))
+    return i, j, distances
 
 
 def _reduced(cell: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -799,16 +839,11 @@ def _listed_nearest(
     moved: NDArray, scaled: NDArray, numbers: NDArray, cell: NDArray, tolerance: float
 ) -> NDArray[np.int64] | None:
     """Do as :func:`_nearest` in a time proportional to the number of atoms."""
-    from vesin import NeighborList
-
     n_atoms = len(numbers)
-    points = np.concatenate([moved, scaled])
-    points = (points - np.floor(points)) @ cell
     # Atoms are at least twice this cutoff apart, so that each moved one meets at most one.
-    pairs = NeighborList(cutoff=MIN_DISTANCE / 2, full_list=True)
-    i, j, distances = (np.asarray(a) for a in pairs.compute(points, cell, True, "ijd"))
-    meets = (i < n_atoms) & (j >= n_atoms) & (distances <= tolerance)
-    i, j = i[meets].astype(np.int64), j[meets].astype(np.int64) - n_atoms
+    pairs = _close_pairs(np.concatenate([moved, scaled]), cell, MIN_DISTANCE / 2)
+    meets = (pairs[0] < n_atoms) & (pairs[1] >= n_atoms) & (pairs[2] <= tolerance)
+    i, j = pairs[0][meets], pairs[1][meets] - n_atoms
     if len(i) < n_atoms or (numbers[i] != numbers[j]).any():
         return None
     images = np.empty(n_atoms, dtype=np.int64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ import pytest
 from fingerprints import fingerprint
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from vesin import NeighborList
 
 from potnet import io
-from potnet.crystal import Crystal
+from potnet.crystal import MIN_DISTANCE, Crystal
 from potnet.errors import StructureError
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -89,6 +91,27 @@ def test_supercell_does_not_change_what_an_atom_sees(seed, n_atoms):
     double = crystal.supercell([[1, 1, 0], [-1, 1, 0], [0, 1, 1]])
     expected = np.repeat(fingerprint(crystal), 2, axis=0)
     np.testing.assert_allclose(fingerprint(double), expected, rtol=0, atol=1e-8)
+
+
+@settings(max_examples=100)
+@given(seeds, st.integers(2, 5), st.sampled_from([0.3, 1.0, 3.0]), st.booleans())
+def test_crystal_is_refused_exactly_when_two_images_are_too_close(seed, n_atoms, scale, many):
+    """The neighbour list of an independent library is the judge, for flat and skewed cells."""
+    rng = np.random.default_rng(seed)
+    cell = rng.normal(size=(3, 3)) * scale + np.diag(rng.uniform(0.5, 4, 3))
+    assume(abs(np.linalg.det(cell)) > 0.5)
+    positions = rng.uniform(-9, 9, (n_atoms, 3))
+    if many:  # enough atoms for the cell list
+        cell, grid = cell * 8, np.indices((8, 8, 8)).reshape(3, -1).T / 8
+        positions = grid @ cell + rng.uniform(-0.3, 0.3, (512, 3))
+    neighbours = NeighborList(cutoff=MIN_DISTANCE, full_list=True)
+    i, j, r = neighbours.compute(positions, cell, True, "ijd")
+    others = r[i != j]
+    refusal = pytest.raises(StructureError, match="at least 0.5 Å") if len(r) else nullcontext()
+    with refusal as caught:
+        Crystal(np.full(len(positions), 6), positions, cell)
+    if len(r) and "apart" in str(caught.value):
+        assert f"got {round(float(others.min()), 6):g} Å" in str(caught.value)
 
 
 def test_orbits_do_not_depend_on_the_order_of_the_atoms():

@@ -144,6 +144,14 @@ CIF = {
         "form a group, got 2 that miss some of their products",
     ),
     "operation twice": (SALT + OPS + "x,y,z\nx,y,z+1\n", "got the same operation twice"),
+    "too many operations": (
+        SALT + OPS + "".join(f"x+{k}/500,y,z\n" for k in range(500)),
+        "got 500 operations, more than 192",
+    ),
+    "too many shifts": (
+        SALT + OPS + "".join(f"x+{k}/100,y,z\n" for k in range(100)),
+        "got 100 operations that only shift, more than 64",
+    ),
     "nearly special position": (
         salt(("0.5 0.5 0.5", "0.5 0.5 0.5082")),
         "site Cl1 must lie on a special position or more than 0.05 Å|at least 0.5 Å apart",
