@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from potnet.io import read, scan, write
     from potnet.models import available
     from potnet.prediction import Predictor, load
+    from potnet.regressor import Regressor
     from potnet.sums import lattice_sums, pair_sums
     from potnet.training import TrainingConfig, train
 
@@ -51,6 +52,7 @@ _NAMES_BY_MODULE = {
     "potnet.io": ("read", "scan", "write"),
     "potnet.models": ("available",),
     "potnet.prediction": ("Predictor", "load"),
+    "potnet.regressor": ("Regressor",),
     "potnet.sums": ("lattice_sums", "pair_sums"),
     "potnet.training": ("TrainingConfig", "train"),
 }
@@ -66,6 +68,7 @@ __all__ = [
     "ModelError",
     "PotNetError",
     "Predictor",
+    "Regressor",
     "StructureError",
     "TrainingConfig",
     "__version__",

@@ -38,6 +38,8 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # "potnet ... | head" is no mistake; the framework ends it quietly.
         except (PotNetError, OSError) as error:
             typer.echo(f"potnet: {_sentence(error)}", err=True)
             raise typer.Exit(1) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def run_demo(
         "trained on the embedded elastic dataset, tested on crystals that it has never seen.",
     )
     report.heading("Example crystals")
-    report.table(COLUMNS, [row.cells(digits=4) for row in rows])
+    report.table(COLUMNS, [[*astuple(row)[:-1], "; ".join(row.flags)] for row in rows])
     report.heading("A small model for the bulk modulus")
     add_training(report, folder / "training", plots=folder)
     page = close_report(report, folder)

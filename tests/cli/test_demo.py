@@ -11,10 +11,6 @@ import potnet
 from potnet.cli import app
 from potnet.demo import MODELS, examples
 
-pytestmark = pytest.mark.skipif(
-    not set(MODELS) <= set(potnet.available()), reason="the bundled models are not built yet"
-)
-
 
 def run_demo(output: Path) -> str:
     result = CliRunner().invoke(app, ["demo", "--fast", "-o", str(output)], catch_exceptions=False)

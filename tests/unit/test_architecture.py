@@ -26,6 +26,7 @@ ALLOWED["models"] = {"features", *ALLOWED["features"]}
 ALLOWED["prediction"] = {"models", *ALLOWED["models"]}
 ALLOWED["training"] = {"prediction", "data", *ALLOWED["prediction"]}
 ALLOWED["report"] = {"training", "data", *ALLOWED["training"]}
+ALLOWED["regressor"] = {"training", "data", *ALLOWED["training"]}
 ALLOWED["demo"] = {"report", *ALLOWED["report"]}
 ALLOWED["cli"] = {"demo", *ALLOWED["demo"]}
 

@@ -115,6 +115,7 @@ def learning_curve(
         axes.set_yscale("log")
     if best is not None:
         axes.axvline(best, color=GREY, linewidth=1, linestyle="--", label=f"best: epoch {best}")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     axes.set_ylabel(label)
     axes.legend(frameon=False)
