@@ -1,92 +1,155 @@
 """Make ``src/potnet/sums/split_tables.safetensors``, the constants that ``sums/fast.py`` reads.
 
-Two families of rows, all lengths in units of the real-space cutoff R, all wave numbers t = k R.
+The Kaiser-Bessel split of r^-p, p = 1 and 6, one table each, one row per cut in wave number. All
+lengths are in units of the real-space cutoff R, all wave numbers t = k R.
 
-``coulomb``: the Kaiser-Bessel split of 1/r. The window is phi(s) = I0(beta sqrt(1 - s^2)) on the
-unit ball. By Newton's theorem (1/r) * phi is 1/r outside the ball and an entire function L(r^2)
-inside it; its transform is 4 pi / t^2 * G(sqrt(beta^2 - t^2)) / G(beta) with the elementary
+**The split.** r^-p is harmonic in D = p + 2 dimensions. Its convolution in D dimensions with the
+normalised window w(s) = I0(beta sqrt(1 - s^2)) on the unit ball is therefore r^-p itself outside
+the ball (Newton's theorem), and inside it, with C = 1 / int_0^1 s^(p+1) w ds,
 
-    G(z) = (z cosh z - sinh z) / z^3,     G(i s) = (sin s - s cos s) / s^3.
+    L(r) = C [int_r^1 s w ds + r^-p int_0^r s^(p+1) w ds],
 
-G(sqrt(beta^2 - t^2)) falls for t < beta (G has a power series with positive coefficients), and
-|G(i s)| <= min(1/3, sqrt(1 + s^2) / s^3), so the envelope below is proved. Its moments are upper
-Riemann sums of a falling function with an analytic tail, so they are proved as well.
+entire in r^2. The short half r^-p - L ends at r = 1. With Lambda_n(z^2) = I_n(z) / z^n and N =
+1 / Lambda_4(beta^2), the transforms of the long halves in three dimensions are
 
-``london``: the Gaussian split of r^-6 with x = alpha R: L(r^2) = x^6 h(x^2 r^2),
-h(w) = (1 - exp(-w) (1 + w + w^2/2)) / w^3. ``london_recip`` holds, for wave numbers up to
-b = k / (2 alpha), the polynomial of F(b) = sqrt(pi) b^3 erfc(b) + (1/2 - b^2) exp(-b^2).
+    p = 1:  4 pi / t^2 G(beta^2 - t^2) / G(beta^2),   G(z^2) = (z cosh z - sinh z) / z^3,
+    p = 6:  pi/6 N int_t^inf (s^2 - t^2)^(3/2) s^-1 Lambda_4(beta^2 - s^2) ds.
 
-Polynomials are Chebyshev series cut where the rest, stored beside them, is far below the
-truncation error of the row, and written as powers of a variable in [-1, 1].
+**The envelopes**, for t > beta, with u^2 = t^2 - beta^2 (p = 1) or s^2 - beta^2 (p = 6).
+p = 1: |G| = |sin u - u cos u| / u^3 <= min(1/3, sqrt(1 + u^2) / u^3).
+p = 6: (1/s) d/ds Lambda_n = -Lambda_(n+1), so two integrations by parts give
 
-Run: python scripts/make_split_tables.py (about three minutes; needs mpmath).
+    pi/6 N int_t^inf Lambda_2(beta^2 - s^2) (8 t^4 - 4 t^2 s^2 - s^4) s^-5 (s^2 - t^2)^(-1/2) ds
+
+and |Lambda_2| = |J_2(u)| / u^2 <= min(1/8, sqrt(2/pi) (u^2 - 4)^(-1/4) / u^2), the second for
+u > 2 (Watson 13.74: x > n >= 1/2 implies J_n^2 + Y_n^2 < 2 / (pi sqrt(x^2 - n^2))). With s = t v
+the bound falls in t for every v, so the integral of its magnitude is a falling envelope; beyond T
+it is below (T/t)^3.5 times its value at T, and the one of p = 1 below (T/t)^4 times (1 + 1/u^2).
+Moments of the envelopes are upper Riemann sums of a falling function plus these tails: proved but
+for rounding and, for p = 6, Gauss-Legendre quadrature, for which 0.2 % is added.
+
+Polynomials are Chebyshev series of L(r^2) and the transform, computed with 60 digits, cut where
+the rest, stored beside them, is far below the truncation error of the row, and written as powers
+of a variable in [-1, 1].
+
+Run: python scripts/make_split_tables.py (minutes; needs mpmath and scipy).
 """
 
+from functools import cache
 from pathlib import Path
 
 import mpmath as mp
 import numpy as np
+import scipy.special
 from safetensors.numpy import save
 
 TARGET = Path(__file__).parents[1] / "src" / "potnet" / "sums" / "split_tables.safetensors"
-WIDTH = 48  # room for the coefficients of one polynomial
-STEP = 0.25  # spacing of the rows of the Coulomb table in t
+ROOM = 48  # coefficients of one polynomial
+TERMS = 170  # of the power series of the window
+NODES = 72  # of the Chebyshev interpolation
+CUTS = np.arange(4.0, 45.0, 0.25)
+OFFSET = 0.875  # cut - beta; the best one to 2 % at every cut, in a cubic cell of four images
+LAST = 2e4  # where the tails of the moments are continued analytically
 mp.mp.dps = 60
 
 
 def window(z2):
-    """Return G as a function of z^2, for either sign."""
-    z2 = mp.mpf(z2)
+    """Return G(z^2) for z^2 of either sign."""
     if abs(z2) < 1e-8:
         return mp.mpf(1) / 3 + z2 / 30 + z2**2 / 840
     z = mp.sqrt(abs(z2))
     return (z * mp.cosh(z) - mp.sinh(z)) / z**3 if z2 > 0 else (mp.sin(z) - z * mp.cos(z)) / z**3
 
 
-def envelope(t, beta):
-    """Return the falling bound of |transform| of the Coulomb long half, for an array of t."""
-    scale = float(window(beta**2) * mp.exp(-beta))  # G(beta) e^-beta, to stay in range
-    z = np.sqrt(np.maximum(beta**2 - t**2, 1e-12))
-    s = np.sqrt(np.maximum(t**2 - beta**2, 1e-12))
-    small = z < 0.05
-    inside = ((z - 1) * np.exp(z - beta) + (z + 1) * np.exp(-z - beta)) / (2 * z**3)
-    inside = np.where(small, (1 / 3 + z**2 / 29) * np.exp(-beta), inside)
-    outside = np.minimum(1 / 3, np.sqrt(1 + s**2) / s**3) * np.exp(-beta)
-    return 4 * np.pi / t**2 * np.where(t < beta, inside, outside) / scale * (1 + 1e-9)
+def coulomb_envelope(t, beta):
+    """Return the envelope of the transform of 1/r for an array of t > beta."""
+    u = np.sqrt(t**2 - beta**2)
+    norm = float(window(mp.mpf(beta) ** 2))
+    return 4 * np.pi / t**2 * np.minimum(1 / 3, np.sqrt(1 + u**2) / u**3) / norm * (1 + 1e-9)
 
 
-def envelope_moments(beta, starts):
-    """Return envelope and upper bounds of its integrals times t^0, t^1, t^2 from each start on."""
-    last = 2e4
-    grid = np.union1d(np.arange(starts[0], beta + 60, 1e-3), np.geomspace(beta + 60, last, 20000))
-    grid = np.union1d(grid, starts)
-    value = envelope(grid, beta)
-    far = envelope(np.array([last]), beta)[0] * last**4 * 1.01  # envelope <= far / t^4 beyond
-    out = [envelope(starts, beta)]
+@cache
+def quadrature():
+    """Return nodes and weights for q = sqrt(s^2 - t^2) from 0 to far beyond what matters."""
+    x, w = np.polynomial.legendre.leggauss(12)
+    edges = np.concatenate([np.arange(0, 60, 0.5), np.geomspace(60, 4e6, 80)])
+    width = np.diff(edges)[:, None]
+    return (edges[:-1, None] + width * (x + 1) / 2).ravel(), (width * w / 2).ravel()
+
+
+def london_envelope(t, beta):
+    """Return the envelope of the transform of r^-6 for an array of t > beta."""
+    q, weights = quadrature()
+    t2 = t[:, None] ** 2
+    s2 = t2 + q * q
+    u2 = s2 - beta**2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        far = np.where(u2 > 4, np.sqrt(2 / np.pi) * (u2 - 4) ** -0.25 / u2, np.inf)
+    kernel = np.minimum(1 / 8, far) * np.abs(8 * t2**2 - 4 * t2 * s2 - s2**2) / s2**3
+    norm = beta**4 / scipy.special.ive(4, beta) * np.exp(-beta)
+    return np.pi / 6 * norm * 1.002 * (kernel @ weights)
+
+
+def moments(envelope, power, cut, beta):
+    """Return the envelope at the cut and bounds of its integrals times t^0, t^1, t^2 beyond.
+
+    ``power``: the envelope falls at least like t^-power, nearly, beyond ``LAST``.
+    """
+    grid = np.concatenate([np.arange(cut, cut + 8, 0.01), np.geomspace(cut + 8, LAST, 600)])
+    value = np.concatenate([envelope(part, beta) for part in np.array_split(grid, 16)])
+    out = [value[0]]
     for n in range(3):
-        cells = value[:-1] * grid[1:] ** n * np.diff(grid)
-        tail = far * last ** (n - 3) / (3 - n)
-        sums = np.concatenate([np.cumsum(cells[::-1])[::-1], [0.0]]) + tail
-        out.append(sums[np.searchsorted(grid, starts)])
-    return np.array(out)
+        upper = np.sum(value[:-1] * grid[1:] ** n * np.diff(grid))
+        out.append(upper + 1.001 * value[-1] * LAST ** (n + 1) / (power - n - 1))
+    return out
 
 
-def chebyshev(function, target, n=72):
+def long_half(p, beta):
+    """Return (function of y = r^2, its moments int_0^1 r^(2m+2) L dr for the transform).
+
+    The window is sum_n a_n s^(2n), a_n = (-beta/2)^n I_n(beta) / n!.
+    """
+    series = [(-beta / 2) ** n * mp.besseli(n, beta) / mp.factorial(n) for n in range(TERMS)]
+    norm = mp.fsum(a / (2 * n + p + 2) for n, a in enumerate(series))
+    constant = mp.fsum(a / (2 * n + 2) for n, a in enumerate(series)) / norm
+    powers = [
+        a / norm * (mp.mpf(1) / (2 * n + p + 2) - mp.mpf(1) / (2 * n + 2))
+        for n, a in enumerate(series)
+    ]
+    descending = [*reversed(powers), constant]
+    inner = [
+        constant / (2 * m + 3) + mp.fsum(c / (2 * m + 2 * n + 5) for n, c in enumerate(powers))
+        for m in range(TERMS)
+    ]
+    return lambda y: mp.polyval(descending, y), inner
+
+
+def london_transform(t, inner):
+    """Return 4 pi / t (int_0^1 r sin(t r) L dr + int_1^inf r^-5 sin(t r) dr)."""
+    inside = mp.fsum(
+        (-1) ** m * t ** (2 * m) / mp.factorial(2 * m + 1) * value for m, value in enumerate(inner)
+    )
+    sine, cosine = mp.pi / 2 - mp.si(t), -mp.ci(t)  # int_1^inf of sin(t r) / r^n and cos, n = 1
+    for n in range(1, 5):
+        sine, cosine = (mp.sin(t) + t * cosine) / n, (mp.cos(t) - t * sine) / n
+    return 4 * mp.pi * (inside + sine / t)
+
+
+def chebyshev(function, target):
     """Return (powers of u, rest) of a function on u in [-1, 1], rest being the cut tail."""
-    nodes = [mp.cos(mp.pi * (i + mp.mpf(1) / 2) / n) for i in range(n)]
-    values = [function(u) for u in nodes]
-    angles = [mp.pi * (i + mp.mpf(1) / 2) / n for i in range(n)]
+    angles = [mp.pi * (i + mp.mpf(1) / 2) / NODES for i in range(NODES)]
+    values = [function(mp.cos(a)) for a in angles]
+    table = [mp.cos(mp.pi * i / (2 * NODES)) for i in range(4 * NODES)]
     series = [
-        2 * mp.fsum(v * mp.cos(k * a) for v, a in zip(values, angles, strict=True)) / n
-        for k in range(n)
+        2 * mp.fsum(v * table[k * (2 * i + 1) % (4 * NODES)] for i, v in enumerate(values)) / NODES
+        for k in range(NODES)
     ]
     series[0] /= 2
-    tails = [mp.fsum(abs(c) for c in series[k + 1 :]) for k in range(n)]
+    tails = [mp.fsum(abs(c) for c in series[k + 1 :]) for k in range(NODES)]
     rounding = 2e-16 * max(abs(v) for v in values)
-    target = max(target, rounding)
-    degree = next(k for k in range(2, n) if tails[k] < target)
-    if degree >= WIDTH:
-        raise ValueError(f"make_split_tables: degree must be below {WIDTH}, got {degree}.")
+    degree = next(k for k in range(2, NODES) if tails[k] < max(target, rounding))
+    if degree >= ROOM:
+        raise ValueError(f"make_split_tables: degree must be below {ROOM}, got {degree}.")
     now, before = [mp.mpf(1)], []
     powers = [mp.mpf(0)] * (degree + 1)
     for k in range(degree + 1):
@@ -97,97 +160,41 @@ def chebyshev(function, target, n=72):
             [s - (before[i] if i < len(before) else 0) for i, s in enumerate(shifted)],
             now,
         )
-    return np.array([float(c) for c in powers]), float(2 * (tails[degree] + rounding))
+    padding = [0.0] * (ROOM - len(powers))
+    return [float(c) for c in powers] + padding, degree, float(2 * (tails[degree] + rounding))
 
 
-def padded(powers):
-    return np.concatenate([powers, np.zeros(WIDTH - len(powers))])
-
-
-def best_windows(starts):
-    """Return for each cut t the beta with the smallest bound in a cubic cell of four images."""
-    edge = 2 * np.pi / (4 * np.pi / 12) ** (1 / 3)  # reciprocal cell edge in units of 1/R
-    volume, mu = edge**3, np.sqrt(3) / 2 * edge
-    betas = np.arange(2.0, 48.0, 0.125)
-    bounds = []
-    for beta in betas:
-        f, j0, j1, j2 = envelope_moments(beta, starts)
-        ball = 4 * np.pi / 3 * (starts**3 - np.maximum(starts - mu, 0) ** 3)
-        shell = volume + 6 * edge**2 * starts + 3 * np.pi * edge * starts**2 + ball
-        bounds.append(f * shell + 6 * edge**2 * j0 + 6 * np.pi * edge * j1 + 4 * np.pi * j2)
-    return betas[np.argmin(bounds, axis=0)]
-
-
-def coulomb_row(cut, beta):
-    """Return one row: beta, cut, envelope, 3 moments, k = 0 term, rests, degrees, polynomials."""
-    beta = mp.mpf(float(beta))
+def row(p, cut):
+    """Return one row: beta, cut, envelope, moments, k = 0 term, rests, degrees, L(0), powers."""
+    beta = mp.mpf(cut - OFFSET)
+    inside, inner = long_half(p, beta)
+    envelope, power = (coulomb_envelope, 4) if p == 1 else (london_envelope, 3.5)
+    bounds = moments(envelope, power, cut, float(beta))
     norm = window(beta**2)
-    moments = envelope_moments(float(beta), np.array([cut]))[:, 0]
-    series = [(-beta / 2) ** n * mp.besseli(n, beta) / mp.factorial(n) for n in range(160)]
+    if p == 1:  # polynomial in t^2 of t^2 / (4 pi) times the transform
+        zero = -4 * mp.pi * mp.diff(window, beta**2) / norm
+        at_cut = bounds[0] * cut**2 / (4 * mp.pi)
 
-    def long_half(u):
-        y = (u + 1) / 2
-        return (
-            mp.fsum(
-                a * ((1 - y ** (n + 1)) / (2 * n + 2) + y ** (n + 1) / (2 * n + 3))
-                for n, a in enumerate(series)
-            )
-            / norm
-        )
+        def transform(u):
+            return window(beta**2 - mp.mpf(cut) ** 2 * (u + 1) / 2) / norm
+    else:  # polynomial in t
+        zero = 4 * mp.pi * (inner[0] + mp.mpf(1) / (p - 3))
+        at_cut = bounds[0]
 
-    def transform(u):
-        return window(beta**2 - mp.mpf(cut) ** 2 * (u + 1) / 2) / norm
+        def transform(u):
+            return london_transform(mp.mpf(cut) * (u + 1) / 2, inner)
 
-    level = float(mp.exp(-beta))
-    real, real_rest = chebyshev(long_half, level * 0.03)
-    recip, recip_rest = chebyshev(transform, level * 0.03)
-    background = 4 * mp.pi * -mp.diff(window, beta**2) / norm
-    head = [
-        float(beta),
-        cut,
-        *moments,
-        float(background),
-        real_rest,
-        recip_rest,
-        len(real) - 1,
-        len(recip) - 1,
-        float(long_half(mp.mpf(-1))),
-    ]
-    return np.concatenate([head, padded(real), padded(recip)])
-
-
-def london_row(x):
-    """Return one row: x, real kernel at R, rest, degree, polynomial of the long half."""
-    w = mp.mpf(x) ** 2
-    at_cutoff = mp.exp(-w) * (1 + w + w**2 / 2)
-
-    def long_half(u):
-        v = w * (u + 1) / 2
-        return w**3 * mp.exp(-v) * mp.fsum(v**n / mp.factorial(n + 3) for n in range(200))
-
-    real, rest = chebyshev(long_half, float(at_cutoff) * 1e-3)
-    return np.concatenate([[x, float(at_cutoff), rest, len(real) - 1], padded(real)])
-
-
-def london_recip_row(b):
-    """Return one row: b, F(b), rest, degree, polynomial of F on [0, b]."""
-
-    def bracket(q):
-        return mp.sqrt(mp.pi) * q**3 * mp.erfc(q) + (mp.mpf(1) / 2 - q * q) * mp.exp(-q * q)
-
-    at_cut = bracket(mp.mpf(b))
-    fit, rest = chebyshev(lambda u: bracket(b * (u + 1) / 2), float(at_cut) * 3e-3)
-    return np.concatenate([[b, float(at_cut), rest, len(fit) - 1], padded(fit)])
+    # In real space and in wave space a rest of this size is small beside the bound of the row.
+    real, real_degree, real_rest = chebyshev(lambda u: inside((u + 1) / 2), 0.02 * float(at_cut))
+    recip, recip_degree, recip_rest = chebyshev(transform, 0.02 * float(at_cut))
+    head = [float(beta), cut, *bounds, float(zero), real_rest, recip_rest]
+    return [*head, real_degree, recip_degree, float(inside(mp.mpf(0))), *real, *recip]
 
 
 def main():
-    cuts = np.arange(5.0, 45.0, STEP)
     tables = {
-        "coulomb": np.array(
-            [coulomb_row(*pair) for pair in zip(cuts, best_windows(cuts), strict=True)]
-        ),
-        "london": np.array([london_row(x) for x in np.arange(0.5, 7.01, 0.0625)]),
-        "london_recip": np.array([london_recip_row(b) for b in np.arange(0.25, 7.26, 0.125)]),
+        "coulomb": np.array([row(1, cut) for cut in CUTS]),
+        "london": np.array([row(6, cut) for cut in CUTS]),
     }
     TARGET.write_bytes(save(tables, {"generator": "scripts/make_split_tables.py"}))
 

@@ -7,11 +7,9 @@ both radii from proved bounds for the tolerance, evaluate.
 Every long half is an even entire function of r, a polynomial in r^2 inside the cutoff R, so the
 short half is V(r) - P(r^2): no special function is left in the inner loops.
 
-* Coulomb: the Kaiser-Bessel split. Its short half ends at R exactly; the bound is on wave vectors.
-  For the window used here the transform is elementary and its envelope is proved
-  (``scripts/make_split_tables.py``).
-* London: the Gaussian split, by the lemma of Bernstein functions: both halves fall at least like a
-  Gaussian beyond their radius.
+* Coulomb and London: the Kaiser-Bessel split. Its short half ends at R exactly, so the bound is on
+  wave vectors alone, by an envelope of the transform that is proved in
+  ``scripts/make_split_tables.py``. It needs half as many terms as the Gaussian split, or fewer.
 * Exponential: summed over images alone, or by its Gaussian split when the decay is slow.
 * Shell: summed over images, exact.
 
@@ -31,11 +29,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numba as nb
 import numpy as np
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
@@ -58,17 +57,17 @@ ROUNDOFF = 2.0**-53
 PI = math.pi
 
 # Columns of the tables.
-C_BETA, C_CUT, C_ENVELOPE, C_J0, C_J1, C_J2, C_BACKGROUND, C_REAL_REST, C_RECIP_REST = range(9)
-C_REAL_DEGREE, C_RECIP_DEGREE, C_SELF, C_REAL, C_RECIP = 9, 10, 11, 12, 12 + ROOM
-L_X, L_VALUE, L_REST, L_DEGREE, L_POLYNOMIAL = range(5)  # both London tables
+T_BETA, T_CUT, T_ENVELOPE, T_J0, T_J1, T_J2, T_ZERO, T_REAL_REST, T_RECIP_REST = range(9)
+T_REAL_DEGREE, T_RECIP_DEGREE, T_SELF, T_REAL, T_RECIP = 9, 10, 11, 12, 12 + ROOM
 
 # Columns of a plan: one row per crystal, and one row per crystal and potential.
 G_VOLUME, G_CUTOFF, G_REACH, G_SHELL_REACH, G_WRAP, G_KMAX, G_WIDTH = range(7)
-S_CUTOFF, S_KCUT, S_ALPHA, S_ROW, S_ROW2, S_BOUND, S_WIDTH = range(7)
+S_CUTOFF, S_KCUT, S_ALPHA, S_ROW, S_BOUND, S_WIDTH = range(6)
 
-EXACT = 3e-11  # below this tolerance transforms are computed, not taken from polynomials
+
 CHUNK = 1024  # distances evaluated at a time: their arrays stay in the first-level cache
-BINS = 64  # images are sorted by length into so many bins
+PANEL = 128  # rows of a product taken at a time: their tiles stay in the first-level cache
+BINS = 64  # images are sorted by squared length into so many bins
 
 
 # ---------------------------------------------------------------------------- lattice
@@ -135,26 +134,30 @@ def _invert(cell, inverse):
 
 @_jit
 def _counting(cell, inverse, volume):
-    """Return (A1, A2, mu, V) of the counting bound for the lattice and for its reciprocal."""
-    aa = ab = cc = 0.0
+    """Return (A1, A2, mu, V, shortest) of the lattice and of its reciprocal, for the bounds.
+
+    No vector is shorter than the last: k b_i / (2 pi) is an integer, and not 0 for all three i.
+    """
+    aa = cc = dd = 0.0
     for k in range(3):
         aa += cell[0, k] * cell[0, k]
-        ab += cell[0, k] * cell[1, k]
         cc += inverse[k, 2] * inverse[k, 2]
+        dd += cell[2, k] * cell[2, k]
     l1, l3 = math.sqrt(aa), 1 / math.sqrt(cc)
+    shortest = 2 * PI / math.sqrt(dd)
     l2 = volume / (l1 * l3)
     mu = 0.5 * math.sqrt(l1 * l1 + l2 * l2 + l3 * l3)
-    real = (PI * (l1 + l2 + l3), 2 * (l1 * l2 + l1 * l3 + l2 * l3), mu, volume)
+    real = (PI * (l1 + l2 + l3), 2 * (l1 * l2 + l1 * l3 + l2 * l3), mu, volume, l1)
     l1, l2, l3 = 2 * PI / l1, 2 * PI / l2, 2 * PI / l3
     mu = 0.5 * math.sqrt(l1 * l1 + l2 * l2 + l3 * l3)
-    recip = (PI * (l1 + l2 + l3), 2 * (l1 * l2 + l1 * l3 + l2 * l3), mu, l1 * l2 * l3)
+    recip = (PI * (l1 + l2 + l3), 2 * (l1 * l2 + l1 * l3 + l2 * l3), mu, l1 * l2 * l3, shortest)
     return real, recip
 
 
 @_jit
 def _most(count, r):
     """Return the largest possible number of lattice points in a ball of radius r."""
-    a1, a2, _, volume = count
+    a1, a2, _, volume, _ = count
     return 1 + r * (a2 + r * (a1 + r * (4 * PI / 3))) / volume
 
 
@@ -168,7 +171,7 @@ def _at_edge(count, r):
 @_jit
 def _gaussian_tail(count, r, rate):
     """Return the bound of sum_{|y|>r} f(|y|) / f(r) if f falls like exp(-rate (y^2 - r^2))."""
-    a1, a2, _, volume = count
+    a1, a2, _, volume, _ = count
     half = 0.5 / rate
     integral = a2 * half / r + 2 * a1 * half + 4 * PI * (r * half + half * half / r)
     return _at_edge(count, r) + integral / volume
@@ -177,7 +180,7 @@ def _gaussian_tail(count, r, rate):
 @_jit
 def _exponential_tail(count, r, a):
     """Return the bound of sum_{|y|>r} exp(-a |y|)."""
-    a1, a2, _, volume = count
+    a1, a2, _, volume, _ = count
     b = 1 / a
     integral = b * (a2 + 2 * a1 * (r + b) + 4 * PI * (r * r + 2 * b * (r + b)))
     return math.exp(-a * r) * (_at_edge(count, r) + integral / volume)
@@ -187,71 +190,38 @@ def _exponential_tail(count, r, a):
 
 
 @_jit
-def _coulomb_tail(row, cutoff, recip, volume):
-    """Return the bound of the wave vectors left out by one row of the Coulomb table."""
-    a1, a2, _, cell = recip
+def _power_bound(row, exponent, cutoff, real, recip):
+    """Return the bound of the error of a Kaiser-Bessel split with one row of its table."""
+    a1, a2, _, cell, shortest = recip
     inv = 1 / cutoff
-    edge = row[C_ENVELOPE] * _at_edge(recip, row[C_CUT] * inv)
-    moments = a2 * row[C_J0] + 2 * a1 * inv * row[C_J1] + 4 * PI * inv * inv * row[C_J2]
-    return cutoff * cutoff / volume * (edge + inv / cell * moments)
+    k = row[T_CUT] * inv
+    edge = row[T_ENVELOPE] * _at_edge(recip, k)
+    moments = a2 * row[T_J0] + 2 * a1 * inv * row[T_J1] + 4 * PI * inv * inv * row[T_J2]
+    bound = edge + inv / cell * moments
+    if exponent == 1:  # the table holds t^2 / (4 pi) times the transform
+        inverse_squares = a2 * (2 / shortest - 1 / k) + a1 * (1 + 2 * math.log(k / shortest))
+        inverse_squares += 4 * PI * (k - 2 / 3 * shortest)  # sum of k^-2, from the counting bound
+        bound += row[T_RECIP_REST] * 4 * PI * inv * inv * max(inverse_squares, 0.0) / cell
+    else:
+        bound += row[T_RECIP_REST] * _most(recip, k)
+    scale = cutoff**3 / real[3]
+    return (scale * bound + (_most(real, cutoff) + 1) * row[T_REAL_REST]) * inv**exponent
 
 
 @_jit
-def _plan_coulomb(cutoff, real, recip, tolerance, table, split):
-    low, high = 0, table.shape[0] - 1
-    if _coulomb_tail(table[high], cutoff, recip, real[3]) > tolerance:
-        return OUT_OF_REACH
+def _plan_power(exponent, cutoff, real, recip, tolerance, table, split):
+    low, high = 0, table.shape[0]
     while low < high:
         middle = (low + high) // 2
-        if _coulomb_tail(table[middle], cutoff, recip, real[3]) > tolerance:
-            low = middle + 1
-        else:
-            high = middle
-    row = table[high]
-    split[S_CUTOFF], split[S_KCUT], split[S_ROW] = cutoff, row[C_CUT] / cutoff, high
-    split[S_BOUND] = _coulomb_tail(row, cutoff, recip, real[3])
-    split[S_BOUND] += (_most(real, cutoff) + 1) * row[C_REAL_REST] / cutoff
-    return 0
-
-
-@_jit
-def _plan_london(cutoff, real, recip, tolerance, table, recip_table, split):
-    low, high, bound = 0, table.shape[0], 0.0
-    while low < high:
-        middle = (low + high) // 2
-        alpha = table[middle, L_X] / cutoff
-        if table[middle, L_VALUE] * _gaussian_tail(real, cutoff, alpha**2) > 0.5 * tolerance * (
-            cutoff**6
-        ):
+        if _power_bound(table[middle], exponent, cutoff, real, recip) > tolerance:
             low = middle + 1
         else:
             high = middle
     if high == table.shape[0]:
         return OUT_OF_REACH
     row = table[high]
-    alpha = row[L_X] / cutoff
-    bound = row[L_VALUE] * _gaussian_tail(real, cutoff, alpha**2)
-    bound = (bound + (_most(real, cutoff) + 1) * row[L_REST]) / cutoff**6
-    split[S_CUTOFF], split[S_ALPHA], split[S_ROW] = cutoff, alpha, high
-    scale = 2 * PI**1.5 * alpha**3 / (3 * real[3])
-    left, low, high = tolerance - bound, 0, recip_table.shape[0]
-    while low < high:
-        middle = (low + high) // 2
-        k = 2 * alpha * recip_table[middle, L_X]
-        tail = recip_table[middle, L_VALUE] * _gaussian_tail(recip, k, 0.25 / alpha**2)
-        rest = _most(recip, k) * recip_table[middle, L_REST] if tolerance > EXACT else 0.0
-        if scale * (tail + rest) > left:
-            low = middle + 1
-        else:
-            high = middle
-    if high == recip_table.shape[0]:
-        return OUT_OF_REACH
-    row = recip_table[high]
-    k = 2 * alpha * row[L_X]
-    split[S_KCUT], split[S_ROW2] = k, high
-    tail = row[L_VALUE] * _gaussian_tail(recip, k, 0.25 / alpha**2)
-    rest = _most(recip, k) * row[L_REST] if tolerance > EXACT else 0.0
-    split[S_BOUND] = bound + scale * (tail + rest)
+    split[S_CUTOFF], split[S_KCUT], split[S_ROW] = cutoff, row[T_CUT] / cutoff, high
+    split[S_BOUND] = _power_bound(row, exponent, cutoff, real, recip)
     return 0
 
 
@@ -312,10 +282,10 @@ def _long_rest(x, degree):
 
 @_jit
 def _plan_exponential(decay, cutoff, real, recip, tolerance, split):
-    reach = _exponential_reach(real, decay, tolerance)
-    split[S_CUTOFF], split[S_KCUT], split[S_ALPHA] = reach, 0.0, 0.0
+    reach = split[S_CUTOFF]  # without a split
+    split[S_KCUT], split[S_ALPHA] = 0.0, 0.0
     split[S_BOUND] = _exponential_tail(real, reach, decay)
-    if reach < 1.5 * cutoff:
+    if reach <= cutoff:
         return 0
     low, high = 0.2, 12.0  # alpha * cutoff
     for _ in range(30):
@@ -354,7 +324,7 @@ def _plan_exponential(decay, cutoff, real, recip, tolerance, split):
 
 @_jit
 def _plan_one(
-    cell, inverse, n_atoms, kinds, parameters, tolerance, coulomb, london, london_recip,
+    cell, inverse, n_atoms, kinds, parameters, tolerance, coulomb, london,
     geometry, splits,
 ):  # fmt: skip
     """Reduce one cell in place, choose all radii, and return a status."""
@@ -368,19 +338,28 @@ def _plan_one(
     if cell[0, 0] ** 2 + cell[0, 1] ** 2 + cell[0, 2] ** 2 < SAME_SPOT**2:
         return TOO_SMALL
     real, recip = _counting(cell, inverse, volume)
-    # Images per pair that balance both halves: images * wave vectors is fixed by the tolerance.
+    # Images per pair that balance both halves: images times wave vectors is fixed by the tolerance.
+    # Times in ns: a pair and wave vector 0.13, an atom and wave vector 1.2, a wave vector 20, an
+    # image 10. Images that a fast exponential needs anyway are free.
     n_pairs = 0.5 * n_atoms * (n_atoms - 1) + 1
-    product = 8.75 * (0.58 * (math.log(1 / tolerance) + 4) / PI) ** 3
-    images = math.sqrt(product * (n_pairs * 0.4 + n_atoms * 2.5 + 20) / (n_pairs * 8.0))
-    cutoff = (3 * volume * images / (4 * PI)) ** (1 / 3)
+    product = 5.6 * (0.58 * (math.log(1 / tolerance) + 4) / PI) ** 3
+    images = math.sqrt(product * (n_pairs * 0.13 + n_atoms * 1.2 + 20) / (n_pairs * 10))
+    balanced = (3 * volume * images / (4 * PI)) ** (1 / 3)
+    cutoff = balanced
+    for p in range(kinds.size):
+        if kinds[p] == EXPONENTIAL:
+            alone = _exponential_reach(real, parameters[p, 0], tolerance)
+            splits[p, S_CUTOFF] = alone
+            if alone < 1.5 * balanced:
+                cutoff = max(cutoff, alone)
     reach = shell_reach = k_max = 0.0
     for p in range(kinds.size):
         split = splits[p]
         status = 0
         if kinds[p] == COULOMB:
-            status = _plan_coulomb(cutoff, real, recip, tolerance, coulomb, split)
+            status = _plan_power(1, cutoff, real, recip, tolerance, coulomb, split)
         elif kinds[p] == LONDON:
-            status = _plan_london(cutoff, real, recip, tolerance, london, london_recip, split)
+            status = _plan_power(6, cutoff, real, recip, tolerance, london, split)
         elif kinds[p] == EXPONENTIAL:
             status = _plan_exponential(parameters[p, 0], cutoff, real, recip, tolerance, split)
         else:
@@ -405,7 +384,7 @@ def _plan_one(
 
 @_jit
 def _plan(
-    cells, inverses, counts, kinds, parameters, tolerance, coulomb, london, london_recip,
+    cells, inverses, counts, kinds, parameters, tolerance, coulomb, london,
     geometry, splits, sizes,
 ):  # fmt: skip
     """Plan every crystal; ``sizes`` gets the largest number of images, wave vectors and orders.
@@ -416,7 +395,7 @@ def _plan(
     for c in range(counts.size):
         status = _plan_one(
             cells[c], inverses[c], counts[c], kinds, parameters, tolerance,
-            coulomb, london, london_recip, geometry[c], splits[c],
+            coulomb, london, geometry[c], splits[c],
         )  # fmt: skip
         if status != 0:
             return c, status
@@ -434,107 +413,184 @@ def _plan(
     return -1, 0
 
 
-# ---------------------------------------------------------------------------- arithmetic
+# ---------------------------------------------------------------------------- vectors
+#
+# The innermost loops are written as LLVM vectors of four: the automatic vectoriser leaves the short
+# loops met here to scalar code, and does not keep the sums of a matrix product in registers. LLVM
+# maps the vectors to whatever the machine has.
+
+_WORD, _DOUBLE = ir.IntType(64), ir.DoubleType()
+_VECTOR = ir.VectorType(_DOUBLE, 4)
+
+
+class _Rows:
+    """A two-dimensional array of doubles, C order, in the code of an intrinsic."""
+
+    def __init__(self, context, builder, kind, value):
+        array = context.make_array(kind)(context, builder, value)
+        self.builder, self.data = builder, array.data
+        self.stride = builder.extract_value(array.shape, kind.ndim - 1)
+
+    def at(self, row, column):
+        line = self.builder.add(self.builder.mul(row, self.stride), column)
+        return self.builder.gep(self.data, [line])
+
+    def load(self, row, column):
+        pointer = self.builder.bitcast(self.at(row, column), _VECTOR.as_pointer())
+        return self.builder.load(pointer, align=8)
+
+    def store(self, vector, row, column):
+        pointer = self.builder.bitcast(self.at(row, column), _VECTOR.as_pointer())
+        self.builder.store(vector, pointer, align=8)
+
+
+def _word(n):
+    return ir.Constant(_WORD, n)
+
+
+def _splat(builder, scalar):
+    """Return a vector of four equal numbers."""
+    undefined, lanes = ir.Constant(_VECTOR, ir.Undefined), ir.VectorType(ir.IntType(32), 4)
+    first = builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(lanes, [0] * 4))
+
+
+def _fma(builder, a, b, c):
+    product = builder.fmul(a, b, flags=("contract",))
+    return builder.fadd(product, c, flags=("contract",))
 
 
 def _tile_intrinsic(n_vectors):
-    """Make the kernel C[i:i+4, j:j+4 n] = sum_k A[k, i:i+4]^T B[k, j:j+4 n], n = 1, 2 or 3.
+    """Make the kernel C[i:i+4, j:j+4 n] += A[k:, i:i+4]^T B[k:, j:j+4 n] for n = 1, 2 or 3.
 
-    Written as LLVM vectors because the automatic vectoriser does not keep the 4 n sums of four in
-    registers; LLVM maps them to whatever the machine has.
+    The product runs over n_k rows from ``first`` on.
     """
 
     @intrinsic
-    def tile(typing_context, a, b, c, row, column, n_k):
-        signature = types.void(a, b, c, types.intp, types.intp, types.intp)
-
+    def tile(typing_context, a, b, c, row, column, first, n_k):
         def codegen(context, builder, sig, arguments):
-            arrays = [
-                context.make_array(kind)(context, builder, value)
+            a, b, c = (
+                _Rows(context, builder, kind, value)
                 for kind, value in zip(sig.args[:3], arguments[:3], strict=True)
+            )
+            row, column, first, n_k = arguments[3:]
+            zero = ir.Constant(_VECTOR, [0.0] * 4)
+            sums = [
+                [cgutils.alloca_once_value(builder, zero) for _ in range(n_vectors)]
+                for _ in range(4)
             ]
-            row, column, n_k = arguments[3:]
-            word, double = ir.IntType(64), ir.DoubleType()
-            vector = ir.VectorType(double, 4)
-            a, b, c = (array.data for array in arrays)
-            lda, ldb, ldc = (builder.extract_value(array.shape, 1) for array in arrays)
-
-            def at(base, index):
-                return builder.gep(base, [index])
-
-            def load(base, index):
-                pointer = builder.bitcast(at(base, index), vector.as_pointer())
-                return builder.load(pointer, align=8)
-
-            entry = builder.block
-            loop = builder.append_basic_block("tile_loop")
-            done = builder.append_basic_block("tile_done")
-            builder.branch(loop)
-            builder.position_at_end(loop)
-            k = builder.phi(word)
-            k.add_incoming(ir.Constant(word, 0), entry)
-            zero = ir.Constant(vector, [0.0] * 4)
-            sums = [[builder.phi(vector) for _ in range(n_vectors)] for _ in range(4)]
-            start_a = builder.add(builder.mul(k, lda), row)
-            start_b = builder.add(builder.mul(k, ldb), column)
-            right = [
-                load(b, builder.add(start_b, ir.Constant(word, 4 * v))) for v in range(n_vectors)
+            places = [
+                (r, v, builder.add(row, _word(r)), builder.add(column, _word(4 * v)))
+                for r in range(4)
+                for v in range(n_vectors)
             ]
-            undefined = ir.Constant(vector, ir.Undefined)
-            lanes = ir.Constant(ir.VectorType(ir.IntType(32), 4), [0] * 4)
-            new = []
-            for r in range(4):
-                scalar = builder.load(at(a, builder.add(start_a, ir.Constant(word, r))))
-                left = builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
-                left = builder.shuffle_vector(left, undefined, lanes)
-                new.append([
-                    builder.fadd(
-                        builder.fmul(left, right[v], flags=("contract",)),
-                        sums[r][v],
-                        flags=("contract",),
-                    )
-                    for v in range(n_vectors)
-                ])  # fmt: skip
-            following = builder.add(k, ir.Constant(word, 1))
-            k.add_incoming(following, loop)
-            for r in range(4):
-                for v in range(n_vectors):
-                    sums[r][v].add_incoming(zero, entry)
-                    sums[r][v].add_incoming(new[r][v], loop)
-            builder.cbranch(builder.icmp_signed("<", following, n_k), loop, done)
-            builder.position_at_end(done)
-            for r in range(4):
-                line = builder.mul(builder.add(row, ir.Constant(word, r)), ldc)
-                line = builder.add(line, column)
-                for v in range(n_vectors):
-                    where = at(c, builder.add(line, ir.Constant(word, 4 * v)))
-                    pointer = builder.bitcast(where, vector.as_pointer())
-                    builder.store(new[r][v], pointer, align=8)
+            for r, v, line, start in places:
+                builder.store(c.load(line, start), sums[r][v])
+            with cgutils.for_range(builder, n_k) as loop:
+                k = builder.add(first, loop.index)
+                right = [b.load(k, builder.add(column, _word(4 * v))) for v in range(n_vectors)]
+                for r in range(4):
+                    left = _splat(builder, builder.load(a.at(k, builder.add(row, _word(r)))))
+                    for v in range(n_vectors):
+                        total = builder.load(sums[r][v])
+                        builder.store(_fma(builder, left, right[v], total), sums[r][v])
+            for r, v, line, start in places:
+                c.store(builder.load(sums[r][v]), line, start)
             return context.get_dummy_value()
 
-        return signature, codegen
+        return types.void(a, b, c, *[types.intp] * 4), codegen
 
     return tile
 
 
-_tile1, _tile2, _tile3 = _tile_intrinsic(1), _tile_intrinsic(2), _tile_intrinsic(3)
+_tile1: Any = _tile_intrinsic(1)
+_tile2: Any = _tile_intrinsic(2)
+_tile3: Any = _tile_intrinsic(3)
 
 
-@_jit
-def _product(a, b, c, n_k, n_rows, n_columns, symmetric):
-    """Write c = a[:n_k]^T b[:n_k]; if symmetric, only the blocks of four on and above the diagonal.
+@intrinsic
+def _rotate_rows(typing_context, a, row_a, b, row_b, sign, out, row_out, n):
+    """Write (cos, sin) of the sum of two angles, or of the difference if sign is -1.
 
-    Rows of a, b and c have room for the next multiple of four; n_k >= 1.
+    Each array holds cos and sin in two successive rows; n is a multiple of four.
     """
-    for row in range(0, n_rows, 4):
-        column = row if symmetric else 0
-        while n_columns - column > 8:
-            _tile3(a, b, c, row, column, n_k)
-            column += 12
-        if n_columns - column > 4:
-            _tile2(a, b, c, row, column, n_k)
-        elif n_columns > column:
-            _tile1(a, b, c, row, column, n_k)
+
+    def codegen(context, builder, sig, arguments):
+        a, b, out = (_Rows(context, builder, sig.args[k], arguments[k]) for k in (0, 2, 5))
+        _, row_a, _, row_b, sign, _, row_out, n = arguments
+        sign = _splat(builder, sign)
+        one = _word(1)
+        with cgutils.for_range(builder, builder.udiv(n, _word(4))) as loop:
+            column = builder.mul(loop.index, _word(4))
+            cos_a, sin_a = a.load(row_a, column), a.load(builder.add(row_a, one), column)
+            cos_b, sin_b = b.load(row_b, column), b.load(builder.add(row_b, one), column)
+            sin_b = builder.fmul(sin_b, sign)
+            minus = builder.fneg(builder.fmul(sin_a, sin_b))
+            out.store(_fma(builder, cos_a, cos_b, minus), row_out, column)
+            product = builder.fmul(sin_a, cos_b)
+            out.store(_fma(builder, cos_a, sin_b, product), builder.add(row_out, one), column)
+        return context.get_dummy_value()
+
+    n_type = types.intp
+    return types.void(a, n_type, b, n_type, types.float64, out, n_type, n_type), codegen
+
+
+@intrinsic
+def _scale_rows(typing_context, a, row, factor, out, n):
+    """Write rows ``row`` and ``row`` + 1 of ``a`` times a factor; n is a multiple of four."""
+
+    def codegen(context, builder, sig, arguments):
+        a, out = (_Rows(context, builder, sig.args[k], arguments[k]) for k in (0, 3))
+        _, row, factor, _, n = arguments
+        factor = _splat(builder, factor)
+        following = builder.add(row, _word(1))
+        with cgutils.for_range(builder, builder.udiv(n, _word(4))) as loop:
+            column = builder.mul(loop.index, _word(4))
+            for line in (row, following):
+                out.store(builder.fmul(a.load(line, column), factor), line, column)
+        return context.get_dummy_value()
+
+    return types.void(a, types.intp, types.float64, out, types.intp), codegen
+
+
+@intrinsic
+def _gather_near(typing_context, x, y, z, limit, images, count, squares, n):
+    """Append |(x, y, z) + image|^2 to ``squares`` where it is below the limit; return the new n.
+
+    Looks at the first ``count`` images, a multiple of four; branch-free.
+    """
+
+    def codegen(context, builder, sig, arguments):
+        x, y, z, limit, images, count, squares, n = arguments
+        images = _Rows(context, builder, sig.args[4], images)
+        squares = context.make_array(sig.args[6])(context, builder, squares).data
+        vectors = [_splat(builder, value) for value in (x, y, z)]
+        limit = _splat(builder, limit)
+        place = cgutils.alloca_once_value(builder, n)
+        builder.store(n, place)
+        with cgutils.for_range(builder, builder.udiv(count, _word(4))) as loop:
+            column = builder.mul(loop.index, _word(4))
+            total = None
+            for axis, vector in enumerate(vectors):
+                step = builder.fadd(vector, images.load(_word(axis), column))
+                square = builder.fmul(step, step, flags=("contract",))
+                total = (
+                    square if total is None else builder.fadd(total, square, flags=("contract",))
+                )
+            near = builder.fcmp_ordered("<", total, limit)
+            mask = builder.zext(builder.bitcast(near, ir.IntType(4)), _WORD)
+            n = builder.load(place)
+            for lane in range(4):  # goes where the near ones before it leave off
+                before = builder.ctpop(builder.and_(mask, _word(2**lane - 1)))
+                number = builder.extract_element(total, ir.Constant(ir.IntType(32), lane))
+                builder.store(number, builder.gep(squares, [builder.add(n, before)]))
+            n = builder.add(n, builder.ctpop(mask))
+            builder.store(n, place)
+        return builder.load(place)
+
+    double, n_type = types.float64, types.intp
+    signature = n_type(double, double, double, double, images, n_type, squares, n_type)
+    return signature, codegen
 
 
 @intrinsic
@@ -542,9 +598,38 @@ def _from_bits(typing_context, bits):
     """Return the float64 with these 64 bits."""
 
     def codegen(context, builder, sig, arguments):
-        return builder.bitcast(arguments[0], ir.DoubleType())
+        return builder.bitcast(arguments[0], _DOUBLE)
 
     return types.float64(types.int64), codegen
+
+
+rotate_rows: Any = _rotate_rows
+scale_rows: Any = _scale_rows
+gather_near: Any = _gather_near
+from_bits: Any = _from_bits
+
+
+# ---------------------------------------------------------------------------- arithmetic
+
+
+@_jit
+def _product(a, b, c, n_k, n_rows, n_columns, symmetric):
+    """Write c = a[:n_k]^T b[:n_k]; if symmetric, only the blocks of four on and above the diagonal.
+
+    Rows of a, b and c have room for the next multiple of four.
+    """
+    c[:] = 0.0
+    for first in range(0, n_k, PANEL):
+        n = min(PANEL, n_k - first)
+        for row in range(0, n_rows, 4):
+            column = row if symmetric else 0
+            while n_columns - column > 8:
+                _tile3(a, b, c, row, column, first, n)
+                column += 12
+            if n_columns - column > 4:
+                _tile2(a, b, c, row, column, first, n)
+            elif n_columns > column:
+                _tile1(a, b, c, row, column, first, n)
 
 
 @_jit
@@ -567,13 +652,13 @@ def _exp(x):
     p = p * f + 0.5
     p = p * f + 1.0
     p = p * f + 1.0
-    return p * _from_bits(np.int64((np.int64(np.int32(n)) + 1023) << 52))
+    return p * from_bits(np.int64((np.int64(np.int32(n)) + 1023) << 52))
 
 
 @_jit
-def _turns(fraction, n_atoms, cosine, sine):
+def _turns(fraction, n, cosine, sine):
     """Write cos and sin of 2 pi f for f in [-1/2, 1/2], by the series of the half angle."""
-    for i in range(n_atoms):
+    for i in range(n):
         x = PI * fraction[i]
         y = x * x
         s = -1.0 / 51090942171709440000
@@ -652,188 +737,204 @@ def _interpolate_long(decay, alpha, cutoff, degree, coefficients):
 
 @_jit
 def _images(cell, inverse, reach, images, unsorted, bins, starts):
-    """List the lattice vectors up to a length, the zero vector first, in bins of length.
+    """List the lattice vectors up to a length, the zero vector first, in bins of squared length.
+
+    Vectors far away fill the list up to a multiple of four.
 
     Returns:
-        Bins per Å. ``starts[b]`` is the number of vectors in the bins before b.
+        Bins per Å^2. ``starts[b]`` is the number of vectors in the bins before b.
     """
-    per_length = (BINS - 2) / reach
+    limit = reach * reach
+    per_square = (BINS - 2) / limit
     starts[:] = 0
     m2 = int(reach * math.sqrt((inverse[:, 2] ** 2).sum()) + 1e-9)
     m1 = int(reach * math.sqrt((inverse[:, 1] ** 2).sum()) + 1e-9)
-    aa = (cell[0] ** 2).sum()
-    n = 0
-    for i in range(-m2, m2 + 1):
-        for j in range(-m1, m1 + 1):
+    a0, a1, a2 = cell[0, 0], cell[0, 1], cell[0, 2]
+    inverse_aa = 1 / (a0 * a0 + a1 * a1 + a2 * a2)
+    unsorted[0, 0] = unsorted[1, 0] = unsorted[2, 0] = 0.0
+    bins[0] = 0
+    starts[1] = 1
+    n = 1
+    for i in range(m2 + 1):  # one of each pair of opposite vectors, and then the other
+        for j in range(-m1 if i > 0 else 0, m1 + 1):
             x = i * cell[2, 0] + j * cell[1, 0]
             y = i * cell[2, 1] + j * cell[1, 1]
             z = i * cell[2, 2] + j * cell[1, 2]
-            middle = -(x * cell[0, 0] + y * cell[0, 1] + z * cell[0, 2]) / aa
-            room = (reach * reach - (x * x + y * y + z * z)) / aa + middle * middle
+            middle = -(x * a0 + y * a1 + z * a2) * inverse_aa
+            room = (limit - (x * x + y * y + z * z)) * inverse_aa + middle * middle
             if room < 0:
                 continue
             half = math.sqrt(room) + 1e-9
-            for l in range(int(math.ceil(middle - half)), int(math.floor(middle + half)) + 1):
-                u = x + l * cell[0, 0]
-                v = y + l * cell[0, 1]
-                w = z + l * cell[0, 2]
-                length = math.sqrt(u * u + v * v + w * w)
-                if length > reach:
+            low = int(math.ceil(middle - half))
+            if i == 0 and j == 0:
+                low = 1
+            for l in range(low, int(math.floor(middle + half)) + 1):
+                u, v, w = x + l * a0, y + l * a1, z + l * a2
+                square = u * u + v * v + w * w
+                if square > limit:
                     continue
-                b = min(int(length * per_length), BINS - 2)
+                b = min(int(square * per_square), BINS - 2)
                 unsorted[0, n], unsorted[1, n], unsorted[2, n] = u, v, w
                 bins[n] = b
-                starts[b + 1] += 1
+                starts[b + 1] += 2
                 n += 1
     for b in range(BINS - 1):
         starts[b + 1] += starts[b]
     for i in range(n - 1, -1, -1):  # fill each bin from its end, then take its end back
         b = bins[i]
-        starts[b + 1] -= 1
-        slot = starts[b + 1]
-        images[0, slot], images[1, slot], images[2, slot] = unsorted[:3, i]
+        slot = starts[b + 1] - 1
+        images[0, slot], images[1, slot] = unsorted[0, i], unsorted[1, i]
+        images[2, slot] = unsorted[2, i]
+        if i > 0:
+            slot -= 1
+            images[0, slot], images[1, slot] = -unsorted[0, i], -unsorted[1, i]
+            images[2, slot] = -unsorted[2, i]
+        starts[b + 1] = slot
     for b in range(1, BINS - 1):
         starts[b] = starts[b + 1]
-    starts[BINS - 1] = n
-    for i in range(starts[1]):
-        if images[0, i] == 0 and images[1, i] == 0 and images[2, i] == 0:
-            for k in range(3):
-                images[k, i] = images[k, 0]
-                images[k, 0] = 0.0
-    return per_length
+    starts[BINS - 1] = 2 * n - 1
+    for i in range(2 * n - 1, 2 * n + 2):
+        images[0, i] = images[1, i] = images[2, i] = 1e9
+    return per_square
 
 
 @_jit
 def _evaluate_chunk(
-    squares, n, ends, begin, end, kinds, parameters, splits, shells, coulomb, london, long_halves,
+    squares, n, ends, begin, end, kinds, parameters, splits, chosen, coulomb, london, long_halves,
     distances, inverses, work, terms, out,
 ):  # fmt: skip
     """Add up V - P over one chunk of squared distances, pair by pair."""
     for i in range(n):
         distances[i] = math.sqrt(squares[i])
         inverses[i] = 1.0 / distances[i]
-    for p in range(kinds.size):
-        kind, cutoff = kinds[p], splits[p, S_CUTOFF]
-        if (kind == SHELL) != shells:
-            continue
+    for p in chosen:
+        kind, cutoff, term = kinds[p], splits[p, S_CUTOFF], terms[p]
         limit = cutoff * cutoff
         if kind == SHELL:
             center, inverse_width = parameters[p, 0], 1 / parameters[p, 1]
             for i in range(n):
                 x = (distances[i] - center) * inverse_width
                 edge = max(1 - squares[i] / limit, 0.0)
-                terms[i] = _exp(-x * x) * (edge * edge * edge)
-        elif kind == EXPONENTIAL:
+                term[i] = _exp(-x * x) * (edge * edge * edge)
+            continue
+        for i in range(n):
+            work[i] = 2 / limit * squares[i] - 1
+        if kind == EXPONENTIAL:
             decay = parameters[p, 0]
-            for i in range(n):
-                terms[i] = _exp(-decay * distances[i]) if squares[i] < limit else 0.0
             if splits[p, S_ALPHA] > 0:
+                _polynomial(long_halves[p], int(splits[p, S_ROW]), work, n, term)
                 for i in range(n):
-                    work[i] = 2 / limit * squares[i] - 1
-                _polynomial(long_halves[p], int(splits[p, S_ROW]), work, n, inverses)
-                for i in range(n):
-                    terms[i] -= inverses[i] if squares[i] < limit else 0.0
-                for i in range(n):
-                    inverses[i] = 1.0 / distances[i]
-        else:
-            for i in range(n):
-                work[i] = 2 / limit * squares[i] - 1
-            if kind == COULOMB:
-                row = coulomb[int(splits[p, S_ROW])]
-                _polynomial(row[C_REAL:], int(row[C_REAL_DEGREE]), work, n, terms)
-                scale = 1 / cutoff
-                for i in range(n):
-                    value = inverses[i] - scale * terms[i]
-                    terms[i] = value if squares[i] < limit else 0.0
+                    value = _exp(-decay * distances[i]) - term[i]
+                    term[i] = value if squares[i] < limit else 0.0
             else:
-                row = london[int(splits[p, S_ROW])]
-                _polynomial(row[L_POLYNOMIAL:], int(row[L_DEGREE]), work, n, terms)
-                scale = 1 / cutoff**6
                 for i in range(n):
-                    square = inverses[i] * inverses[i]
-                    value = square * square * square - scale * terms[i]
-                    terms[i] = value if squares[i] < limit else 0.0
-        start = ends[begin - 1] if begin > 0 else 0
-        shift = start
+                    value = _exp(-decay * distances[i])
+                    term[i] = value if squares[i] < limit else 0.0
+        elif kind == COULOMB:
+            row = coulomb[int(splits[p, S_ROW])]
+            _polynomial(row[T_REAL:], int(row[T_REAL_DEGREE]), work, n, term)
+            scale = 1 / cutoff
+            for i in range(n):
+                value = inverses[i] - scale * term[i]
+                term[i] = value if squares[i] < limit else 0.0
+        else:
+            row = london[int(splits[p, S_ROW])]
+            _polynomial(row[T_REAL:], int(row[T_REAL_DEGREE]), work, n, term)
+            scale = 1 / cutoff**6
+            for i in range(n):
+                square = inverses[i] * inverses[i]
+                value = square * square * square - scale * term[i]
+                term[i] = value if squares[i] < limit else 0.0
+    shift = ends[begin - 1] if begin > 0 else 0
+    last = chosen.size - 1
+    for p in range(0, last + 1, 4):  # four at a time: loops this short cost by their number
+        p0, p1 = chosen[p], chosen[min(p + 1, last)]
+        p2, p3 = chosen[min(p + 2, last)], chosen[min(p + 3, last)]
+        t0, t1, t2, t3 = terms[p0], terms[p1], terms[p2], terms[p3]
+        start = shift
         for pair in range(begin, end):
-            total = 0.0
+            s0 = s1 = s2 = s3 = 0.0
             for i in range(start - shift, ends[pair] - shift):
-                total += terms[i]
+                s0 += t0[i]
+                s1 += t1[i]
+                s2 += t2[i]
+                s3 += t3[i]
             start = ends[pair]
-            out[p, pair] = total
+            out[p0, pair], out[p1, pair], out[p2, pair], out[p3, pair] = s0, s1, s2, s3
 
 
 @_jit
 def _real_half(
-    first, second, n_pairs, fractions, cell, inverse, reach, wrap, kinds, parameters, splits,
-    shells, coulomb, london, long_halves, images, unsorted, bins, differences, ends, buffers, out,
+    rows, firsts, n_rows, n_atoms, fractions, cell, inverse, reach, wrap, kinds, parameters,
+    splits, chosen, coulomb, london, long_halves, images, unsorted, bins, starts, differences,
+    ends, buffers, terms, out,
 ):  # fmt: skip
-    """Sum the short halves over all images of each pair within the reach.
+    """Sum the short halves of the chosen potentials over all images of each pair within the reach.
+
+    Pairs are rows[k] with all atoms from firsts[k] on, row after row.
 
     Returns:
-        The first pair on one spot, or -1, and the shortest distance met.
+        The number of the first pair on one spot, or -1, and the shortest distance met.
     """
-    starts = np.empty(BINS, np.int64)
-    per_length = _images(
+    per_square = _images(
         cell, inverse, (reach + wrap) * (1 + 1e-12), images, unsorted, bins, starts
     )
-    for p in range(n_pairs):
-        i, j = first[p], second[p]
-        a = fractions[0, j] - fractions[0, i]
-        b = fractions[1, j] - fractions[1, i]
-        c = fractions[2, j] - fractions[2, i]
-        a, b, c = a - np.floor(a + 0.5), b - np.floor(b + 0.5), c - np.floor(c + 0.5)
-        x = a * cell[0, 0] + b * cell[1, 0] + c * cell[2, 0]
-        y = a * cell[0, 1] + b * cell[1, 1] + c * cell[2, 1]
-        z = a * cell[0, 2] + b * cell[1, 2] + c * cell[2, 2]
-        differences[0, p], differences[1, p], differences[2, p] = x, y, z
-        differences[3, p] = math.sqrt(x * x + y * y + z * z)
-    squares, candidates, distances, inverses, work, terms = buffers
+    squares, distances, inverses, work = buffers
     limit = reach * reach
     bits = squares.view(np.int64)  # positive numbers are in the order of their bits
     shortest = np.int64(0x7FE0000000000000)
-    n, total, begin = 0, 0, 0
-    for p in range(n_pairs):
-        x, y, z = differences[0, p], differences[1, p], differences[2, p]
-        farthest = min(int((reach + differences[3, p]) * per_length) + 1, BINS - 1)
-        count = starts[farthest]
-        skip = 1 if first[p] == second[p] else 0
-        for i in range(skip, count):
-            u, v, w = x + images[0, i], y + images[1, i], z + images[2, i]
-            candidates[i] = u * u + v * v + w * w
-        before = n
-        for i in range(skip, count):
-            squares[n] = candidates[i]
-            n += candidates[i] < limit
-        total += n - before
-        ends[p] = total
-        if n > CHUNK or p == n_pairs - 1:
-            nearest = shortest
-            for i in range(n):
-                nearest = min(nearest, bits[i])
-            if _from_bits(nearest) < SAME_SPOT**2:
-                q = begin
-                closest = 0
-                while bits[closest] != nearest:
-                    closest += 1
-                first_distance = ends[begin - 1] if begin > 0 else 0
-                while ends[q] - first_distance <= closest:
-                    q += 1
-                return q, math.sqrt(squares[closest])
-            shortest = nearest
-            _evaluate_chunk(
-                squares, n, ends, begin, p + 1, kinds, parameters, splits, shells,
-                coulomb, london, long_halves, distances, inverses, work, terms, out,
-            )  # fmt: skip
-            begin, n = p + 1, 0
-    return -1, math.sqrt(_from_bits(shortest))
+    a0, a1, a2 = cell[0, 0], cell[0, 1], cell[0, 2]
+    b0, b1, b2 = cell[1, 0], cell[1, 1], cell[1, 2]
+    c0, c1, c2 = cell[2, 0], cell[2, 1], cell[2, 2]
+    n, total, begin, pair = 0, 0, 0, 0
+    for row in range(n_rows):
+        atom, first = rows[row], firsts[row]
+        n_columns = n_atoms - first
+        fa, fb, fc = fractions[0, atom], fractions[1, atom], fractions[2, atom]
+        ga, gb, gc = fractions[0, first:], fractions[1, first:], fractions[2, first:]
+        dx, dy, dz, far = differences[0], differences[1], differences[2], differences[3]
+        for j in range(n_columns):
+            a, b, c = ga[j] - fa, gb[j] - fb, gc[j] - fc
+            a, b, c = a - np.floor(a + 0.5), b - np.floor(b + 0.5), c - np.floor(c + 0.5)
+            x = a * a0 + b * b0 + c * c0
+            y = a * a1 + b * b1 + c * c1
+            z = a * a2 + b * b2 + c * c2
+            dx[j], dy[j], dz[j] = x, y, z
+            far[j] = per_square * (reach + math.sqrt(x * x + y * y + z * z)) ** 2
+        for j in range(n_columns):
+            count = starts[min(int(far[j]) + 1, BINS - 1)]
+            before = n
+            n = gather_near(dx[j], dy[j], dz[j], limit, images, (count + 3) & -4, squares, n)
+            if first + j == atom:  # leave out the own image, the first in the list
+                n -= 1
+                squares[before] = squares[n]
+            total += n - before
+            ends[pair] = total
+            pair += 1
+            if n > CHUNK or (row == n_rows - 1 and j == n_columns - 1):
+                for i in range(n):
+                    shortest = min(shortest, bits[i])
+                closest = math.sqrt(from_bits(shortest))
+                if closest < SAME_SPOT:
+                    place, done = 0, ends[begin - 1] if begin > 0 else 0
+                    while bits[place] != shortest:
+                        place += 1
+                    while ends[begin] - done <= place:
+                        begin += 1
+                    return begin, closest
+                _evaluate_chunk(
+                    squares, n, ends, begin, pair, kinds, parameters, splits, chosen,
+                    coulomb, london, long_halves, distances, inverses, work, terms, out,
+                )  # fmt: skip
+                begin, n = pair, 0
+    return -1, math.sqrt(from_bits(shortest))
 
 
 # ---------------------------------------------------------------------------- wave vectors
 
 
 @_jit
-def _wave_vectors(cell, inverse, splits, k_max, orders, squares, slots, prefix):
+def _wave_vectors(cell, inverse, splits, k_max, orders, squares, slots, prefix, starts):
     """List half of the wave vectors up to k_max in the order of their indices.
 
     ``slots`` sorts them so that potential p needs the first ``prefix[p]``: those within its cut.
@@ -846,15 +947,17 @@ def _wave_vectors(cell, inverse, splits, k_max, orders, squares, slots, prefix):
     m1 = int(k_max / (2 * PI) * math.sqrt((cell[1] ** 2).sum()) + 1e-9)
     m2 = int(k_max / (2 * PI) * math.sqrt((cell[2] ** 2).sum()) + 1e-9)
     limit = (k_max / (2 * PI)) ** 2
-    cc = (inverse[:, 2] ** 2).sum()
+    c0, c1, c2 = inverse[0, 2], inverse[1, 2], inverse[2, 2]
+    inverse_cc = 1 / (c0 * c0 + c1 * c1 + c2 * c2)
+    starts[: n_potentials + 2] = 0
     n = 0
     for i in range(m0 + 1):
         for j in range(-m1 if i > 0 else 0, m1 + 1):
             x = i * inverse[0, 0] + j * inverse[0, 1]
             y = i * inverse[1, 0] + j * inverse[1, 1]
             z = i * inverse[2, 0] + j * inverse[2, 1]
-            middle = -(x * inverse[0, 2] + y * inverse[1, 2] + z * inverse[2, 2]) / cc
-            room = (limit - (x * x + y * y + z * z)) / cc + middle * middle
+            middle = -(x * c0 + y * c1 + z * c2) * inverse_cc
+            room = (limit - (x * x + y * y + z * z)) * inverse_cc + middle * middle
             if room < 0:
                 continue
             half = math.sqrt(room) + 1e-9
@@ -862,22 +965,18 @@ def _wave_vectors(cell, inverse, splits, k_max, orders, squares, slots, prefix):
             if i == 0 and j == 0:
                 low = 1
             for l in range(max(low, -m2), min(int(math.floor(middle + half)), m2) + 1):
-                u = x + l * inverse[0, 2]
-                v = y + l * inverse[1, 2]
-                w = z + l * inverse[2, 2]
+                u, v, w = x + l * c0, y + l * c1, z + l * c2
                 square = u * u + v * v + w * w
-                if square <= limit:
-                    orders[0, n], orders[1, n], orders[2, n] = i, j, l
-                    squares[n] = 4 * PI * PI * square
-                    n += 1
-    # Counting sort by the number of potentials that need the vector, most first.
-    starts = np.zeros(n_potentials + 2, np.int64)
-    for k in range(n):
-        needed = 0
-        for p in range(n_potentials):
-            needed += squares[k] <= splits[p, S_KCUT] ** 2
-        slots[k] = needed
-        starts[n_potentials - needed + 1] += 1
+                if square > limit:
+                    continue
+                square *= 4 * PI * PI
+                rank = n_potentials  # fewer than so many potentials need it
+                for p in range(n_potentials):
+                    rank -= square <= splits[p, S_KCUT] ** 2
+                orders[0, n], orders[1, n], orders[2, n] = i, j, l
+                squares[n], slots[n] = square, rank
+                starts[rank + 1] += 1
+                n += 1
     for p in range(n_potentials + 1):
         starts[p + 1] += starts[p]
     for p in range(n_potentials):
@@ -886,103 +985,68 @@ def _wave_vectors(cell, inverse, splits, k_max, orders, squares, slots, prefix):
             wider += splits[q, S_KCUT] >= splits[p, S_KCUT]
         prefix[p] = starts[n_potentials - wider + 1] if splits[p, S_KCUT] > 0 else 0
     for k in range(n):
-        rank = n_potentials - slots[k]
+        rank = slots[k]
         slots[k] = starts[rank]
         starts[rank] += 1
     return n, max(m0, m1, m2)
 
 
 @_jit
-def _phases(fractions, n_atoms, orders, slots, n_k, n_orders, powers, line, phases):
+def _phases(fractions, width, orders, slots, n_k, n_orders, powers, line, phases):
     """Write cos and sin of k.r: rows 2 slot and 2 slot + 1 of ``phases``, a column per atom."""
+    stride = 2 * (n_orders + 1)
     for axis in range(3):
-        cosines, sines = powers[2 * axis], powers[2 * axis + 1]
-        cosines[0, :n_atoms] = 1.0
-        sines[0, :n_atoms] = 0.0
+        start = axis * stride
+        powers[start, :width] = 1.0
+        powers[start + 1, :width] = 0.0
         if n_orders > 0:
-            _turns(fractions[axis], n_atoms, cosines[1], sines[1])
+            _turns(fractions[axis], width, powers[start + 2], powers[start + 3])
         for order in range(2, n_orders + 1):
-            for a in range(n_atoms):
-                c, s = cosines[order - 1, a], sines[order - 1, a]
-                cosines[order, a] = c * cosines[1, a] - s * sines[1, a]
-                sines[order, a] = c * sines[1, a] + s * cosines[1, a]
+            place = start + 2 * order
+            rotate_rows(powers, place - 2, powers, start + 2, 1.0, powers, place, width)
     last_i, last_j = -1, 0
     for k in range(n_k):
         i, j, l = orders[0, k], orders[1, k], orders[2, k]
         if i != last_i or j != last_j:
             last_i, last_j = i, j
             sign = 1.0 if j >= 0 else -1.0
-            ca, sa = powers[0, i], powers[1, i]
-            cb, sb = powers[2, abs(j)], powers[3, abs(j)]
-            for a in range(n_atoms):
-                line[0, a] = ca[a] * cb[a] - sa[a] * (sign * sb[a])
-                line[1, a] = ca[a] * (sign * sb[a]) + sa[a] * cb[a]
+            rotate_rows(powers, 2 * i, powers, stride + 2 * abs(j), sign, line, 0, width)
         sign = 1.0 if l >= 0 else -1.0
-        cc, sc = powers[4, abs(l)], powers[5, abs(l)]
-        even, odd = phases[2 * slots[k]], phases[2 * slots[k] + 1]
-        for a in range(n_atoms):
-            even[a] = line[0, a] * cc[a] - line[1, a] * (sign * sc[a])
-            odd[a] = line[0, a] * (sign * sc[a]) + line[1, a] * cc[a]
+        place = 2 * (stride + abs(l))
+        rotate_rows(line, 0, powers, place, sign, phases, 2 * slots[k], width)
 
 
 @_jit
-def _window(z2, beta):
-    """Return G(z) / G(beta) of the Kaiser-Bessel window from z^2 of either sign, beta > 2."""
-    scale = math.exp(-beta) * beta**3 * 2 / (beta - 1 + (beta + 1) * math.exp(-2 * beta))
-    if abs(z2) < 1e-3:
-        return scale * (1 / 3 + z2 * (1 / 30 + z2 * (1 / 840 + z2 / 45360)))
-    z = math.sqrt(abs(z2))
-    if z2 > 0:
-        return scale * (z * math.cosh(z) - math.sinh(z)) / z**3
-    return scale * (math.sin(z) - z * math.cos(z)) / z**3
-
-
-@_jit
-def _coefficients(
-    kind, parameter, split, volume, squares, n_k, is_exact, coulomb, london_recip, work, out
-):  # fmt: skip
-    """Write twice the transform at each wave vector; return (k = 0 term, self term, bound)."""
+def _coefficients(kind, parameter, split, volume, squares, n_k, coulomb, london, work, out):
+    """Write twice the transform at each wave vector; return the k = 0 and the self term."""
+    cutoff, alpha = split[S_CUTOFF], split[S_ALPHA]
+    padded = (n_k + 15) & -16  # whole vectors: what is beyond n_k is never read
     if kind == COULOMB:
-        cutoff = split[S_CUTOFF]
         row = coulomb[int(split[S_ROW])]
-        scale = 2 * (cutoff / row[C_CUT]) ** 2
-        for k in range(n_k):
+        scale = 2 * (cutoff / row[T_CUT]) ** 2
+        for k in range(padded):
             work[k] = scale * squares[k] - 1
-        if is_exact:
-            for k in range(n_k):
-                out[k] = _window(row[C_BETA] ** 2 - squares[k] * cutoff**2, row[C_BETA])
-        else:
-            _polynomial(row[C_RECIP:], int(row[C_RECIP_DEGREE]), work, n_k, out)
-        rest = 0.0
-        for k in range(n_k):
-            work[k] = 8 * PI / (volume * squares[k])
-            rest += work[k]
-            out[k] *= work[k]
-        zero = row[C_BACKGROUND] * cutoff * cutoff / volume
-        return zero, -row[C_SELF] / cutoff, 0.0 if is_exact else rest * row[C_RECIP_REST]
-    alpha = split[S_ALPHA]
+        _polynomial(row[T_RECIP:], int(row[T_RECIP_DEGREE]), work, padded, out)
+        scale = 8 * PI / volume
+        for k in range(padded):
+            out[k] *= scale / squares[k]
+        return row[T_ZERO] * cutoff * cutoff / volume, -row[T_SELF] / cutoff
     if kind == LONDON:
-        row = london_recip[int(split[S_ROW2])]
-        scale = 1 / (alpha * row[L_X])
-        for k in range(n_k):
+        row = london[int(split[S_ROW])]
+        scale = 2 * cutoff / row[T_CUT]
+        for k in range(padded):
             work[k] = scale * math.sqrt(squares[k]) - 1
-        if is_exact:
-            for k in range(n_k):
-                q = squares[k] / (4 * alpha * alpha)
-                edge = math.sqrt(PI * q) * q * math.erfc(math.sqrt(q))
-                out[k] = edge + (0.5 - q) * math.exp(-q)
-        else:
-            _polynomial(row[L_POLYNOMIAL:], int(row[L_DEGREE]), work, n_k, out)
-        scale = 2 * PI**1.5 * alpha**3 / (3 * volume)
-        for k in range(n_k):
+        _polynomial(row[T_RECIP:], int(row[T_RECIP_DEGREE]), work, padded, out)
+        scale = 1 / (volume * cutoff**3)
+        for k in range(padded):
             out[k] *= 2 * scale
-        return 0.5 * scale, -(alpha**6) / 6, 0.0
+        return row[T_ZERO] * scale, -row[T_SELF] / cutoff**6
     if alpha > 0:
         for k in range(n_k):
             out[k] = 2 * _exponential_transform(squares[k], parameter, alpha, volume)
         zero = _exponential_transform(0.0, parameter, alpha, volume)
-        return zero, -math.erfc(0.5 * parameter / alpha), 0.0
-    return 0.0, 0.0, 0.0
+        return zero, -math.erfc(0.5 * parameter / alpha)
+    return 0.0, 0.0
 
 
 # ---------------------------------------------------------------------------- driver
@@ -1006,7 +1070,7 @@ def _wrapped(positions, inverse, fractions):
 @_jit
 def _evaluate(
     begin, end, positions, offsets, orbits, out_offsets, cells, inverses, geometry, splits,
-    kinds, parameters, tolerance, coulomb, london, london_recip, sizes, values, bounds,
+    kinds, parameters, tolerance, coulomb, london, sizes, values, bounds,
 ):  # fmt: skip
     """Evaluate crystals begin..end-1.
 
@@ -1020,34 +1084,31 @@ def _evaluate(
         most_atoms = max(most_atoms, offsets[c + 1] - offsets[c])
     by_orbit = orbits.size > 0
     n_potentials = kinds.size
-    room = (most_atoms + 15) // 4 * 4
-    n_images, n_waves, n_orders = sizes[0], sizes[1], sizes[2]
-    most_pairs = most_atoms * most_atoms if by_orbit else most_atoms * (most_atoms - 1) // 2 + 1
-    first, second = np.empty(most_pairs, np.int64), np.empty(most_pairs, np.int64)
-    ends, differences = np.empty(most_pairs, np.int64), np.empty((4, most_pairs))
+    n_images, n_waves, n_orders = sizes[0] + 4, sizes[1] + 16, sizes[2]
+    room = (most_atoms + 3) & -4
+    most_pairs = most_atoms * most_atoms
+    # Everything that is written below is allocated here, once.
+    rows, firsts = np.empty(most_atoms, np.int64), np.empty(most_atoms, np.int64)
+    ends, differences = np.empty(most_pairs, np.int64), np.empty((4, most_atoms))
     real = np.empty((n_potentials, most_pairs))
+    bits = real.view(np.int64)  # positive numbers are in the order of their bits
     images, unsorted = np.empty((3, n_images)), np.empty((3, n_images))
     bins = np.empty(n_images, np.int64)
+    starts = np.empty(max(BINS, n_potentials + 2), np.int64)
     span = CHUNK + n_images + 8
-    buffers = (
-        np.empty(span), np.empty(n_images), np.empty(span), np.empty(span), np.empty(span),
-        np.empty(span),
-    )  # fmt: skip
+    buffers = (np.empty(span), np.empty(span), np.empty(span), np.empty(span))
+    terms = np.empty((n_potentials, span))
     orders, slots = np.empty((3, n_waves), np.int64), np.empty(n_waves, np.int64)
-    squares, sorted_squares = np.empty(n_waves), np.empty(n_waves)
+    squares, sorted_squares = np.empty(n_waves), np.ones(n_waves)
     work, coefficients = np.empty(n_waves), np.empty(n_waves)
     prefix = np.empty(n_potentials, np.int64)
-    powers, line = np.empty((6, n_orders + 1, most_atoms)), np.empty((2, most_atoms))
     flat_phases, flat_scaled = np.zeros(2 * n_waves * room), np.zeros(2 * n_waves * room)
     flat_grouped = np.zeros(2 * n_waves * room if by_orbit else 0)
-    block = np.zeros((room, room))
-    fractions = np.empty((3, most_atoms))
+    flat_block, powers = np.zeros(room * room), np.zeros((6 * (n_orders + 1), room))
+    line, fractions = np.zeros((2, room)), np.zeros((3, room))
     long_halves = np.zeros((n_potentials, ROOM + 4))
-    representatives = np.empty(most_atoms, np.int64)
-    any_shell, any_sum = False, False
-    for p in range(n_potentials):
-        any_shell |= kinds[p] == SHELL
-        any_sum |= kinds[p] != SHELL
+    sums = np.array([p for p in range(n_potentials) if kinds[p] != SHELL], dtype=np.int64)
+    shells = np.array([p for p in range(n_potentials) if kinds[p] == SHELL], dtype=np.int64)
 
     for c in range(begin, end):
         n_atoms = offsets[c + 1] - offsets[c]
@@ -1056,23 +1117,14 @@ def _evaluate(
         extent = _wrapped(positions[offsets[c] : offsets[c + 1]], inverse, fractions)
         volume, k_max = geometry[c, G_VOLUME], geometry[c, G_KMAX]
 
-        n_rows, n_pairs = n_atoms, 0
-        if by_orbit:
-            n_rows = 0
-            for i in range(n_atoms):
-                if labels[i] == n_rows:
-                    representatives[n_rows] = i
-                    n_rows += 1
-            for a in range(n_rows):
-                for j in range(n_atoms):
-                    first[n_pairs], second[n_pairs] = representatives[a], j
-                    n_pairs += 1
-        else:
-            first[0], second[0], n_pairs = 0, 0, 1
-            for i in range(n_atoms):
-                for j in range(i + 1, n_atoms):
-                    first[n_pairs], second[n_pairs] = i, j
-                    n_pairs += 1
+        n_rows = 0
+        for i in range(n_atoms):
+            if not by_orbit:  # i < j, and one pair of an atom with itself, in front
+                rows[i], firsts[i] = i, i + 1 if i > 0 else 0
+                n_rows += 1
+            elif labels[i] == n_rows:
+                rows[n_rows], firsts[n_rows] = i, 0
+                n_rows += 1
 
         for p in range(n_potentials):
             if kinds[p] == EXPONENTIAL and split[p, S_ALPHA] > 0:
@@ -1080,28 +1132,42 @@ def _evaluate(
                     parameters[p, 0], split[p, S_ALPHA], split[p, S_CUTOFF],
                     int(split[p, S_ROW]), long_halves[p],
                 )  # fmt: skip
+        n_pairs, start = n_atoms * (n_atoms - 1) // 2 + 1, out_offsets[c]
+        if by_orbit:
+            n_pairs = n_rows * n_atoms
         shortest = np.inf
-        for shells in range(2):
-            if (shells == 0 and not any_sum) or (shells == 1 and not any_shell):
+        for chosen, reach in (
+            (sums, geometry[c, G_REACH]),
+            (shells, geometry[c, G_SHELL_REACH]),
+        ):
+            if chosen.size == 0:
                 continue
-            reach = geometry[c, G_REACH] if shells == 0 else geometry[c, G_SHELL_REACH]
+            n_used = n_rows - 1 if not by_orbit and n_rows > 1 else n_rows  # the last is empty
             failed, nearest = _real_half(
-                first, second, n_pairs, fractions, cell, inverse, reach, geometry[c, G_WRAP],
-                kinds, parameters, split, shells == 1, coulomb, london, long_halves,
-                images, unsorted, bins, differences, ends, buffers, real,
+                rows, firsts, n_used, n_atoms, fractions, cell, inverse, reach,
+                geometry[c, G_WRAP], kinds, parameters, split, chosen, coulomb, london,
+                long_halves, images, unsorted, bins, starts, differences, ends, buffers, terms,
+                real,
             )  # fmt: skip
             if failed >= 0:
-                return COINCIDENT, c, first[failed], second[failed]
+                row = 0
+                while failed >= n_atoms - firsts[row]:
+                    failed -= n_atoms - firsts[row]
+                    row += 1
+                return COINCIDENT, c, rows[row], firsts[row] + failed
             shortest = min(shortest, nearest)
 
-        width = (n_atoms + 15) // 4 * 4
+        width = (n_atoms + 3) & -4
         phases = flat_phases[: 2 * n_waves * width].reshape(2 * n_waves, width)
         scaled = flat_scaled[: 2 * n_waves * width].reshape(2 * n_waves, width)
         grouped = flat_grouped[: 2 * n_waves * width * by_orbit].reshape(-1, width)
-        n_k, top = 0, 0
+        block = flat_block[: width * width].reshape(width, width)
+        n_k = 0
         if k_max > 0:
-            n_k, top = _wave_vectors(cell, inverse, split, k_max, orders, squares, slots, prefix)
-            _phases(fractions, n_atoms, orders, slots, n_k, top, powers, line, phases)
+            n_k, top = _wave_vectors(
+                cell, inverse, split, k_max, orders, squares, slots, prefix, starts
+            )
+            _phases(fractions, width, orders, slots, n_k, top, powers, line, phases)
             for k in range(n_k):
                 sorted_squares[slots[k]] = squares[k]
             if by_orbit:
@@ -1113,70 +1179,73 @@ def _evaluate(
 
         for p in range(n_potentials):
             n_needed = prefix[p] if n_k > 0 else 0
-            zero, own, rest = 0.0, 0.0, 0.0
+            zero, own = 0.0, 0.0
             if kinds[p] != SHELL:
-                zero, own, rest = _coefficients(
+                zero, own = _coefficients(
                     kinds[p], parameters[p, 0], split[p], volume, sorted_squares, n_needed,
-                    tolerance <= EXACT, coulomb, london_recip, work, coefficients,
+                    coulomb, london, work, coefficients,
                 )  # fmt: skip
             total = 0.0
             for k in range(n_needed):
-                total += coefficients[k]
                 factor = coefficients[k]
+                total += factor
                 if by_orbit:
                     for a in range(n_rows):
-                        scaled[2 * k, a] = factor * phases[2 * k, representatives[a]]
-                        scaled[2 * k + 1, a] = factor * phases[2 * k + 1, representatives[a]]
+                        scaled[2 * k, a] = factor * phases[2 * k, rows[a]]
+                        scaled[2 * k + 1, a] = factor * phases[2 * k + 1, rows[a]]
                 else:
-                    for a in range(n_atoms):
-                        scaled[2 * k, a] = factor * phases[2 * k, a]
-                        scaled[2 * k + 1, a] = factor * phases[2 * k + 1, a]
+                    scale_rows(phases, 2 * k, factor, scaled, width)
             if n_needed > 0:
                 right = grouped if by_orbit else phases
                 _product(scaled, right, block, 2 * n_needed, n_rows, n_rows, not by_orbit)
-            else:
-                block[:n_rows, :n_rows] = 0.0
 
-            largest = 0.0
-            start = out_offsets[c]
+            elif zero != 0:
+                block[:] = 0.0
+            highest, real_bits = np.int64(0), bits[p]
+            for pair in range(n_pairs):
+                highest = max(highest, real_bits[pair])
+            largest = from_bits(highest)
+            own_real, pair = real[p], 1
             if by_orbit:
-                q = 0
                 for a in range(n_rows):
                     row = start + a * n_rows
                     for b in range(n_rows):
-                        values[row + b, p] = block[a, b]
+                        values[row + b, p] = block[a, b] if n_needed > 0 else 0.0
                     for j in range(n_atoms):
-                        largest = max(largest, abs(real[p, q]))
-                        values[row + labels[j], p] += real[p, q] + zero
-                        q += 1
+                        values[row + labels[j], p] += own_real[a * n_atoms + j] + zero
                     values[row + a, p] += own
-            else:
-                q = 1
-                diagonal = real[p, 0] + total + zero + own
-                largest = abs(real[p, 0])
-                for i in range(n_atoms):
-                    values[start + i * n_atoms + i, p] = diagonal
-                    for j in range(i + 1, n_atoms):
-                        value = block[i, j] + (real[p, q] + zero)
-                        values[start + i * n_atoms + j, p] = value
-                        values[start + j * n_atoms + i, p] = value
-                        largest = max(largest, abs(real[p, q]))
-                        q += 1
+            elif zero != 0:
+                for i in range(n_atoms - 1):
+                    line_real, line_block = own_real[pair:], block[i, i + 1 :]
+                    for j in range(n_atoms - i - 1):
+                        line_real[j] += line_block[j] + zero
+                    pair += n_atoms - i - 1
+                own_real[0] += total + zero + own
             # Rounding to first order: of the terms and their sums, and of pair vectors.
-            shift = 4 * (extent + geometry[c, G_REACH] + 2 * geometry[c, G_WRAP])
             cutoff = split[p, S_CUTOFF]
+            shift = 4 * (extent + cutoff + 2 * geometry[c, G_WRAP])
             count = 31 + 4 * PI / 3 * cutoff**3 / volume
             if kinds[p] == SHELL:
-                shift = 4 * (extent + cutoff + 2 * geometry[c, G_WRAP])
                 slopes = count * (0.86 / parameters[p, 1] + 6 / cutoff)
             else:
                 order = 8.0 if kinds[p] == LONDON else 3.0 if kinds[p] == COULOMB else 2.0
                 slopes = largest * (order / shortest + parameters[p, 0] + 2 / cutoff)
             rounding = (count + 30) * largest + shift * slopes + 30 * (abs(zero) + abs(own))
             rounding += (min(2 * n_needed, 512) + 30 + shift * split[p, S_KCUT]) * abs(total)
-            bounds[c, p] = split[p, S_BOUND] + rest + ROUNDOFF * rounding
+            bounds[c, p] = split[p, S_BOUND] + ROUNDOFF * rounding
             if not bounds[c, p] <= tolerance:
                 return TOO_ROUGH, c, p, 0
+
+        if not by_orbit:
+            pair = 1
+            for i in range(n_atoms):
+                for p in range(n_potentials):
+                    values[start + i * n_atoms + i, p] = real[p, 0]
+                for j in range(i + 1, n_atoms):
+                    row, column = start + i * n_atoms + j, start + j * n_atoms + i
+                    for p in range(n_potentials):
+                        values[row, p] = values[column, p] = real[p, pair]
+                    pair += 1
     return 0, 0, 0, 0
 
 
@@ -1184,9 +1253,9 @@ def _evaluate(
 
 
 @cache
-def _tables() -> tuple[Floats, Floats, Floats]:
+def _tables() -> tuple[Floats, Floats]:
     tables = load_file(Path(__file__).with_name("split_tables.safetensors"))
-    return tables["coulomb"], tables["london"], tables["london_recip"]
+    return tables["coulomb"], tables["london"]
 
 
 def supports(potentials: Sequence[Potential]) -> bool:
