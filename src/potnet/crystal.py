@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import re
 from collections.abc import Mapping
@@ -256,6 +257,8 @@ class Crystal:
         """
         import moyopy
 
+        # It warns of displacements by its symmetrised cell, which is not used here.
+        logging.getLogger("moyo").setLevel(logging.ERROR)
         self.require_periodic()
         _check_tolerance(tolerance, self.id)
         scaled = self.scaled_positions
