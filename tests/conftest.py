@@ -96,3 +96,11 @@ def small_archive(small_members, small_card, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("archives") / "small"
     archive.save(path, small_members, small_card)
     return path
+
+
+@pytest.fixture
+def bundled_models() -> list[str]:
+    """The names of the bundled models; what needs them is skipped in a tree without any."""
+    from potnet import available
+
+    return available() or pytest.skip("no model is bundled")

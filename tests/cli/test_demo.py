@@ -11,6 +11,8 @@ import potnet
 from potnet.cli import app
 from potnet.demo import MODELS, examples
 
+pytestmark = pytest.mark.usefixtures("bundled_models")
+
 
 def run_demo(output: Path) -> str:
     result = CliRunner().invoke(app, ["demo", "--fast", "-o", str(output)], catch_exceptions=False)

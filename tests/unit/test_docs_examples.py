@@ -32,6 +32,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.usefixtures("bundled_models")
 @pytest.mark.parametrize("page", PAGES_WITH_PYTHON, ids=lambda page: page.name)
 def test_python_blocks_of_a_page_run_one_after_the_other(page: Path, workplace: Path) -> None:
     names: dict[str, object] = {"__name__": page.stem}
