@@ -13,6 +13,7 @@ from potnet.sums import (
     London,
     Pauli,
     Shell,
+    Yukawa,
     ewald,
     pair_sums,
 )
@@ -24,6 +25,7 @@ POTENTIALS = (
     Exponential(0.6),
     InversePower(4),
     InversePower(2.6),
+    Yukawa(0.5),
     Shell(2.0, 0.8, 5.0),
 )
 TOLERANCE = 1e-9
@@ -162,6 +164,8 @@ DIFFERENTIATED = (
     InversePower(5),
     InversePower(12),
     Exponential(0.1),
+    Yukawa(0.3),
+    Yukawa(2.5),
 )
 
 

@@ -8,7 +8,17 @@ import pytest
 import torch
 
 from potnet.errors import ConfigError
-from potnet.sums import Coulomb, Exponential, InversePower, London, Pauli, Potential, Shell, ewald
+from potnet.sums import (
+    Coulomb,
+    Exponential,
+    InversePower,
+    London,
+    Pauli,
+    Potential,
+    Shell,
+    Yukawa,
+    ewald,
+)
 from potnet.sums.direct import brute_force_sum, exponential_sum, power_sum
 
 HERE = Path(__file__).parent
@@ -134,6 +144,15 @@ def test_exponentials_agree_with_brute_force(rate, scale):
     values = sums_of(cell, np.stack(VECTORS), (Exponential(rate),), 1e-10)[0, :, 0]
     for vector, value in zip(VECTORS, values, strict=True):
         expected = brute_force_sum(cell, vector, lambda r: np.exp(-rate * r), 40 / rate)
+        assert abs(value - expected) < 1e-10
+
+
+@pytest.mark.parametrize(("rate", "scale"), [(0.6, 0.5), (1.0, 0.7), (3.0, 1.5), (8.0, 1.0)])
+def test_screened_charges_agree_with_brute_force(rate, scale):
+    cell = scale * SKEWED
+    values = sums_of(cell, np.stack(VECTORS), (Yukawa(rate),), 1e-10)[0, :, 0]
+    for vector, value in zip(VECTORS, values, strict=True):
+        expected = brute_force_sum(cell, vector, lambda r: np.exp(-rate * r) / r, 40 / rate)
         assert abs(value - expected) < 1e-10
 
 

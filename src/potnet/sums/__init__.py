@@ -9,6 +9,7 @@ from potnet.sums.potentials import (
     Pauli,
     Potential,
     Shell,
+    Yukawa,
 )
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Pauli",
     "Potential",
     "Shell",
+    "Yukawa",
     "lattice_sums",
     "pair_sums",
 ]

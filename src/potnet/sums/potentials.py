@@ -373,6 +373,69 @@ class Pauli(Exponential):
 
 
 @dataclass(frozen=True)
+class Yukawa(Potential):
+    """V(r) = exp(-rate r) / r in 1/Å: a screened charge. Needs no background.
+
+    Args:
+        rate: Decay in 1/Å, larger than 0.
+
+    Raises:
+        ConfigError: If ``rate`` is not a positive number.
+    """
+
+    rate: float
+
+    order = 1.0
+
+    def __post_init__(self) -> None:
+        _require_positive("Yukawa", "rate", self.rate)
+
+    @property
+    def name(self) -> str:
+        return f"exp(-{self.rate:g} r)/r"
+
+    @property
+    def decay(self) -> float:
+        return self.rate
+
+    def value(self, r2: Tensor) -> Tensor:
+        r = r2.sqrt()
+        return (-self.rate * r).exp() / r
+
+    def direct_tail(self, lattice: Lattice, radius: Array) -> Array:
+        return lattice.exponential_tail(radius, self.rate) / radius
+
+    def short(self, r2: Tensor, alpha: Tensor) -> Tensor:
+        r = r2.sqrt()
+        x = alpha * r
+        h = self.rate / (2 * alpha)
+        total = torch.special.erfcx(x - h) + torch.special.erfcx(x + h)
+        return 0.5 * (-x * x - h * h).exp() * total / r  # eq. 20
+
+    def fourier(self, k2: Tensor, alpha: Tensor) -> Tensor:
+        s = self.rate**2 + k2
+        return 4 * math.pi * (-s / (4 * alpha * alpha)).exp() / s  # eq. 21
+
+    def fourier_at_zero(self, alpha: Tensor) -> Tensor:
+        return self.fourier(torch.zeros_like(alpha), alpha)
+
+    def long_at_zero(self, alpha: Tensor) -> Tensor:
+        h = self.rate / (2 * alpha)
+        gauss = 2 / math.sqrt(math.pi) * alpha * (-h * h).exp()
+        return gauss - self.rate * torch.special.erfc(h)
+
+    def short_bound(self, r: Array, alpha: Array) -> Array:
+        # erfc(x + h) exp(a r) <= exp(-x^2 - h^2) <= the Gaussian factor of the lemma
+        x, h = alpha * r, self.rate / (2 * alpha)
+        half = Exponential(self.rate).short_bound(r, alpha)
+        return (half + 0.5 * np.exp(-(x**2) - h**2)) / r
+
+    def fourier_bound(self, k: Array, alpha: Array) -> Array:
+        s = self.rate**2 + k**2
+        return 4 * math.pi * np.exp(-s / (4 * alpha * alpha)) / s
+
+
+@dataclass(frozen=True)
 class Shell(Potential):
     """V(r) = exp(-((r - center) / width)^2) (1 - (r / cutoff)^2)^3 within ``cutoff``, else 0.
 
