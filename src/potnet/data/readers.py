@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -98,14 +99,20 @@ def open(  # noqa: A001  (potnet.data.open reads like gzip.open)
             f"{source}: a dataset must be one of {', '.join(available())} or an existing file or "
             "folder, got neither. Check the path."
         )
-    return _collect(
-        _rows_of(path),
-        name=_stem(path),
-        wanted=wanted,
-        units=units or {},
-        on_error=on_error,
-        source=str(path.name),
-    )
+    try:
+        return _collect(
+            _rows_of(path),
+            name=_stem(path),
+            wanted=wanted,
+            units=units or {},
+            on_error=on_error,
+            source=path.name,
+        )
+    except (OSError, EOFError, zlib.error, csv.Error, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path}: must be a readable table in UTF-8, got {type(error).__name__}: {error}. "
+            "Copy or download it again."
+        ) from error
 
 
 # ------------------------------------------------------------------------------------- layouts
@@ -141,12 +148,8 @@ def _rows_of_json_lines(file: TextIO, where: str) -> Iterator[_Row]:
 def _rows_of_json(path: Path) -> Iterator[_Row]:
     with _text(path) as file:
         content = _parse_json(file.read(), path.name)
-    if isinstance(content, Mapping) and {"columns", "data"} <= content.keys():  # pandas "split"
-        index = content.get("index") or range(len(content["data"]))
-        records = [
-            {"id": id, **dict(zip(content["columns"], values, strict=True))}
-            for id, values in zip(index, content["data"], strict=True)
-        ]
+    if isinstance(content, Mapping) and {"columns", "data"} <= content.keys():
+        records = _records_of_split_table(content, path.name)
     elif isinstance(content, list):
         records = content
     else:
@@ -157,6 +160,24 @@ def _rows_of_json(path: Path) -> Iterator[_Row]:
     return (_row_of_record(record, k, path.name) for k, record in enumerate(records, 1))
 
 
+def _records_of_split_table(content: Mapping[str, Any], where: str) -> list[Any]:
+    """Return the records of a table that pandas wrote with ``orient="split"``."""
+    columns, rows = content["columns"], content["data"]
+    index = content.get("index", list(range(len(rows))) if isinstance(rows, list) else None)
+    is_table = all(isinstance(part, list) for part in (columns, rows, index))
+    if not is_table or len(rows) != len(index):
+        raise DataError(
+            f"{where}: must have lists of columns, of data and of as many indices, got others. "
+            "Write it with pandas, orient='split'."
+        )
+    for number, values in enumerate(rows, 1):
+        _check_width(values if isinstance(values, list) else [], len(columns), f"{where}: {number}")
+    return [
+        {"id": id, **dict(zip(map(str, columns), values, strict=True))}
+        for id, values in zip(index, rows, strict=True)
+    ]
+
+
 def _row_of_record(record: Any, number: int, where: str) -> _Row:
     """Return the row of a JSON object, with targets in ``targets`` or beside the structure."""
     if not isinstance(record, Mapping):
@@ -164,7 +185,7 @@ def _row_of_record(record: Any, number: int, where: str) -> _Row:
             f"{where}: record {number} must be an object, got {type(record).__name__}. "
             "Write {id, lattice, species, frac_coords, targets}."
         )
-    id = str(next((record[key] for key in ID_COLUMNS if key in record), number))
+    id = str(next((record[key] for key in ID_COLUMNS if record.get(key) is not None), number))
     if {"lattice", "species", "frac_coords"} <= record.keys():
         keys = ("lattice", "species", "frac_coords")
         structure: Any = {key: record[key] for key in keys}
@@ -406,16 +427,9 @@ def _crystal_of_text(text: str, id: str) -> Crystal:
         from potnet.cif import parse_cif
 
         return _only([found for _, found in parse_cif(text, id, id)], id)
-    from ase.io import read
+    from potnet.poscar import parse_poscar
 
-    try:
-        atoms = read(io.StringIO(text), format="vasp")
-    except (ValueError, IndexError, KeyError, StopIteration, TypeError) as error:
-        raise StructureError(
-            f"{id}: the structure must be CIF, POSCAR or JSON text, got something else "
-            f"({type(error).__name__}: {error}). Check the column of structures."
-        ) from error
-    return Crystal.from_ase(atoms, id=id)
+    return parse_poscar(text, id).replace(id=id)
 
 
 def _read_file(path: Path) -> list[Crystal]:
@@ -445,8 +459,10 @@ def _text(path: Path) -> TextIO:
 def _parse_json(text: str, where: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
-        raise DataError(f"{where}: must be JSON, got text that is not ({error}).") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{where}: must be JSON, got text that is not ({error}). Write it again."
+        ) from None
 
 
 def _stem(path: Path) -> str:

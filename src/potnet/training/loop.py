@@ -67,6 +67,7 @@ class TrainingResult:
         output: The folder of the run.
         model: The model archive in it.
         metrics: By part ("val", "test") and target; parts without known targets are left out.
+            Empty in all processes but the first.
         best_epochs: Epoch of the kept weights of each member.
         failures: Crystals that were left out.
         seconds: Wall time of this call.
@@ -130,9 +131,9 @@ def train(
     """
     start = time.monotonic()
     output = Path(output)
-    report = progress or (lambda _: None)
     names = chosen_targets(dataset, config)
     fabric = _start(config)
+    report = progress if progress and fabric.is_global_zero else lambda _: None
     with _own_state_of_torch(fabric, config):
         network = registry.build(config.network, config.network_settings, len(names))
         if fabric.is_global_zero:
@@ -282,6 +283,16 @@ def _split(
         local = make_split(len(rows), None, config)
         split = Split(rows[local.train], rows[local.val], rows[local.test])
         usable, asked = known, np.ones(len(dataset), bool)
+    _require_targets(dataset, names, split)
+    failures = [
+        Failure(dataset.ids[k], "read", f"No value of {', '.join(names)} is known: left out.")
+        for k in np.flatnonzero(asked & ~usable)
+    ]
+    return split, failures
+
+
+def _require_targets(dataset: Dataset, names: Sequence[str], split: Split) -> None:
+    """Raise unless every target is known for a training and for a validation crystal."""
     for name in names:
         for part in ("train", "val"):
             if not np.isfinite(dataset.targets[name][getattr(split, part)]).any():
@@ -289,11 +300,6 @@ def _split(
                     f"split: target {name!r} must be known for a crystal in {part}, got none. "
                     "Check the column and the split."
                 )
-    failures = [
-        Failure(dataset.ids[k], "read", f"No value of {', '.join(names)} is known: left out.")
-        for k in np.flatnonzero(asked & ~usable)
-    ]
-    return split, failures
 
 
 def _keep(split: Split, mask: NDArray[np.bool_]) -> Split:
@@ -321,10 +327,11 @@ def _prepare(
     """Join the features ``batch`` of the crystals ``rows`` with their standardised targets."""
     place = np.full(len(dataset), -1)
     place[rows] = np.arange(len(rows))
+    names = chosen_targets(dataset, config)
     kept = _keep(split, place >= 0)
+    _require_targets(dataset, names, kept)
     local = Split(*(place[part] for part in (kept.train, kept.val, kept.test)))
     chosen = dataset.subset(rows)
-    names = chosen_targets(dataset, config)
     scales = tuple(fit_scale(chosen, n, config.transform_of(n), local.train) for n in names)
     standardised = np.stack([s.standardise(chosen.targets[s.name]) for s in scales], axis=1)
     store = Store(batch, standardised, device)

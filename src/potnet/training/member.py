@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
@@ -19,6 +18,9 @@ from potnet.training.average import WeightAverage
 from potnet.training.batches import Minibatch, Store, deal
 from potnet.training.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
 from potnet.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 _LOSSES = {"l1": functional.l1_loss, "mse": functional.mse_loss, "huber": functional.huber_loss}
 _EVALUATION_BATCHES = 4  # Without gradients a batch may be so many times larger.
