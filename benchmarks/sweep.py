@@ -20,6 +20,7 @@ import csv
 import hashlib
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -79,19 +80,35 @@ def run_one(name: str, data: str, config: TrainingConfig, output: Path) -> None:
     batch = Batch.from_tensors(load_file(features_path(output, shared_features(config))))
     start = time.monotonic()
     result = train(dataset, config, output / name, resume=True, batch=batch)
-    with open(output / name / "metrics.csv", encoding="utf-8", newline="") as file:
-        history = list(csv.DictReader(file))
     network = registry.build(config.network, config.network_settings, max(len(config.targets), 1))
     row = {
-        "config": config.differences(TrainingConfig()),
         "n_parameters": sum(p.numel() for p in network.parameters()),
-        "epochs": len(history),
         "seconds": round(time.monotonic() - start, 1),
-        "train_loss": float(history[-1]["train_loss"]),
         "metrics": json.loads((result.output / "metrics.json").read_text(encoding="utf-8")),
     }
     with atomic_write(output / f"{name}.json") as file:
         json.dump(row, file, indent=1)
+
+
+def collect(name: str, config: TrainingConfig, output: Path) -> dict[str, Any] | None:
+    """Return what is known of a run, finished or not; None if it has not begun."""
+    path = output / name / "metrics.csv"
+    if not path.exists():
+        return None
+    with open(path, encoding="utf-8", newline="") as file:
+        history = list(csv.DictReader(file))
+    finished = output / f"{name}.json"
+    row = {
+        "settings": config.differences(TrainingConfig()),
+        "finished": finished.exists(),
+        "epochs": len(history),
+        "history": {
+            key: [float(f"{float(entry[key]):.5g}") for entry in history]
+            for key in (history[0] if history else {})
+            if key == "train_loss" or key.startswith("val_mae")
+        },
+    }
+    return row | (json.loads(finished.read_text(encoding="utf-8")) if finished.exists() else {})
 
 
 def main() -> None:
@@ -103,6 +120,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes that make features")
     parser.add_argument("--epochs", type=int, help="instead of those in the sweep")
     parser.add_argument("--only", nargs="*", help="names of runs")
+    parser.add_argument("--device-name", help="where the runs were made, if not here")
+    parser.add_argument("--collect", action="store_true", help="train nothing, write the table")
     parser.add_argument("--run", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     sweep = yaml.safe_load(arguments.sweep.read_text(encoding="utf-8"))
@@ -120,10 +139,6 @@ def main() -> None:
 
     arguments.output.mkdir(parents=True, exist_ok=True)
     dataset = potnet.data.open(data)
-    for config in configs.values():
-        features = shared_features(config)
-        path = features_path(arguments.output, features)
-        prepare(dataset, features, path, arguments.workers)
 
     def launch(name: str) -> int:
         with open(arguments.output / f"{name}.log", "w", encoding="utf-8") as log:
@@ -132,28 +147,42 @@ def main() -> None:
         print(f"{name}: {'done' if code == 0 else f'failed with {code}'}", flush=True)
         return code
 
+    if arguments.collect:
+        report_on(arguments, sweep, configs, dataset)
+        return
+    for config in configs.values():
+        features = shared_features(config)
+        prepare(dataset, features, features_path(arguments.output, features), arguments.workers)
     with ThreadPoolExecutor(arguments.jobs) as pool:
         codes = list(pool.map(launch, configs))
-    rows = {
-        name: json.loads(path.read_text(encoding="utf-8"))
-        for name in configs
-        if (path := arguments.output / f"{name}.json").exists()
-    }
+    report_on(arguments, sweep, configs, dataset)
+    sys.exit(max(codes, default=0))
+
+
+def report_on(
+    arguments: argparse.Namespace,
+    sweep: dict[str, Any],
+    configs: dict[str, TrainingConfig],
+    dataset: potnet.data.Dataset,
+) -> None:
+    """Print the errors and write the table."""
+    found = {name: collect(name, config, arguments.output) for name, config in configs.items()}
+    rows = {name: row for name, row in found.items() if row}
     for name, row in rows.items():
-        for target, metrics in row["metrics"].get("val", {}).items():
+        for target, metrics in row.get("metrics", {}).get("val", {}).items():
             print(f"{name:24s} {target:28s} val MAE {metrics['mae']:.4f}  {row['seconds']:.0f} s")
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    here = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor()
     report = {
         "what": sweep.get("what", ""),
         "command": " ".join(["python", "benchmarks/sweep.py", arguments.sweep.name]),
         "data": {"name": dataset.name, "sha256": dataset.sha256},
-        "device": device,
+        "device": arguments.device_name or here,
         "jobs": arguments.jobs,
+        "sweep": sweep,
         "runs": rows,
     }
     with atomic_write(RESULTS / f"{arguments.sweep.stem}.json") as file:
         json.dump(report, file, indent=1)
-    sys.exit(max(codes, default=0))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,239 @@
+"""Make the models that come with potnet out of finished training runs.
+
+Runs of the same settings and split that differ in the seed become the members of one archive. A
+run that learned several targets together gives one archive for each. Metrics and intervals are
+those of the members together, on the crystals that none of them was trained on.
+
+    python benchmarks/sweep.py benchmarks/sweeps/jarvis.yaml --data FILE --output runs/jarvis
+    python benchmarks/sweep.py benchmarks/sweeps/elastic.yaml --output runs/elastic
+    python scripts/bundle_models.py runs/jarvis runs/elastic
+
+Test predictions of the JARVIS models, whose targets are held back, go to
+``benchmarks/results/jarvis/<model>.csv``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from potnet.files import atomic_write
+from potnet.models import archive
+from potnet.training.evaluate import conformal_halfwidth, regression_metrics
+
+ROOT = Path(__file__).resolve().parents[1]
+BUNDLED = ROOT / "src" / "potnet" / "models" / "bundled"
+RESULTS = ROOT / "benchmarks" / "results"
+LEVEL = 0.9
+
+
+@dataclass(frozen=True)
+class Data:
+    name: str
+    source: str
+    licence: str
+    limits: str
+
+
+JARVIS = Data(
+    "JARVIS-DFT 3D, 2021: oxides and nitrides",
+    "JARVIS-DFT dft_3d snapshot of August 2021 (Choudhary et al., npj Comput. Mater. 6, 173 "
+    "(2020); OptB88vdW), all entries with O or N, split of the JARVIS leaderboard.",
+    "NIST terms of use: not subject to copyright in the United States, free to use and "
+    "redistribute with attribution.",
+    "Learned from relaxed oxides and nitrides alone: not for crystals without O or N, unrelaxed or "
+    "disordered structures, molecules, surfaces, or values of another functional.",
+)
+ELASTIC = Data(
+    "Elastic tensors of 1,181 inorganic compounds",
+    "de Jong et al., Sci. Data 2, 150009 (2015), Materials Project; PBE; from matminer 0.3.9.",
+    "Data CC BY 4.0 (Materials Project); packaging modified BSD (LBNL).",
+    "Learned from 945 stable inorganic crystals at zero temperature: not for unrelaxed or "
+    "disordered structures, molecules, layered van der Waals crystals (PBE), or anisotropy.",
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One bundled model: ``runs`` are folders of one sweep, ``target`` what they call it."""
+
+    runs: tuple[str, ...]
+    target: str
+    name: str
+    unit: str
+    data: Data
+
+
+def _seeds(run: str, n: int) -> tuple[str, ...]:
+    return tuple(f"{run}-{k}" for k in range(n))
+
+
+RECIPES = {
+    "jarvis-formation-energy": Recipe(
+        _seeds("formation-energy", 3),
+        "formation_energy_peratom",
+        "formation_energy",
+        "eV/atom",
+        JARVIS,
+    ),
+    "jarvis-total-energy": Recipe(
+        _seeds("total-energy", 1), "optb88vdw_total_energy", "total_energy", "eV/atom", JARVIS
+    ),
+    "jarvis-band-gap": Recipe(_seeds("joint", 1), "optb88vdw_bandgap", "band_gap", "eV", JARVIS),
+    "jarvis-band-gap-mbj": Recipe(
+        _seeds("band-gap-mbj", 1), "mbj_bandgap", "band_gap_mbj", "eV", JARVIS
+    ),
+    "jarvis-energy-above-hull": Recipe(
+        _seeds("energy-above-hull", 1), "ehull", "energy_above_hull", "eV/atom", JARVIS
+    ),
+    "bulk-modulus": Recipe(_seeds("moduli", 5), "bulk_modulus", "bulk_modulus", "GPa", ELASTIC),
+    "shear-modulus": Recipe(_seeds("moduli", 5), "shear_modulus", "shear_modulus", "GPa", ELASTIC),
+}
+
+
+def only_output(member: nn.Module, k: int) -> nn.Module:
+    """Return the network without its outputs but the ``k``-th."""
+    member = copy.deepcopy(member)
+    last = member.head[-1]
+    single = nn.Linear(last.in_features, 1)
+    single.weight = nn.Parameter(last.weight[k : k + 1].clone())
+    single.bias = nn.Parameter(last.bias[k : k + 1].clone())
+    member.head[-1] = single
+    return member.eval()
+
+
+def read_predictions(
+    run: Path, part: str, target: str
+) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64]]:
+    """Return ids, targets (nan where held back) and predictions of one run."""
+    stem = "predictions-val" if part == "val" else "predictions"
+    paths = [run / f"{stem}-{target}.csv", run / f"{stem}.csv"]
+    path = next(path for path in paths if path.exists())
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    targets = [float(row["target"] or "nan") for row in rows]
+    values = [float(row["prediction"]) for row in rows]
+    return [row["id"] for row in rows], np.array(targets), np.array(values)
+
+
+def together(
+    runs: list[Path], part: str, target: str
+) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64]]:
+    """Return ids, targets and the median of the runs' predictions."""
+    tables = [read_predictions(run, part, target) for run in runs]
+    if any(table[0] != tables[0][0] for table in tables):
+        raise SystemExit(f"{runs[0]}: all runs must have the same {part} crystals")
+    return tables[0][0], tables[0][1], np.median([table[2] for table in tables], axis=0)
+
+
+def bundle(name: str, recipe: Recipe, folders: list[Path]) -> None:
+    runs = [next(f / run for f in folders if (f / run / "model").exists()) for run in recipe.runs]
+    loaded = [archive.load(run / "model") for run in runs]
+    card = loaded[0][1]
+    for _, other in loaded[1:]:
+        if (other.settings, other.data, other.targets[0].mean) != (
+            card.settings,
+            card.data,
+            card.targets[0].mean,
+        ):
+            raise SystemExit(f"{name}: the runs must share settings, data and scale")
+    k = [target.name for target in card.targets].index(recipe.target)
+    several = len(card.targets) > 1
+    members = [
+        only_output(member, k) if several else member for found, _ in loaded for member in found
+    ]
+    target = card.targets[k]
+    is_log = target.transform == "log10"
+    baseline = card.metrics["val"][recipe.target]["baseline_mae"]
+    metrics: dict[str, object] = {}
+    for part in ("val", "test"):
+        ids, true, predicted = together(runs, part, recipe.target)
+        if part == "val":
+            residuals = np.log10(predicted) - np.log10(true) if is_log else predicted - true
+            halfwidth = conformal_halfwidth(residuals[np.isfinite(residuals)], LEVEL)
+        if np.isfinite(true).any():
+            measured = regression_metrics(true, predicted)
+            found = card.metrics.get(part, {}).get(recipe.target, {})
+            measured["baseline_mae"] = found.get("baseline_mae", baseline)
+            if is_log:
+                logs = regression_metrics(np.log10(true), np.log10(predicted), baseline=target.mean)
+                measured |= {f"log10_{key}": value for key, value in logs.items() if key != "n"}
+            metrics[part] = {recipe.name: measured}
+        else:
+            path = RESULTS / "jarvis" / f"{name}.csv"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(path) as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(["id", "prediction"])
+                writer.writerows(zip(ids, (f"{v:.7g}" for v in predicted), strict=True))
+    metrics["note"] = (
+        f"{len(members)} network(s) together (median); weights chosen and intervals calibrated on "
+        f"the {card.data.n_val} validation crystals. 95 % bootstrap intervals of the mean absolute "
+        "error; baseline: the mean of the training targets."
+        + ("" if "test" in metrics else " The targets of the test crystals are held back.")
+    )
+    update = {
+        "name": recipe.name,
+        "unit": recipe.unit,
+        "interval_level": LEVEL,
+        "interval_halfwidth": halfwidth,
+    }
+    data = {
+        "name": recipe.data.name,
+        "source": recipe.data.source,
+        "licence": recipe.data.licence,
+    }
+    card = card.model_copy(
+        update={
+            "targets": (target.model_copy(update=update),),
+            "data": card.data.model_copy(update=data),
+            "metrics": metrics,
+            "limits": recipe.data.limits,
+            "golden": (),
+        }
+    )
+    golden = [crystal.crystal() for crystal in loaded[0][1].golden]
+    archive.save(BUNDLED / name, members, archive.with_golden(card, members, golden))
+    size = sum(path.stat().st_size for path in (BUNDLED / name).iterdir()) / 1e6
+    for part in ("val", "test"):
+        if part in metrics:
+            m = metrics[part][recipe.name]  # type: ignore[index]
+            print(
+                f"{name:26s} {part:4s} MAE {m['mae']:.4f} [{m['mae_low']:.4f}, "
+                f"{m['mae_high']:.4f}] {recipe.unit}, mean predictor {m['baseline_mae']:.3f}, "
+                f"{size:.1f} MB"
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", type=Path, nargs="+", help="outputs of sweeps")
+    parser.add_argument("--only", nargs="*", choices=RECIPES, default=list(RECIPES))
+    arguments = parser.parse_args()
+    for name in arguments.only:
+        bundle(name, RECIPES[name], arguments.folders)
+    summary = {
+        name: {
+            "targets": [target.model_dump() for target in card.targets],
+            "data": card.data.model_dump(exclude={"elements"}),
+            "members": len(archive.load(name, verify=False)[0]),
+            "metrics": card.metrics,
+        }
+        for name in RECIPES
+        if (BUNDLED / name).exists()
+        for card in [archive.read_card(name)]
+    }
+    with atomic_write(RESULTS / "bundled_models.json") as file:
+        json.dump(summary, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()
