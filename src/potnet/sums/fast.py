@@ -1068,6 +1068,31 @@ def _wrapped(positions, inverse, fractions):
 
 
 @_jit
+def _write_square(real, n, out):
+    """Write pairs (own pair, then i < j) as the rows of a symmetric matrix of all pairs.
+
+    Below the diagonal in blocks of eight, so that whole cache lines are read and written.
+    """
+    n_potentials = out.shape[1]
+    start = 1
+    for i in range(n):
+        line = out[i * n + i :]
+        for p in range(n_potentials):
+            line[0, p] = real[p, 0]
+            part = real[p, start:]
+            for j in range(n - i - 1):
+                line[j + 1, p] = part[j]
+        start += n - i - 1
+    for first in range(0, n, 8):
+        for second in range(first, n, 8):
+            for j in range(second, min(second + 8, n)):
+                last = min(first + 8, j)
+                for p in range(n_potentials):
+                    for i in range(first, last):
+                        out[j * n + i, p] = real[p, i * n - i * (i + 3) // 2 + j]
+
+
+@_jit
 def _evaluate(
     begin, end, positions, offsets, orbits, out_offsets, cells, inverses, geometry, splits,
     kinds, parameters, tolerance, coulomb, london, sizes, values, bounds,
@@ -1086,7 +1111,7 @@ def _evaluate(
     n_potentials = kinds.size
     n_images, n_waves, n_orders = sizes[0] + 4, sizes[1] + 16, sizes[2]
     room = (most_atoms + 3) & -4
-    most_pairs = most_atoms * most_atoms
+    most_pairs = most_atoms * most_atoms if by_orbit else most_atoms * (most_atoms - 1) // 2 + 1
     # Everything that is written below is allocated here, once.
     rows, firsts = np.empty(most_atoms, np.int64), np.empty(most_atoms, np.int64)
     ends, differences = np.empty(most_pairs, np.int64), np.empty((4, most_atoms))
@@ -1237,15 +1262,7 @@ def _evaluate(
                 return TOO_ROUGH, c, p, 0
 
         if not by_orbit:
-            pair = 1
-            for i in range(n_atoms):
-                for p in range(n_potentials):
-                    values[start + i * n_atoms + i, p] = real[p, 0]
-                for j in range(i + 1, n_atoms):
-                    row, column = start + i * n_atoms + j, start + j * n_atoms + i
-                    for p in range(n_potentials):
-                        values[row, p] = values[column, p] = real[p, pair]
-                    pair += 1
+            _write_square(real, n_atoms, values[start : start + n_atoms * n_atoms])
     return 0, 0, 0, 0
 
 
