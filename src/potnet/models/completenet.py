@@ -83,7 +83,7 @@ class Directions(nn.Module):
 
     def forward(self, x: Tensor, sums: Tensor, i: Tensor, j: Tensor) -> Tensor:
         """Return squared lengths and products, shape (n_nodes, 2 * vectors)."""
-        message = self.filters(sums) * self.send(x)[j][:, None]
+        message = self.filters(sums) * self.send(x).index_select(0, j)[:, None]
         vectors = message.new_zeros(len(x), 3, message.shape[-1]).index_add(0, i, message)
         left, right = self.mix(vectors).chunk(2, -1)
         lengths, products = (vectors * vectors).sum(1), (left * right).sum(1)
@@ -108,7 +108,7 @@ class Interaction(nn.Module):
 
     def forward(self, h: Tensor, sums: Tensor, vector_sums: Tensor, i: Tensor, j: Tensor) -> Tensor:
         x = self.norm(h)
-        message = self.filters(sums) * self.send(x)[j]
+        message = self.filters(sums) * self.send(x).index_select(0, j)
         parts = [torch.zeros_like(x).index_add(0, i, message)]
         if self.directions is not None:
             parts.append(self.directions(x, vector_sums, i, j))
