@@ -310,8 +310,10 @@ def models() -> None:
     for name in available():
         card = archive.read_card(name)
         for target in card.targets:
-            rows.append([name, target.name, target.unit, card.data.name])
-    _show_table(["model", "predicts", "unit", "trained on"], rows)
+            part = next((p for p in ("test", "val") if target.name in card.metrics.get(p, {})), "")
+            mae = f"{card.metrics[part][target.name]['mae']:.3g}" if part else ""
+            rows.append([name, target.name, target.unit, mae, part, card.data.name])
+    _show_table(["model", "predicts", "unit", "MAE", "measured on", "trained on"], rows)
 
 
 @app.command()
@@ -457,7 +459,8 @@ def _show_table(header: list[str], rows: list[list[str]]) -> None:
     console = Console()
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in header:
-        table.add_column(name, overflow="fold")
+        # Names are to be copied: they stay in one piece, the other columns fold.
+        table.add_column(name, overflow="fold", no_wrap=name == header[0])
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console.print(table)

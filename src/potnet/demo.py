@@ -82,6 +82,8 @@ def run_demo(
     )
     report.heading("Example crystals")
     report.table(COLUMNS, [[*astuple(row)[:-1], "; ".join(row.flags)] for row in rows])
+    for name, model in zip(MODELS, models, strict=True):
+        report.text(f"{name}: {model.card.limits}")
     report.heading("A small model for the bulk modulus")
     add_training(report, folder / "training", plots=folder)
     page = close_report(report, folder)
