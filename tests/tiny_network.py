@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+import pytest
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import nn
@@ -89,6 +90,14 @@ class TinyNet(nn.Module):
 def register() -> None:
     """Make the network known under the name "tiny"."""
     registry.NETWORKS["tiny"] = TinyNet  # type: ignore[assignment]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered() -> Iterator[None]:
+    """Let the tests of a module that imports this train the network, and no others."""
+    register()
+    yield
+    del registry.NETWORKS["tiny"]
 
 
 def made_up_dataset(n: int = 60, *, n_targets: int = 1) -> Dataset:

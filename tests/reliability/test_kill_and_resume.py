@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny_network import made_up_dataset, register
+from tiny_network import made_up_dataset, registered  # noqa: F401  (a fixture)
 
 from potnet.errors import ConfigError, DataError
 from potnet.training import TrainingConfig, train
@@ -21,8 +21,6 @@ from train_tiny import CONFIG
 
 SCRIPT = Path(__file__).parent / "train_tiny.py"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
-
-register()
 
 
 def start(folder: Path, *options: str) -> subprocess.Popen:

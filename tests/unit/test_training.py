@@ -7,15 +7,18 @@ import json
 import numpy as np
 import pytest
 import torch
-from tiny_network import FORBIDDEN, TinyFeatures, made_up_dataset, register
+from tiny_network import (
+    FORBIDDEN,
+    TinyFeatures,
+    made_up_dataset,
+    registered,  # noqa: F401  (a fixture)
+)
 
 from potnet.data import Dataset
 from potnet.errors import ConfigError, DataError, StructureError
 from potnet.models import archive
 from potnet.prediction import load
 from potnet.training import TrainingConfig, evaluate, train
-
-register()
 
 
 def config(**settings) -> TrainingConfig:
