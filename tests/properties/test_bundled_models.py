@@ -50,7 +50,7 @@ def standardised(model, written: list[Crystal]) -> np.ndarray:
 
 @st.composite
 def writings(draw) -> tuple[int, Crystal]:
-    """Return which example, and another writing of it: reduced or repeated, turned, moved, re-ordered."""
+    """Return which example, and another writing of it: reduced, repeated, turned, moved."""
     index = draw(st.integers(0, len(crystals()) - 1))
     crystal = crystals()[index]
     supercell = draw(st.sampled_from([None, "primitive", *SUPERCELLS]))
