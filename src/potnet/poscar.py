@@ -75,6 +75,8 @@ class _Reader:
             raise self.error(f"{what} must be {number} numbers", "Correct the line.")
         return values
 
+    # What overflows is not finite, and refused as such by ``Crystal``.
+    @np.errstate(over="ignore", invalid="ignore")
     def crystal(self) -> Crystal:
         self.line()  # a comment
         scale = np.array(self.numbers("the scale", 1, 3))

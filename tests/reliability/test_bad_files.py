@@ -201,6 +201,12 @@ VASP = {
     "too many sites": (POSCAR + "0.2 0.2 0.2\n", "line 11: there must be 2 coordinates"),
     "text as site": (poscar("0.5 0.5 0.5", "0.5 ?? 0.5"), "line 10: a site must be 3 numbers"),
     "nan": (poscar("0.5 0.5 0.5", "0.5 nan 0.5"), r"`positions\[1, \d\]` must be finite, got nan"),
+    "overflow": (
+        poscar("2.82 2.82 0.0", "1e308 1e308 0.0"),
+        "must be at most 1000 Å long, got inf",
+    ),
+    "overflowing scale": (poscar("1.0\n", "1e308\n"), "`positions.* must be finite"),
+    "overflowing volume": (poscar("1.0\n", "-1e999\n"), "must be finite"),
     "site of another element": (poscar("0.5 0.5 0.5", "0.5 0.5 0.5 K"), "must be of the element"),
     "same site": (poscar("0.5 0.5 0.5", "1.0 0.0 0.0"), "0.5 Å apart, got 0 Å"),
     "empty": ("", "line 2: the scale must be 1 or 3 numbers, got 'nothing'"),

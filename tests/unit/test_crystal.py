@@ -93,6 +93,7 @@ DEFECTS = {
     "element zero": ({"numbers": [0, 17]}, r"`numbers\[0\]` must be .* got 0"),
     "fractional element": ({"numbers": [11.0, 17.5]}, "must be a list of integers, got float64"),
     "symbols": ({"numbers": ["Na", "Cl"]}, "must be a list of integers"),
+    "ragged numbers": ({"numbers": [11, [17]]}, "`numbers` must be a list of integers"),
     "nan position": ({"positions": [[0, 0, NAN], [2, 2, 2]]}, r"`positions\[0, 2\]`.*finite.*nan"),
     "infinite cell": ({"cell": [[np.inf, 0, 0], [0, 5, 0], [0, 0, 5]]}, r"`cell\[0, 0\]`.*inf"),
     "ragged": ({"positions": [[0, 0], [1, 1, 1]]}, "`positions` must be numbers of shape"),
@@ -104,11 +105,14 @@ DEFECTS = {
     "tiny cell": ({"cell": np.eye(3) * 0.1}, "must repeat after at least 0.5 Å"),
     "flat but long": ({"cell": np.diag([9, 9, 0.2])}, "got a lattice vector of 0.2 Å"),
     "huge cell": ({"cell": np.diag([1e6, 9, 9])}, "at most 1000 Å long, got 1e[+]06"),
+    "overflowing cell": ({"cell": np.eye(3) + 1.5e308}, "at most 1000 Å long, got inf"),
+    "huge integer": ({"cell": np.eye(3, dtype=int).tolist()[:2] + [[0, 0, 10**400]]}, "too large"),
     "far away": ({"positions": [[0, 0, 0], [1e9, 0, 0]]}, "within 100000 Å of the origin"),
     "same spot": ({"positions": np.zeros((2, 3))}, r"atoms 0 \(Na\) and 1 \(Cl\) .* got 0 Å"),
     "close": ({"positions": [[0, 0, 0], [0, 0, 0.004]]}, "got 0.004 Å"),
     "close image": ({"positions": [[0, 0, 0], [2.82, 2.82, 0.3]]}, "got 0.3 Å"),
     "pbc": ({"pbc": [True, False]}, "`pbc` must be one bool or three"),
+    "ragged pbc": ({"pbc": [True, [False], True]}, "`pbc` must be one bool or three"),
     "info": ({"info": 3}, "`info` must be a mapping, got int"),
 }
 
@@ -382,6 +386,17 @@ def test_crystal_passes_through_and_takes_a_name():
         ({"lattice": {}, "species": ["Na"], "frac_coords": [[0, 0, 0]]}, "`lattice` must be"),
         ({"lattice_mat": [], "coords": [], "elements": []}, "`cartesian` must be true or false"),
         ({"numbers": None, "positions": None, "cell": None}, "`numbers` must be"),
+        (
+            {
+                "lattice": {"matrix": np.eye(3)},
+                "sites": [{"species": [{"element": "Na", "occu": "all"}], "abc": [0, 0, 0]}],
+            },
+            "must describe a crystal, got ValueError: could not convert string to float: 'all'",
+        ),
+        (
+            {"lattice": np.eye(3) * 100, "species": ["Na"], "frac_coords": [[1e307, 0, 0]]},
+            r"`positions\[0, 0\]` must be finite, got inf",
+        ),
     ],
 )
 def test_what_is_no_crystal_is_refused(obj, message):

@@ -1,0 +1,160 @@
+"""What a crystal must be: shapes, limits and distances, each refusal with its sentence."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from potnet.crystal.distances import MANY_ATOMS, close_pairs, closest_pair
+from potnet.crystal.elements import SYMBOLS
+from potnet.crystal.lattice import reduced
+from potnet.errors import StructureError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+MIN_DISTANCE = 0.5  # Å; the shortest bond known, H-H, is 0.74 Å
+MAX_ATOMS = 20_000
+MAX_LENGTH = 1_000.0  # Å, of a lattice vector
+MAX_COORDINATE = 1e5  # Å; beyond it float64 no longer resolves 1e-11 Å
+SYMMETRY_TOLERANCE = 1e-3  # Å
+
+
+def check_tolerance(tolerance: float, id: str) -> None:
+    """Raise unless ``tolerance``, in Å, is too short to join two atoms into one."""
+    if not 0 < tolerance < MIN_DISTANCE / 2:
+        raise StructureError(
+            f"{id or 'crystal'}: `tolerance` must lie between 0 and {MIN_DISTANCE / 2} Å, got "
+            f"{tolerance}. Use the default, {SYMMETRY_TOLERANCE}."
+        )
+
+
+def as_numbers(values: ArrayLike, where: str) -> NDArray[np.int64]:
+    """Return ``values`` as the atomic numbers of a crystal, shape (n_atoms,)."""
+    try:
+        numbers = np.array(values)
+    except ValueError as error:
+        raise StructureError(
+            f"{where}: `numbers` must be a list of integers, got '{error}'. "
+            "Give the atomic number of each atom."
+        ) from error
+    if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
+        raise StructureError(
+            f"{where}: `numbers` must be a list of integers, got {numbers.dtype} of shape "
+            f"{numbers.shape}. Give the atomic number of each atom."
+        )
+    if not 1 <= len(numbers) <= MAX_ATOMS:
+        advice = "Use a smaller cell" if len(numbers) else "Check that the source lists its sites"
+        raise StructureError(
+            f"{where}: the number of atoms must lie between 1 and {MAX_ATOMS}, got "
+            f"{len(numbers)}. {advice}."
+        )
+    bad = np.flatnonzero((numbers < 1) | (numbers >= len(SYMBOLS)))
+    if bad.size:
+        raise StructureError(
+            f"{where}: `numbers[{bad[0]}]` must be an atomic number from 1 to "
+            f"{len(SYMBOLS) - 1}, got {numbers[bad[0]]}. Correct the element."
+        )
+    return numbers.astype(np.int64)
+
+
+def as_floats(
+    values: ArrayLike, name: str, shape: tuple[int, int], where: str
+) -> NDArray[np.float64]:
+    """Return ``values`` as finite numbers of the given shape."""
+    try:
+        array = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise StructureError(
+            f"{where}: `{name}` must be numbers of shape {shape}, got '{error}'. "
+            "Give a rectangular array."
+        ) from error
+    if array.shape != shape:
+        raise StructureError(
+            f"{where}: `{name}` must have shape {shape}, got {array.shape}. "
+            "Give three numbers in each row."
+        )
+    if not np.isfinite(array).all():
+        row, column = np.argwhere(~np.isfinite(array))[0]
+        raise StructureError(
+            f"{where}: `{name}[{row}, {column}]` must be finite, got {array[row, column]}. "
+            "Correct or remove the entry."
+        )
+    return array
+
+
+def as_pbc(values: ArrayLike, where: str) -> NDArray[np.bool_]:
+    """Return ``values``, one bool or three, as three."""
+    if values is True:
+        return np.ones(3, dtype=bool)
+    try:
+        pbc = np.array(values)
+    except ValueError:  # not rectangular
+        pbc = np.empty(0)
+    if pbc.shape not in ((), (3,)) or not np.isin(pbc, (0, 1)).all():
+        raise StructureError(
+            f"{where}: `pbc` must be one bool or three, got {values!r}. Use pbc=True."
+        )
+    return np.broadcast_to(pbc, 3).astype(bool)
+
+
+def check_limits(positions: NDArray, cell: NDArray, where: str) -> None:
+    """Raise if the crystal is too large, or the cell has no volume."""
+    with np.errstate(over="ignore"):  # an infinite length is refused like any other
+        lengths = np.hypot(np.hypot(cell[:, 0], cell[:, 1]), cell[:, 2])
+    if lengths.max() > MAX_LENGTH:
+        raise StructureError(
+            f"{where}: `cell` vectors must be at most {MAX_LENGTH:g} Å long, got "
+            f"{lengths.max():g} Å. Check the unit."
+        )
+    far = np.abs(positions).max()
+    if far > MAX_COORDINATE:
+        raise StructureError(
+            f"{where}: `positions` must lie within {MAX_COORDINATE:g} Å of the origin, got "
+            f"{far:g} Å. Check the unit, or move the atoms into the cell."
+        )
+    if abs(np.linalg.det(cell)) <= 1e-8 * lengths.prod():
+        raise StructureError(
+            f"{where}: `cell` must have three independent vectors, got {cell.tolist()}. "
+            "Give the lattice vectors of a crystal as rows."
+        )
+
+
+def check_distances(
+    numbers: NDArray, positions: NDArray, cell: NDArray, pbc: NDArray, where: str
+) -> None:
+    """Raise unless all atoms and all their images are ``MIN_DISTANCE`` apart."""
+    cell = reduced(cell if pbc.all() else _closed(positions, cell, pbc))
+    shortest = math.sqrt((cell**2).sum(1).min())
+    if shortest < MIN_DISTANCE:
+        raise StructureError(
+            f"{where}: `cell` must repeat after at least {MIN_DISTANCE} Å, got a lattice vector "
+            f"of {shortest:.4g} Å. Check the unit of the cell."
+        )
+    if len(numbers) == 1:
+        return
+    inverse = np.linalg.inv(cell)
+    scaled = positions @ inverse
+    heights = 1 / np.sqrt((inverse**2).sum(0))
+    if len(numbers) <= MANY_ATOMS and heights.min() > 2 * MIN_DISTANCE:
+        i, j, distance = closest_pair(scaled, cell)
+    else:
+        pairs = close_pairs(scaled, cell, MIN_DISTANCE)
+        i, j, distance = min(zip(*pairs, strict=True), key=lambda p: p[2], default=(0, 0, np.inf))
+    if distance < MIN_DISTANCE:
+        i, j = sorted((int(i), int(j)))
+        raise StructureError(
+            f"{where}: atoms {i} ({SYMBOLS[numbers[i]]}) and {j} ({SYMBOLS[numbers[j]]}) must be "
+            f"at least {MIN_DISTANCE} Å apart, got {round(float(distance), 6):g} Å. "
+            "Remove the duplicate site, or correct the coordinates."
+        )
+
+
+def _closed(positions: NDArray, cell: NDArray, pbc: NDArray) -> NDArray[np.float64]:
+    """Return a cell with room to spare in its open directions, so that all may count as closed."""
+    # Rows of the last factor: first what the closed directions span, then what is normal to it.
+    normals = np.linalg.svd(np.where(pbc[:, None], cell, 0.0))[2][int(pbc.sum()) :]
+    extents = np.ptp(positions @ normals.T, axis=0) + 4 * MIN_DISTANCE
+    return np.concatenate([cell[pbc], normals * extents[:, None]])

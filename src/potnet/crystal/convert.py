@@ -1,0 +1,169 @@
+"""The arguments of ``Crystal`` from the objects and dictionaries of other libraries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from potnet.crystal.checks import as_floats
+from potnet.crystal.elements import number_of
+from potnet.errors import StructureError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Arguments = dict[str, Any]  # what ``Crystal`` takes, by name; it does the checks
+
+
+def from_any(obj: Any, id: str) -> Arguments:
+    """Return the arguments that ``obj`` stands for, told apart by what it has."""
+    if isinstance(obj, Mapping):
+        return _from_mapping(obj, id)
+    if hasattr(obj, "get_atomic_numbers") and hasattr(obj, "get_positions"):
+        return from_ase(obj, id)
+    if hasattr(obj, "lattice_mat") and hasattr(obj, "to_dict"):
+        return from_jarvis(obj, id)
+    if hasattr(obj, "lattice") and hasattr(obj, "cart_coords"):
+        return from_pymatgen(obj, id)
+    raise StructureError(
+        f"{id or 'crystal'}: the object must be a Crystal, ASE Atoms, a pymatgen Structure, "
+        f"JARVIS Atoms or their dictionary, got {type(obj).__name__}. "
+        "Convert it, or read files with potnet.read."
+    )
+
+
+def from_ase(atoms: Any, id: str) -> Arguments:
+    """Return the arguments of an ``ase.Atoms``, unless a site is partly occupied."""
+    info = dict(atoms.info)
+    where = id or str(info.get("id", "")) or "ASE Atoms"
+    for site, shares in (info.get("occupancy") or {}).items():
+        _check_ordered({str(e): float(share) for e, share in shares.items()}, site, where)
+    results = getattr(atoms.calc, "results", None) or {}
+    return {
+        "numbers": atoms.get_atomic_numbers(),
+        "positions": atoms.get_positions(),
+        "cell": np.array(atoms.cell),
+        "pbc": atoms.pbc,
+        "id": id or str(info.get("id", "")),
+        "info": {k: v for k, v in results.items() if isinstance(v, float)} | info,
+    }
+
+
+def from_pymatgen(structure: Any, id: str) -> Arguments:
+    """Return the arguments of a pymatgen ``Structure``, unless a site is disordered."""
+    where = id or "pymatgen Structure"
+    numbers = []
+    for index, site in enumerate(structure):
+        shares = {specie.symbol: float(share) for specie, share in site.species.items()}
+        numbers.append(_number_of_site(shares, index, where, getattr(site, "label", "")))
+    return {
+        "numbers": numbers,
+        "positions": structure.cart_coords,
+        "cell": structure.lattice.matrix,
+        "pbc": getattr(structure.lattice, "pbc", True),
+        "id": id,
+        "info": dict(getattr(structure, "properties", None) or {}),
+    }
+
+
+def from_jarvis(atoms: Any, id: str) -> Arguments:
+    """Return the arguments of a JARVIS ``Atoms`` or of its dictionary."""
+    data = atoms if isinstance(atoms, Mapping) else atoms.to_dict()
+    where = id or "JARVIS atoms"
+    if "cartesian" not in data:
+        raise StructureError(
+            f"{where}: `cartesian` must be true or false, got nothing. "
+            "Say whether `coords` are Cartesian."
+        )
+    cell = as_floats(data["lattice_mat"], "lattice_mat", (3, 3), where)
+    numbers = [number_of(symbol, where) for symbol in data["elements"]]
+    coords = as_floats(data["coords"], "coords", (len(numbers), 3), where)
+    positions = coords if data["cartesian"] else _cartesian(coords, cell)
+    return {"numbers": numbers, "positions": positions, "cell": cell, "id": id}
+
+
+def _from_mapping(data: Mapping[str, Any], id: str) -> Arguments:
+    """Return the arguments of a dictionary, told apart by its keys."""
+    name = data.get("id", data.get("jid", data.get("material_id")))
+    id = id or ("" if name is None else str(name))
+    where = id or "crystal"
+    try:
+        if {"numbers", "positions", "cell"} <= data.keys():
+            optional = {"pbc": data.get("pbc", True), "info": data.get("info"), "id": id}
+            return {key: data[key] for key in ("numbers", "positions", "cell")} | optional
+        if {"lattice_mat", "coords", "elements"} <= data.keys():
+            return from_jarvis(data, id)
+        if {"lattice", "sites"} <= data.keys():
+            return _from_pymatgen_dict(data, id)
+        if {"lattice", "species", "frac_coords"} <= data.keys():
+            return _from_record(data, id)
+        for key in ("structure", "atoms"):
+            if isinstance(data.get(key), Mapping):
+                rest = {k: v for k, v in data.items() if k not in (key, "id", "jid", "material_id")}
+                return _from_mapping(data[key], id) | {"id": id, "info": rest}
+    except StructureError:  # has its sentence
+        raise
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
+        raise StructureError(
+            f"{where}: the dictionary must describe a crystal, got {type(error).__name__}: "
+            f"{error}. Compare it with Crystal.as_dict()."
+        ) from error
+    raise StructureError(
+        f"{where}: the dictionary must have the keys numbers, positions, cell; or lattice, "
+        "species, frac_coords; or those of pymatgen or JARVIS, got "
+        f"{', '.join(map(str, list(data)[:8])) or 'none'}. Compare it with Crystal.as_dict()."
+    )
+
+
+def _from_pymatgen_dict(data: Mapping[str, Any], id: str) -> Arguments:
+    where = id or "pymatgen dictionary"
+    lattice = data["lattice"]
+    cell = as_floats(lattice["matrix"], "lattice.matrix", (3, 3), where)
+    numbers, scaled = [], []
+    for index, site in enumerate(data["sites"]):
+        shares = {s["element"]: float(s["occu"]) for s in site["species"]}
+        numbers.append(_number_of_site(shares, index, where, site.get("label") or ""))
+        scaled.append(site["abc"])
+    scaled = as_floats(scaled, "abc", (len(numbers), 3), where)
+    return {
+        "numbers": numbers,
+        "positions": _cartesian(scaled, cell),
+        "cell": cell,
+        "pbc": lattice.get("pbc", True),
+        "id": id,
+        "info": dict(data.get("properties") or {}),
+    }
+
+
+def _from_record(data: Mapping[str, Any], id: str) -> Arguments:
+    where = id or "record"
+    cell = as_floats(data["lattice"], "lattice", (3, 3), where)
+    numbers = [number_of(symbol, where) for symbol in data["species"]]
+    scaled = as_floats(data["frac_coords"], "frac_coords", (len(numbers), 3), where)
+    info = {k: v for k, v in data.items() if k not in ("id", "lattice", "species", "frac_coords")}
+    positions = _cartesian(scaled, cell)
+    return {"numbers": numbers, "positions": positions, "cell": cell, "id": id, "info": info}
+
+
+# What overflows is not finite, and refused as such by ``Crystal``.
+@np.errstate(over="ignore", invalid="ignore")
+def _cartesian(scaled: NDArray[np.float64], cell: NDArray[np.float64]) -> NDArray[np.float64]:
+    return scaled @ cell
+
+
+def _number_of_site(shares: Mapping[str, float], index: int, where: str, label: str) -> int:
+    """Return the atomic number of a site from the occupancies ``shares`` of its elements."""
+    site = f"{index} ({label})" if label else str(index)
+    _check_ordered(shares, site, where)
+    return number_of(next(iter(shares)), f"{where}: site {site}")
+
+
+def _check_ordered(shares: Mapping[str, float], site: object, where: str) -> None:
+    if len(shares) != 1 or any(abs(share - 1) > 1e-3 for share in shares.values()):
+        got = ", ".join(f"{symbol} {share:g}" for symbol, share in shares.items()) or "nothing"
+        raise StructureError(
+            f"{where}: `occupancy` of site {site} must be 1, got {got}. "
+            "Replace the disordered sites by an ordered model."
+        )
