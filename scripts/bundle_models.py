@@ -63,11 +63,10 @@ ELASTIC = Data(
 
 @dataclass(frozen=True)
 class Recipe:
-    """One bundled model: ``runs`` are folders of one sweep, ``target`` what they call it."""
+    """One bundled model: ``runs`` are folders of sweeps, ``target`` what they learned."""
 
     runs: tuple[str, ...]
     target: str
-    name: str
     unit: str
     data: Data
 
@@ -80,22 +79,17 @@ RECIPES = {
     "jarvis-formation-energy": Recipe(
         _seeds("formation-energy", 3),
         "formation_energy_peratom",
-        "formation_energy",
         "eV/atom",
         JARVIS,
     ),
     "jarvis-total-energy": Recipe(
-        _seeds("total-energy", 1), "optb88vdw_total_energy", "total_energy", "eV/atom", JARVIS
+        _seeds("total-energy", 1), "optb88vdw_total_energy", "eV/atom", JARVIS
     ),
-    "jarvis-band-gap": Recipe(_seeds("joint", 1), "optb88vdw_bandgap", "band_gap", "eV", JARVIS),
-    "jarvis-band-gap-mbj": Recipe(
-        _seeds("band-gap-mbj", 1), "mbj_bandgap", "band_gap_mbj", "eV", JARVIS
-    ),
-    "jarvis-energy-above-hull": Recipe(
-        _seeds("energy-above-hull", 1), "ehull", "energy_above_hull", "eV/atom", JARVIS
-    ),
-    "bulk-modulus": Recipe(_seeds("moduli", 5), "bulk_modulus", "bulk_modulus", "GPa", ELASTIC),
-    "shear-modulus": Recipe(_seeds("moduli", 5), "shear_modulus", "shear_modulus", "GPa", ELASTIC),
+    "jarvis-band-gap": Recipe(_seeds("joint", 1), "optb88vdw_bandgap", "eV", JARVIS),
+    "jarvis-band-gap-mbj": Recipe(_seeds("band-gap-mbj", 1), "mbj_bandgap", "eV", JARVIS),
+    "jarvis-energy-above-hull": Recipe(_seeds("energy-above-hull", 1), "ehull", "eV/atom", JARVIS),
+    "bulk-modulus": Recipe(_seeds("moduli", 5), "bulk_modulus", "GPa", ELASTIC),
+    "shear-modulus": Recipe(_seeds("moduli", 5), "shear_modulus", "GPa", ELASTIC),
 }
 
 
@@ -166,7 +160,7 @@ def bundle(name: str, recipe: Recipe, folders: list[Path]) -> None:
             if is_log:
                 logs = regression_metrics(np.log10(true), np.log10(predicted), baseline=target.mean)
                 measured |= {f"log10_{key}": value for key, value in logs.items() if key != "n"}
-            metrics[part] = {recipe.name: measured}
+            metrics[part] = {recipe.target: measured}
         else:
             path = RESULTS / "jarvis" / f"{name}.csv"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -181,7 +175,6 @@ def bundle(name: str, recipe: Recipe, folders: list[Path]) -> None:
         + ("" if "test" in metrics else " The targets of the test crystals are held back.")
     )
     update = {
-        "name": recipe.name,
         "unit": recipe.unit,
         "interval_level": LEVEL,
         "interval_halfwidth": halfwidth,
@@ -205,7 +198,7 @@ def bundle(name: str, recipe: Recipe, folders: list[Path]) -> None:
     size = sum(path.stat().st_size for path in (BUNDLED / name).iterdir()) / 1e6
     for part in ("val", "test"):
         if part in metrics:
-            m = metrics[part][recipe.name]  # type: ignore[index]
+            m = metrics[part][recipe.target]  # type: ignore[index]
             print(
                 f"{name:26s} {part:4s} MAE {m['mae']:.4f} [{m['mae_low']:.4f}, "
                 f"{m['mae_high']:.4f}] {recipe.unit}, mean predictor {m['baseline_mae']:.3f}, "
