@@ -202,7 +202,7 @@ VASP = {
     "text as site": (poscar("0.5 0.5 0.5", "0.5 ?? 0.5"), "line 10: a site must be 3 numbers"),
     "nan": (poscar("0.5 0.5 0.5", "0.5 nan 0.5"), r"`positions\[1, \d\]` must be finite, got nan"),
     "overflow": (
-        poscar("2.82 2.82 0.0", "1e308 1e308 0.0"),
+        poscar("2.82 2.82 0.0", "1.5e308 1.5e308 0.0"),
         "must be at most 1000 Å long, got inf",
     ),
     "overflowing scale": (poscar("1.0\n", "1e308\n"), "`positions.* must be finite"),
