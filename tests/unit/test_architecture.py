@@ -17,8 +17,7 @@ PACKAGE = ROOT / "src" / "potnet"
 # Each part and the parts that it may import. Nothing may import what stands after it.
 ALLOWED: dict[str, set[str]] = {"errors": set(), "files": set()}
 ALLOWED["crystal"] = {"errors"}
-ALLOWED["cif"] = ALLOWED["poscar"] = {"crystal", "errors"}
-ALLOWED["io"] = {"cif", "poscar", "crystal", "errors", "files"}
+ALLOWED["io"] = {"crystal", "errors", "files"}
 ALLOWED["sums"] = {"crystal", "errors", "files"}
 ALLOWED["data"] = {"io", *ALLOWED["io"]}
 ALLOWED["features"] = {"sums", "io", *ALLOWED["io"]}

@@ -424,10 +424,10 @@ def _crystal_of_text(text: str, id: str) -> Crystal:
     if text.startswith("{"):
         return Crystal.from_any(_parse_json(text, id), id=id)
     if "_cell_length_a" in text:
-        from potnet.cif import parse_cif
+        from potnet.io.cif import parse_cif
 
         return _only([found for _, found in parse_cif(text, id, id)], id)
-    from potnet.poscar import parse_poscar
+    from potnet.io.poscar import parse_poscar
 
     return parse_poscar(text, id).replace(id=id)
 

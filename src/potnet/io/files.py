@@ -1,4 +1,4 @@
-"""Read and write crystals in files: CIF, POSCAR, extxyz, XSF, JSON and whatever else ASE reads."""
+"""Find structure files, read them by their format, and write them whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,25 +6,24 @@ import bz2
 import glob
 import gzip
 import itertools
-import json
 import lzma
 import os
 import re
 import tempfile
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from potnet.cif import NoStructure, format_cif, parse_cif
-from potnet.crystal import MAX_ATOMS, Crystal
+from potnet.crystal import Crystal
 from potnet.errors import Failure, StructureError
 from potnet.files import atomic_write
-from potnet.poscar import format_poscar, parse_poscar
+from potnet.io.cif import NoStructure, format_cif, parse_cif
+from potnet.io.poscar import format_poscar, parse_poscar
+from potnet.io.records import dumps, parse_json
+from potnet.io.through_ase import format_extxyz, format_xsf, parse_extxyz, parse_with_ase
 
 MAX_FILE_BYTES = 256 * 1024**2  # of one file, or one line of a .jsonl file, decompressed
 
@@ -43,24 +42,6 @@ _OPENERS: dict[str, Callable[..., Any]] = {
     ".bz2": bz2.open,
     ".xz": lzma.open,
 }
-# What the readers of ASE, and the decompressors, raise on damaged input.
-_READER_ERRORS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    ImportError,
-    LookupError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    StopIteration,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    lzma.LZMAError,
-    zlib.error,
-)
 
 
 def read(source: Source) -> list[Crystal]:
@@ -150,10 +131,10 @@ def write(crystals: Crystal | Iterable[Crystal], path: Source) -> None:
     formats: dict[str, Callable[[list[Crystal]], str]] = {
         "cif": format_cif,
         "poscar": lambda one: format_poscar(one[0]),
-        "extxyz": _format_extxyz,
-        "xsf": lambda one: _format_xsf(one[0]),
-        "json": lambda crystals: _dumps([c.as_dict() for c in crystals]) + "\n",
-        "jsonl": lambda crystals: "".join(_dumps(c.as_dict()) + "\n" for c in crystals),
+        "extxyz": format_extxyz,
+        "xsf": lambda one: format_xsf(one[0]),
+        "json": lambda crystals: dumps([c.as_dict() for c in crystals]) + "\n",
+        "jsonl": lambda crystals: "".join(dumps(c.as_dict()) + "\n" for c in crystals),
     }
     if kind not in formats:
         raise StructureError(
@@ -241,12 +222,12 @@ def _read_file(path: Path) -> Iterator[Found]:
             yield from _parse_text(text, kind, path.name, id)
         elif name == path.name:
             _check_size(path.stat().st_size, path.name)
-            yield from _parse_with_ase(str(path), path.name, id)
+            yield from parse_with_ase(str(path), path.name, id)
         else:
             with tempfile.TemporaryDirectory() as folder:
                 copy = Path(folder, name)
                 copy.write_bytes(_content(path))
-                yield from _parse_with_ase(str(copy), path.name, id)
+                yield from parse_with_ase(str(copy), path.name, id)
     except StructureError as error:
         yield id, error
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
@@ -263,11 +244,11 @@ def _parse_text(text: str, kind: str, source: str, id: str) -> Iterator[Found]:
     elif kind == "cif":
         yield from parse_cif(text, source, id)
     elif kind == "json":
-        yield from _parse_json(text, source, id)
+        yield from parse_json(text, source, id)
     elif kind == "extxyz":
-        yield from _parse_extxyz(text, source, id)
+        yield from parse_extxyz(text, source, id)
     else:
-        yield from _parse_with_ase(StringIO(text), source, id, kind)
+        yield from parse_with_ase(StringIO(text), source, id, kind)
 
 
 def _content(path: Path) -> bytes:
@@ -311,160 +292,4 @@ def _parse_jsonl(file: Any, source: str, id: str) -> Iterator[Found]:
             return
         if line.strip():
             where = f"{source}, line {line_number}"
-            yield from _parse_json(_decode(line, where), where, f"{id}#{line_number}")
-
-
-def _parse_json(text: str, source: str, id: str) -> Iterator[Found]:
-    """Yield the crystals of a JSON document: one, a list, a table by id, or ASE's own."""
-    try:
-        items = list(_json_items(_arrays(json.loads(text))))
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        yield id, StructureError(f"{source}: the file must be valid JSON, got '{error}'. Mend it.")
-        return
-    if not items:
-        yield id, StructureError(f"{source}: the file must hold a crystal, got none. Check it.")
-    for key, item in items:
-        name, where = (id, source) if key is None else (f"{id}#{key}", f"{source}, item {key}")
-        try:
-            crystal = Crystal.from_any(item)
-            name = crystal.id or name
-            yield name, crystal.replace(id=name)
-        except StructureError as error:
-            yield name, StructureError(f"{where}: {error}")
-
-
-def _json_items(data: Any) -> Iterator[tuple[object, Any]]:
-    if isinstance(data, list):
-        yield from enumerate(data) if len(data) > 1 else ((None, item) for item in data)
-    elif isinstance(data, Mapping) and {"ids", "nextid"} <= data.keys():  # a database of ASE
-        for key in data["ids"]:
-            row = data.get(str(key))
-            if isinstance(row, Mapping):
-                row = {k: row.get(k) for k in ("numbers", "positions", "cell", "pbc")}
-            yield key, row
-    elif isinstance(data, Mapping) and data and all(isinstance(v, Mapping) for v in data.values()):
-        yield from data.items()
-    else:
-        yield None, data
-
-
-def _arrays(data: Any) -> Any:
-    """Return JSON data with the arrays and cells of ASE as plain lists."""
-    if isinstance(data, list):
-        return [_arrays(item) for item in data]
-    if not isinstance(data, dict):
-        return data
-    if "__ndarray__" in data:
-        shape, dtype, values = data["__ndarray__"]
-        return np.array(values, dtype=dtype).reshape(shape).tolist()
-    data = {key: _arrays(value) for key, value in data.items()}
-    kind = data.pop("__ase_objtype__", None)
-    return data["array"] if kind == "cell" and "array" in data else data
-
-
-def _parse_extxyz(text: str, source: str, id: str) -> Iterator[Found]:
-    """Yield the crystal of each frame; a bad frame does not hide the others."""
-    lines = text.rstrip().splitlines()
-    if not lines:
-        yield id, StructureError(f"{source}: the file must hold a frame, got none. Check it.")
-    at, one = 0, True
-    for index in itertools.count():
-        if at >= len(lines):
-            return
-        word = lines[at].strip()
-        n_atoms = int(word) if re.fullmatch("[0-9]{1,9}", word) else 0
-        stop = at + 2 + n_atoms
-        one = one and stop == len(lines)
-        name, where = (id, source) if one else (f"{id}#{index}", f"{source}, frame {index}")
-        if not 1 <= n_atoms <= MAX_ATOMS or stop > len(lines):
-            yield (
-                name,
-                StructureError(
-                    f"{source}, line {at + 1}: a frame must begin with its number of atoms, 1 to "
-                    f"{MAX_ATOMS}, and have a line for each, got {word[:60]!r}. Mend the frame."
-                ),
-            )
-            return
-        yield from _parse_with_ase(StringIO("\n".join(lines[at:stop])), where, name, "extxyz")
-        at, one = stop, False
-
-
-def _parse_with_ase(file: Any, source: str, id: str, format: str | None = None) -> Iterator[Found]:
-    """Yield each crystal that ASE finds in ``file``, an open text or a path."""
-    from ase.io import ParseError, read
-    from ase.io.formats import UnknownFileTypeError
-
-    try:
-        images = read(file, index=":", format=format, do_not_split_by_at_sign=True)
-    except UnknownFileTypeError:
-        yield (
-            id,
-            StructureError(
-                f"{source}: the file must be of a format that ASE reads, got an unknown "
-                "one. Convert it to CIF, POSCAR or extxyz."
-            ),
-        )
-        return
-    except (*_READER_ERRORS, ParseError) as error:
-        yield (
-            id,
-            StructureError(
-                f"{source}: the file must be valid {format or 'for ASE'}, got "
-                f"{type(error).__name__}: {error}. Mend it, or convert it to CIF."
-            ),
-        )
-        return
-    images = images if isinstance(images, list) else [images]
-    if not images:
-        yield id, StructureError(f"{source}: the file must hold a crystal, got none. Check it.")
-    for index, atoms in enumerate(images):
-        name = id if len(images) == 1 else f"{id}#{index}"
-        try:
-            crystal = Crystal.from_ase(atoms, id=source)
-            name = str(crystal.info.get("id", "")) or name
-            yield name, crystal.replace(id=name)
-        except StructureError as error:
-            yield name, error
-
-
-def _dumps(data: Any) -> str:
-    def plain(value: Any) -> Any:
-        if isinstance(value, np.ndarray | np.generic):
-            return value.tolist()
-        raise StructureError(
-            f"crystal: `info` must hold numbers, text, lists and dictionaries to be written, got "
-            f"{type(value).__name__}. Leave it out with replace(info={{}})."
-        )
-
-    return json.dumps(data, default=plain)
-
-
-def _format_extxyz(crystals: list[Crystal]) -> str:
-    from ase.io.extxyz import key_val_dict_to_str
-
-    frames = []
-    for crystal in crystals:
-        info = dict(crystal.info) | ({"id": crystal.id} if crystal.id else {})
-        header = [
-            f'Lattice="{_join(crystal.cell.ravel())}"',
-            "Properties=species:S:1:pos:R:3",
-            f'pbc="{" ".join("FT"[int(flag)] for flag in crystal.pbc)}"',
-            key_val_dict_to_str(info).replace("\n", " "),
-        ]
-        atoms = zip(crystal.symbols, crystal.positions, strict=True)
-        rows = [f"{symbol} {_join(xyz)}" for symbol, xyz in atoms]
-        frames.append("\n".join([str(crystal.n_atoms), " ".join(header).strip(), *rows]))
-    return "\n".join(frames) + "\n"
-
-
-def _format_xsf(crystal: Crystal) -> str:
-    crystal.require_periodic()
-    atoms = zip(crystal.numbers, crystal.positions, strict=True)
-    rows = [f"{number} {_join(xyz)}" for number, xyz in atoms]
-    vectors = [_join(vector) for vector in crystal.cell]
-    lines = ["CRYSTAL", "PRIMVEC", *vectors, "PRIMCOORD", f"{crystal.n_atoms} 1", *rows]
-    return "\n".join(lines) + "\n"
-
-
-def _join(values: Iterable[float]) -> str:
-    return " ".join(repr(float(value)) for value in values)
+            yield from parse_json(_decode(line, where), where, f"{id}#{line_number}")

@@ -6,7 +6,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gemmi
@@ -15,15 +14,13 @@ from gemmi import cif
 
 from potnet.crystal import MAX_ATOMS, NUMBERS, SYMBOLS, Crystal, number_of
 from potnet.errors import StructureError
+from potnet.io.groups import Group, group_of, hall_operations, settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SITE_TOLERANCE = 0.05  # Å; images of a site closer than this are one atom on a special position
 METRIC_TOLERANCE = 0.02  # relative; of squared lengths, which a symmetry operation must keep
-SHIFT_TOLERANCE = 5e-3  # scaled; of the digits of a translation
-MAX_OPERATIONS = 192  # of the cubic groups with a face-centred cell
-MAX_SHIFTS = 64  # 4 in the standard settings, more in supercells
 OCCUPANCY_TOLERANCE = 1e-3
 FORMULA_TOLERANCE = 0.01
 
@@ -280,28 +277,14 @@ def _check_order(block: _Block, labels: list[str], where: str) -> None:
             )
 
 
-class _Group(NamedTuple):
-    """Symmetry operations x -> rotations @ x + shifts, in scaled coordinates.
-
-    Attributes:
-        rotations: Shape (n_operations, 3, 3).
-        shifts: Shape (n_operations, 3).
-        products: Index of the product of operations g and h (h first), (n_operations,) * 2.
-    """
-
-    rotations: NDArray[np.float64]
-    shifts: NDArray[np.float64]
-    products: NDArray[np.int64]
-
-
-def _read_group(block: _Block, cell: NDArray[np.float64], where: str) -> _Group:
+def _read_group(block: _Block, cell: NDArray[np.float64], where: str) -> Group:
     """Return the operations: as listed, or else of the named group, or else the identity."""
     listed = block.column("_space_group_symop_operation_xyz")
     listed = listed or block.column("_symmetry_equiv_pos_as_xyz")
     listed = [triplet for triplet in listed if triplet not in _UNKNOWN]
     triplets = tuple(listed) or _named_operations(block, cell, where)
     try:
-        group = _group(triplets)
+        group = group_of(triplets)
     except ValueError as error:
         raise StructureError(
             f"{where}: the symmetry operations must be valid and form a group, got {error}. "
@@ -324,7 +307,7 @@ def _named_operations(block: _Block, cell: NDArray[np.float64], where: str) -> t
     hall = block.first("_space_group_name_hall", "_symmetry_space_group_name_hall")
     if hall:
         try:
-            return _hall_operations(hall)
+            return hall_operations(hall)
         except (ValueError, RuntimeError) as error:
             raise StructureError(
                 f"{where}: the Hall symbol must be valid, got {hall!r}. "
@@ -339,10 +322,10 @@ def _named_operations(block: _Block, cell: NDArray[np.float64], where: str) -> t
     if name:
         angles = np.degrees(np.arccos([_cosine(cell[1], cell[2]), _cosine(cell[0], cell[1])]))
         found = gemmi.find_spacegroup_by_name(name, *angles.tolist())
-        others = _settings(found.number) if found else ()
+        others = settings(found.number) if found else ()
         others = [s for s in others if s.hm == found.hm and s.ext in ("1", "2")]
     else:
-        others = _settings(int(number) if number.isdigit() else 0)
+        others = settings(int(number) if number.isdigit() else 0)
         found = others[0] if others else None
     if found is None:
         raise StructureError(
@@ -354,86 +337,15 @@ def _named_operations(block: _Block, cell: NDArray[np.float64], where: str) -> t
             f"{where}: the setting of space group {name or number!r} must be known, got a choice "
             f"of {', '.join(s.xhm() for s in others[:6])}. List the symmetry operations."
         )
-    return _hall_operations(found.hall)
+    return hall_operations(found.hall)
 
 
 def _cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(a @ b / math.sqrt((a @ a) * (b @ b)))
 
 
-@lru_cache(maxsize=256)
-def _settings(number: int) -> tuple[gemmi.SpaceGroup, ...]:
-    """Return the settings of a space group: choices of axes and origin."""
-    return tuple(setting for setting in gemmi.spacegroup_table() if setting.number == number)
-
-
-@lru_cache(maxsize=256)
-def _hall_operations(hall: str) -> tuple[str, ...]:
-    return tuple(op.triplet() for op in gemmi.symops_from_hall(hall))
-
-
-@lru_cache(maxsize=256)
-def _group(triplets: tuple[str, ...]) -> _Group:
-    """Return the group of ``triplets``; ValueError says which is wrong, or what is missing."""
-    if len(triplets) > MAX_OPERATIONS:
-        raise ValueError(f"{len(triplets)} operations, more than {MAX_OPERATIONS}")
-    operations = [_operation(triplet) for triplet in triplets]
-    rotations = np.array([rotation for rotation, _ in operations])
-    shifts = np.array([shift for _, shift in operations])
-    # Operations with the same rotation differ by a centring; in a group, all have equally many.
-    kinds, kind = np.unique(rotations.reshape(-1, 9), axis=0, return_inverse=True)
-    n_shifts = len(operations) // len(kinds)
-    if n_shifts > MAX_SHIFTS:
-        raise ValueError(f"{n_shifts} operations that only shift, more than {MAX_SHIFTS}")
-    if (np.bincount(kind) != n_shifts).any():
-        raise ValueError(f"{len(operations)} that miss some of their products")
-    members = kind.argsort(kind="stable").reshape(len(kinds), n_shifts)
-    known = {tuple(row): index for index, row in enumerate(kinds.tolist())}
-    matrices = kinds.reshape(-1, 3, 3)
-    products_of_kinds = np.einsum("gij,hjk->ghik", matrices, matrices).reshape(-1, 9)
-    table = np.array([known.get(tuple(row), -1) for row in products_of_kinds.tolist()])
-    if (table < 0).any():
-        raise ValueError(f"{len(operations)} that miss some of their products")
-    candidates = members[table.reshape(len(kinds), -1)[kind[:, None], kind]]
-    product_shifts = np.einsum("gij,hj->ghi", rotations, shifts) + shifts[:, None]
-    apart = product_shifts[:, :, None] - shifts[candidates]
-    apart = abs(apart - np.round(apart)).max(-1)
-    best = apart.argmin(-1)[..., None]
-    products = np.take_along_axis(candidates, best, -1)[..., 0]
-    if (np.sort(products, axis=1) != np.arange(len(operations))).any():
-        raise ValueError("the same operation twice")
-    if np.take_along_axis(apart, best, -1).max() > SHIFT_TOLERANCE:
-        raise ValueError(f"{len(operations)} that miss some of their products")
-    return _Group(rotations.astype(float), shifts, products)
-
-
-def _operation(triplet: str) -> tuple[list[list[int]], list[float]]:
-    """Return rotation and shift of a triplet such as ``-y, x-y, z+1/3``.
-
-    Any shift is taken: programs that keep the origin of their input write ``x+185/562``.
-    """
-    rotation, shift = [], []
-    for part in triplet.lower().replace(" ", "").split(","):
-        row, offset = [0.0, 0.0, 0.0], 0.0
-        for term in re.split("(?<=.)(?=[+-])", part):
-            match = re.fullmatch(r"([+-]?)(\d+\.?\d*|\.\d+)?(?:/([1-9]\d*))?\*?([xyz]?)", term)
-            if match is None or not (match[2] or match[4]):
-                raise ValueError(f"'{triplet}'")
-            value = float(match[1] + (match[2] or "1")) / int(match[3] or 1)
-            if match[4]:
-                row["xyz".index(match[4])] += value
-            else:
-                offset += value
-        rotation.append(row)
-        shift.append(offset)
-    whole = np.round(rotation).astype(int)
-    if whole.shape != (3, 3) or (whole != rotation).any() or abs(round(np.linalg.det(whole))) != 1:
-        raise ValueError(f"'{triplet}', no motion of a lattice")
-    return whole.tolist(), shift
-
-
 def _expand(
-    sites: _Sites, group: _Group, cell: NDArray[np.float64], where: str
+    sites: _Sites, group: Group, cell: NDArray[np.float64], where: str
 ) -> NDArray[np.bool_]:
     """Return which operation makes a new atom of which site, shape (n_sites, n_operations).
 

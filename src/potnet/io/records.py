@@ -1,0 +1,77 @@
+"""Crystals as JSON: one, a list, a table by id, or a database of ASE."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from potnet.crystal import Crystal
+from potnet.errors import StructureError
+
+if TYPE_CHECKING:
+    from potnet.io.files import Found
+
+
+def parse_json(text: str, source: str, id: str) -> Iterator[Found]:
+    """Yield the crystals of a JSON document: one, a list, a table by id, or ASE's own."""
+    try:
+        items = list(_json_items(_arrays(json.loads(text))))
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        yield id, StructureError(f"{source}: the file must be valid JSON, got '{error}'. Mend it.")
+        return
+    if not items:
+        yield id, StructureError(f"{source}: the file must hold a crystal, got none. Check it.")
+    for key, item in items:
+        name, where = (id, source) if key is None else (f"{id}#{key}", f"{source}, item {key}")
+        try:
+            crystal = Crystal.from_any(item)
+            name = crystal.id or name
+            yield name, crystal.replace(id=name)
+        except StructureError as error:
+            yield name, StructureError(f"{where}: {error}")
+
+
+def _json_items(data: Any) -> Iterator[tuple[object, Any]]:
+    if isinstance(data, list):
+        yield from enumerate(data) if len(data) > 1 else ((None, item) for item in data)
+    elif isinstance(data, Mapping) and {"ids", "nextid"} <= data.keys():  # a database of ASE
+        for key in data["ids"]:
+            row = data.get(str(key))
+            if isinstance(row, Mapping):
+                row = {k: row.get(k) for k in ("numbers", "positions", "cell", "pbc")}
+            yield key, row
+    elif isinstance(data, Mapping) and data and all(isinstance(v, Mapping) for v in data.values()):
+        yield from data.items()
+    else:
+        yield None, data
+
+
+def _arrays(data: Any) -> Any:
+    """Return JSON data with the arrays and cells of ASE as plain lists."""
+    if isinstance(data, list):
+        return [_arrays(item) for item in data]
+    if not isinstance(data, dict):
+        return data
+    if "__ndarray__" in data:
+        shape, dtype, values = data["__ndarray__"]
+        return np.array(values, dtype=dtype).reshape(shape).tolist()
+    data = {key: _arrays(value) for key, value in data.items()}
+    kind = data.pop("__ase_objtype__", None)
+    return data["array"] if kind == "cell" and "array" in data else data
+
+
+def dumps(data: Any) -> str:
+    """Return ``data`` as JSON, arrays as lists."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, np.ndarray | np.generic):
+            return value.tolist()
+        raise StructureError(
+            f"crystal: `info` must hold numbers, text, lists and dictionaries to be written, got "
+            f"{type(value).__name__}. Leave it out with replace(info={{}})."
+        )
+
+    return json.dumps(data, default=plain)
