@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from potnet.io import read, scan, write
     from potnet.models import available
     from potnet.prediction import Predictor, load
+    from potnet.prediction.calculator import Calculator
     from potnet.regressor import Regressor
     from potnet.sums import lattice_sums, pair_sums
     from potnet.training import TrainingConfig, train
@@ -52,6 +53,7 @@ _NAMES_BY_MODULE = {
     "potnet.io": ("read", "scan", "write"),
     "potnet.models": ("available",),
     "potnet.prediction": ("Predictor", "load"),
+    "potnet.prediction.calculator": ("Calculator",),
     "potnet.regressor": ("Regressor",),
     "potnet.sums": ("lattice_sums", "pair_sums"),
     "potnet.training": ("TrainingConfig", "train"),
@@ -60,6 +62,7 @@ _MODULE_OF = {name: module for module, names in _NAMES_BY_MODULE.items() for nam
 _SUBMODULES = ("data", "features", "io", "models", "prediction", "report", "sums", "training")
 
 __all__ = [
+    "Calculator",
     "ConfigError",
     "Crystal",
     "DataError",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
 
 from potnet.crystal import SYMMETRY_TOLERANCE, Crystal
 from potnet.errors import StructureError
@@ -102,19 +103,62 @@ class CompleteFeatures(BaseModel):
             {"complete": _all_pairs(torch.from_numpy(node_counts), torch.from_numpy(values))},
         )
 
+    def differentiable(self, crystal: Crystal, positions: Tensor, cell: Tensor) -> Batch:
+        """Return the features of one crystal as functions of its positions and its cell.
+
+        The cell is taken as it is and each atom has its own node: the same function, without the
+        steps that symmetry decides.
+
+        Args:
+            crystal: The crystal at which derivatives are wanted.
+            positions: Its positions in Å, float64, shape (n_atoms, 3).
+            cell: Its lattice vectors as rows in Å, float64, shape (3, 3).
+
+        Returns:
+            A batch of one crystal, float64.
+
+        Raises:
+            StructureError: If the crystal is not periodic in three directions.
+        """
+        from potnet.sums import pair_sums
+        from potnet.sums.shells import pair_shells
+
+        crystal.require_periodic()
+        far = positions.new_zeros(len(positions) ** 2, 0)
+        if self.long_range:
+            far = pair_sums(positions, cell, self.long_range, tolerance=self.tolerance).values
+        near = pair_shells(
+            positions, cell, centers=self.centers, width=self.width, cutoff=self.cutoff
+        )
+        scale_near, scale_far = (torch.from_numpy(s).to(positions) for s in self._scales())
+        near = near * scale_near[:, None]
+        parts = [near[..., 0], far * scale_far]
+        if self.directional:
+            parts += [near[..., axis] for axis in (1, 2, 3)]
+        n = torch.tensor([crystal.n_atoms], device=positions.device)
+        numbers = torch.tensor(crystal.numbers, device=positions.device)
+        weights = positions.new_full((crystal.n_atoms,), 1 / crystal.n_atoms)
+        return Batch(numbers, weights, n, n, {"complete": _all_pairs(n, torch.cat(parts, 1))})
+
+    def _scales(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the factors of the shells and of the long-range sums.
+
+        They bring every channel to the order of 1 and are constants: a shift, or a scale that
+        depends on the crystal, would break the additivity over the copies of an atom. A shell is
+        divided by the square root of the atoms it meets at 0.08 per Å^3.
+        """
+        met = 1 + 0.08 * 4 * np.pi**1.5 * self.centers**2 * self.width
+        natural = {"coulomb": 1.0, "london": 10.0, "pauli": 100.0}
+        return met**-0.5, np.array([natural[name] for name in self.long_range])
+
     def _sums(
         self, cells: Sequence[Crystal], counts: NDArray[np.int64], orbits: Sequence[NDArray]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return the channels of all pairs of nodes, and the nodes of each crystal.
-
-        Every channel is scaled by a constant to the order of 1. A shift, or a scale that depends
-        on the crystal, would break the additivity over the copies of an atom.
-        """
+        """Return the channels of all pairs of nodes, and the nodes of each crystal."""
         from potnet.sums import Coulomb, London, Pauli, fast
         from potnet.sums.shells import orbit_shells
 
         named = {"coulomb": Coulomb(), "london": London(), "pauli": Pauli()}
-        natural = {"coulomb": 1.0, "london": 10.0, "pauli": 100.0}
         arrays = (
             np.concatenate([cell.positions for cell in cells]),
             np.stack([cell.cell for cell in cells]),
@@ -124,11 +168,10 @@ class CompleteFeatures(BaseModel):
         far, node_counts = fast.orbit_sums(
             *arrays, [named[name] for name in self.long_range], tolerance=self.tolerance
         )
-        far *= [natural[name] for name in self.long_range]
         near = orbit_shells(*arrays, centers=self.centers, width=self.width, cutoff=self.cutoff)
-        # A shell is divided by the square root of the atoms it meets at 0.08 per Å^3.
-        near /= np.sqrt(1 + 0.08 * 4 * np.pi**1.5 * self.centers**2 * self.width)[:, None]
-        parts = [near[..., 0], far]
+        scale_near, scale_far = self._scales()
+        near *= scale_near[:, None]
+        parts = [near[..., 0], far * scale_far]
         if self.directional:
             parts += [near[..., axis] for axis in (1, 2, 3)]
         return np.concatenate(parts, 1).astype(np.float32), node_counts
@@ -151,10 +194,10 @@ class CompleteFeatures(BaseModel):
         return np.unique(orbits, return_inverse=True)[1]
 
 
-def _all_pairs(node_counts: torch.Tensor, values: torch.Tensor) -> Pairs:
+def _all_pairs(node_counts: Tensor, values: Tensor) -> Pairs:
     """Return all ordered pairs of each crystal, row by row, that carry ``values``."""
     counts = node_counts**2
-    place = torch.arange(int(counts.sum())) - torch.repeat_interleave(
+    place = torch.arange(int(counts.sum()), device=counts.device) - torch.repeat_interleave(
         counts.cumsum(0) - counts, counts
     )
     n = torch.repeat_interleave(node_counts, counts)

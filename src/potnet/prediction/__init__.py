@@ -2,6 +2,7 @@
 
 from potnet.prediction.predictor import (
     COLUMNS,
+    Gradients,
     Prediction,
     PredictionFile,
     Predictions,
@@ -12,6 +13,7 @@ from potnet.prediction.predictor import (
 
 __all__ = [
     "COLUMNS",
+    "Gradients",
     "Prediction",
     "PredictionFile",
     "Predictions",

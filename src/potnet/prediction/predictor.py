@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import math
 import os
@@ -58,6 +59,25 @@ class Prediction:
         """Return the fields as text, in the order of ``COLUMNS``, as a CSV file holds them."""
         numbers = (f"{x:.{digits}g}" for x in (self.prediction, self.lower, self.upper))
         return [self.id, self.property, *numbers, self.unit, "; ".join(self.flags)]
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """One property of one crystal with its derivatives.
+
+    Attributes:
+        property: Name of what is predicted.
+        value: The predicted value, in ``unit``.
+        positions: Derivative by the position of each atom, ``unit`` per Å, shape (n_atoms, 3).
+        strain: Derivative by strain, ``unit``, symmetric, shape (3, 3).
+        unit: Unit of the value.
+    """
+
+    property: str
+    value: float
+    positions: NDArray[np.float64]
+    strain: NDArray[np.float64]
+    unit: str
 
 
 COLUMNS = tuple(field.name for field in fields(Prediction))
@@ -245,6 +265,56 @@ class Predictor:
             Values in the units of the targets, shape (n_graphs, n_targets).
         """
         return self._restored(self._standardised(batch))
+
+    def gradients(self, crystal: Any) -> list[Gradients]:
+        """Return each property of a crystal with its derivatives by positions and strain.
+
+        Computed in float64 with the network's weights, through the differentiable sums.
+
+        Args:
+            crystal: One structure: Crystal, ASE Atoms, pymatgen Structure and so on.
+
+        Returns:
+            One entry per property, in the order of the card.
+
+        Raises:
+            ModelError: If the network's features have no derivatives (those of PotNet end shells
+                of neighbours abruptly).
+            StructureError: If the crystal cannot be used.
+        """
+        if not hasattr(self.features, "differentiable"):
+            raise ModelError(
+                f"gradients: the network must have smooth features, got {self.card.network}. "
+                "Use a model of the network completenet."
+            )
+        crystal = Crystal.from_any(crystal)
+        positions = torch.tensor(crystal.positions, device=self.device)
+        cell = torch.tensor(crystal.cell, device=self.device)
+        moves = torch.zeros_like(positions, requires_grad=True)
+        strain = torch.zeros_like(cell, requires_grad=True)
+        deformation = torch.eye(3, dtype=cell.dtype, device=self.device) + strain
+        batch = self.features.differentiable(
+            crystal, (positions + moves) @ deformation, cell @ deformation
+        )
+        members = [copy.deepcopy(member).double() for member in self.members]
+        outputs = torch.stack([member(batch)[0] for member in members])
+        z = outputs.quantile(0.5, dim=0) if self.card.combine == "median" else outputs.mean(0)
+        found = []
+        for output, card in zip(z, self.card.targets, strict=True):
+            x = output * card.std + card.mean
+            value = 10**x if card.transform == "log10" else x
+            by_moves, by_strain = torch.autograd.grad(value, (moves, strain), retain_graph=True)
+            symmetric = (by_strain + by_strain.T) / 2
+            found.append(
+                Gradients(
+                    card.name,
+                    value.item(),
+                    by_moves.cpu().numpy(),
+                    symmetric.cpu().numpy(),
+                    card.unit,
+                )  # fmt: skip
+            )
+        return found
 
     def _standardised(self, batch: Batch) -> NDArray[np.float64]:
         """Return the combined outputs of the networks, shape (n_graphs, n_targets)."""

@@ -18,8 +18,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numba as nb
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from vesin import NeighborList
 
+from potnet.crystal.lattice import reduced
 from potnet.errors import ConfigError
 
 Floats = NDArray[np.float64]
@@ -164,3 +168,46 @@ def orbit_shells(
         with ThreadPoolExecutor(n_threads) as pool:
             list(pool.map(evaluate, cuts[:-1], cuts[1:]))
     return values
+
+
+def pair_shells(
+    positions: Tensor, cell: Tensor, *, centers: Floats, width: float, cutoff: float
+) -> Tensor:
+    """Return the shells of all ordered pairs of one crystal, differentiable.
+
+    The same sums as :func:`orbit_shells` with each atom an orbit of its own, in torch: any number
+    of derivatives with respect to positions and cell.
+
+    Args:
+        positions: Cartesian coordinates in Å, shape (n_atoms, 3).
+        cell: Lattice vectors as rows in Å, shape (3, 3).
+        centers: Radii of the shells in Å, shape (n_shells,).
+        width: Width of every shell in Å.
+        cutoff: Radius in Å at which every shell has ended.
+
+    Returns:
+        Shape (n_atoms^2, n_shells, 4), i slow and j fast.
+    """
+    n_atoms = len(positions)
+    given = cell.detach().cpu().double().numpy()
+    basis = reduced(given)
+    points = positions.detach().cpu().double().numpy()
+    images = np.floor(points @ np.linalg.inv(basis))
+    search = NeighborList(cutoff=cutoff, full_list=True, n_threads=1)
+    i, j, shifts = search.compute(points - images @ basis, basis, True, "ijS")
+    i, j = i.astype(np.int64), j.astype(np.int64)
+    # Back to the given cell: its integer combinations that lead from i to this image of j.
+    shifts = np.rint((shifts - images[j] + images[i]) @ basis @ np.linalg.inv(given))
+
+    def tensor(array: NDArray) -> Tensor:
+        return torch.as_tensor(array, device=positions.device)
+
+    first, second = tensor(i), tensor(j)
+    vectors = positions[second] - positions[first] + tensor(shifts).to(cell) @ cell
+    r = vectors.norm(dim=1)[:, None]
+    envelope = (1 - (r / cutoff) ** 2) ** 3
+    weights = torch.exp(-(((r - tensor(centers).to(r)) / width) ** 2)) * envelope
+    directed = weights[:, :, None] * (vectors / r)[:, None]
+    values = torch.cat([weights[:, :, None], directed], dim=2)
+    total = values.new_zeros(n_atoms * n_atoms, *values.shape[1:])
+    return total.index_add(0, first * n_atoms + second, values)

@@ -1,0 +1,103 @@
+"""Derivatives of predictions against differences of predictions."""
+
+import numpy as np
+import pytest
+import torch
+
+import potnet
+from potnet.crystal import Crystal
+from potnet.errors import ModelError
+from potnet.models import archive, registry
+from potnet.prediction import Predictor
+
+CRYSTAL = Crystal(
+    [22, 8, 8, 38],
+    [[0.1, 0.2, 0.3], [1.9, 0.1, 5.5], [0.4, 2.2, 1.9], [2.4, -2.5, 3.0]],
+    [[4.1, 0.3, 0.2], [-1.1, 4.9, 0.4], [0.6, -1.7, 5.3]],
+)
+
+
+def predictor(network: str = "completenet", unit: str = "eV/atom") -> Predictor:
+    """Return two networks with random weights."""
+    members = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        members.append(registry.build(network).eval())
+    card = archive.ModelCard(
+        network=network,
+        settings=members[0].settings.model_dump(mode="json"),
+        targets=(archive.TargetCard(name="energy", unit=unit, mean=-1.0, std=2.0),),
+        data=archive.DataCard(
+            name="none", n_train=1, elements=("O",), max_atoms=9, volume_per_atom=(1.0, 99.0)
+        ),
+    )
+    return Predictor(members, card)
+
+
+@pytest.fixture(scope="module")
+def model() -> Predictor:
+    return predictor()
+
+
+def value(model: Predictor, positions: np.ndarray, cell: np.ndarray) -> float:
+    return model.gradients(CRYSTAL.replace(positions=positions, cell=cell))[0].value
+
+
+def test_the_value_is_that_of_the_fast_path(model):
+    assert model.gradients(CRYSTAL)[0].value == pytest.approx(
+        model.predict([CRYSTAL])[0].prediction, abs=2e-6
+    )
+
+
+def test_position_gradients_agree_with_differences(model):
+    found = model.gradients(CRYSTAL)[0].positions
+    step = 1e-4
+    for atom, axis in ((0, 0), (1, 2), (3, 1)):
+        move = np.zeros_like(CRYSTAL.positions)
+        move[atom, axis] = step
+        up = value(model, CRYSTAL.positions + move, CRYSTAL.cell)
+        down = value(model, CRYSTAL.positions - move, CRYSTAL.cell)
+        assert found[atom, axis] == pytest.approx((up - down) / (2 * step), rel=1e-3, abs=1e-6)
+    np.testing.assert_allclose(found.sum(0), 0, atol=1e-9)  # Moving all atoms changes nothing.
+
+
+def test_strain_gradients_agree_with_differences(model):
+    found = model.gradients(CRYSTAL)[0].strain
+    step = 1e-4
+    for a, b in ((0, 0), (1, 2)):
+        strain = np.zeros((3, 3))
+        strain[a, b] += step / 2
+        strain[b, a] += step / 2
+        up, down = (np.eye(3) + sign * strain for sign in (1, -1))
+        difference = value(model, CRYSTAL.positions @ up, CRYSTAL.cell @ up) - value(
+            model, CRYSTAL.positions @ down, CRYSTAL.cell @ down
+        )
+        assert found[a, b] == pytest.approx(difference / (2 * step), rel=1e-3, abs=1e-6)
+
+
+def test_gradients_of_a_supercell_are_shared_among_the_copies(model):
+    found = model.gradients(CRYSTAL)[0].positions
+    double = model.gradients(CRYSTAL.supercell((2, 1, 1)))[0].positions
+    np.testing.assert_allclose(
+        np.sort(2 * double, 0), np.sort(np.tile(found, (2, 1)), 0), atol=1e-8
+    )
+
+
+def test_the_calculator_gives_ase_energy_forces_and_stress(model):
+    atoms = CRYSTAL.to_ase()
+    atoms.calc = potnet.Calculator(model)
+    found = model.gradients(CRYSTAL)[0]
+    assert atoms.get_potential_energy() == pytest.approx(4 * found.value)
+    np.testing.assert_allclose(atoms.get_forces(), -4 * found.positions)
+    stress = atoms.get_stress(voigt=False)
+    np.testing.assert_allclose(stress, 4 * found.strain / CRYSTAL.volume)
+
+
+def test_a_calculator_needs_an_energy(model):
+    with pytest.raises(ModelError, match="must predict one energy in eV/atom, got energy in GPa"):
+        potnet.Calculator(predictor(unit="GPa"))
+
+
+def test_networks_without_smooth_features_are_refused():
+    with pytest.raises(ModelError, match="must have smooth features, got potnet"):
+        predictor("potnet").gradients(CRYSTAL)
