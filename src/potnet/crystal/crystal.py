@@ -245,8 +245,10 @@ class Crystal:
         """
         import moyopy
 
-        # It warns of displacements by its symmetrised cell, which is not used here.
-        logging.getLogger("moyo").setLevel(logging.ERROR)
+        log = logging.getLogger("moyo")
+        if log.level == logging.NOTSET:
+            # It warns of displacements by its symmetrised cell, which is not used here.
+            log.setLevel(logging.ERROR)
         self.require_periodic()
         check_tolerance(tolerance, self.id)
         scaled = self.scaled_positions
