@@ -56,15 +56,39 @@ def evaluate(
     """
     plan = make_plan(cells.detach().cpu().numpy(), n_atoms, potentials, tolerance)
     starts = np.cumsum(n_atoms) - n_atoms
+    far_off = np.maximum.reduceat(positions.detach().abs().amax(1).cpu().numpy(), starts)
+    grid = _grids(plan, far_off)
     values, stats, order = [], [], []
     for graphs in _chunks(plan, n_atoms):
-        chunk = _Chunk.gather(positions, cells, plan, graphs, starts[graphs], n_atoms[graphs])
+        chunk = _Chunk.gather(positions, cells, plan, grid, graphs, starts[graphs], n_atoms[graphs])
         chunk_values, chunk_stats = _evaluate_chunk(chunk, potentials)
         values.append(chunk_values)
         stats.append(chunk_stats)
         order.append(graphs)
     error_bound = _certify(plan, potentials, np.concatenate(order), _cat_stats(stats))
     return _in_order(values, order, n_atoms, positions.device), error_bound.to(positions.device)
+
+
+def _grids(plan: Plan, far_off: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return powers of two, (n_graphs,), on whose multiples vectors add up without rounding.
+
+    Args:
+        plan: How to sum.
+        far_off: Largest coordinate of each crystal, Å.
+    """
+    # large enough for all partial sums: a reduced basis is not far from orthogonal
+    size = 8 * (2 * far_off + plan.radius + 2 * plan.reach) + 4 * plan.scale
+    return np.ldexp(1.0, np.frexp(size)[1] - 52)
+
+
+def _on_grid(x: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the nearest multiples of ``grid``, a constant, and the rest, which carries gradients.
+
+    Integer combinations of the first parts are exact, those of the rests are as small as roundoff:
+    their sum is a vector that has the accuracy of its own length (docs/theory.md, "Rounding").
+    """
+    high = (x.detach() / grid).round() * grid
+    return high, x - high
 
 
 @dataclass(frozen=True)
@@ -75,8 +99,9 @@ class _Chunk:
         graphs: Which crystals, (g,).
         n_atoms: Their atoms, (g,).
         first: Number of their first atom in the whole batch, (g,).
-        positions: Coordinates relative to the first atom; padding repeats the last atom, (g, n, 3).
-        basis: Reduced lattice vectors, (g, 3, 3).
+        positions: Coordinates relative to the first atom, on a grid, and their rests; padding
+            repeats the last atom, twice (g, n, 3).
+        basis: Reduced lattice vectors, on the same grid, and their rests, twice (g, 3, 3).
         radius, wave_radius: See :class:`Plan`, (g,).
         alpha: Split widths, (g, q); all or none of a column are 0.
         box, wave_box: Integers to look at for lattice and wave vectors.
@@ -85,8 +110,8 @@ class _Chunk:
     graphs: Indices
     n_atoms: Indices
     first: Indices
-    positions: Tensor
-    basis: Tensor
+    positions: tuple[Tensor, Tensor]
+    basis: tuple[Tensor, Tensor]
     radius: Tensor
     wave_radius: Tensor
     alpha: Tensor
@@ -97,7 +122,7 @@ class _Chunk:
     @property
     def n_pairs(self) -> int:
         """Pairs i < j of the padded atoms, and one of an atom with itself."""
-        n = self.positions.shape[1]
+        n = self.positions[0].shape[1]
         return n * (n - 1) // 2 + 1
 
     @staticmethod
@@ -105,6 +130,7 @@ class _Chunk:
         positions: Tensor,
         cells: Tensor,
         plan: Plan,
+        grid: NDArray[np.float64],
         graphs: Indices,
         first: Indices,
         n_atoms: Indices,
@@ -119,12 +145,14 @@ class _Chunk:
             [
                 plan.transform[graphs].reshape(-1, 9),
                 plan.alpha[graphs],
-                np.stack([plan.radius, plan.wave_radius], 1)[graphs],
+                np.stack([plan.radius, plan.wave_radius, grid], 1)[graphs],
             ],
             1,
         )
         packed = torch.from_numpy(numbers).to(device)
-        transform, alpha = packed[:, :9].view(-1, 3, 3), packed[:, 9:-2]
+        transform, alpha = packed[:, :9].view(-1, 3, 3), packed[:, 9:-3]
+        high, low = _on_grid(atoms, packed[:, None, -1:])
+        cell_high, cell_low = _on_grid(own, packed[:, None, -1:])
         basis = plan.basis[graphs]
         inverse = np.linalg.inv(basis)
         # |n_i| <= |x| |i-th column of the inverse|, and the same for wave vectors and the basis
@@ -137,10 +165,10 @@ class _Chunk:
             graphs=graphs,
             n_atoms=n_atoms,
             first=first,
-            positions=atoms - atoms[:, :1],
-            basis=transform @ own,
-            radius=packed[:, -2],
-            wave_radius=packed[:, -1],
+            positions=(high - high[:, :1], low - low[:, :1]),
+            basis=(transform @ cell_high, transform @ cell_low),
+            radius=packed[:, -3],
+            wave_radius=packed[:, -2],
             alpha=alpha,
             box=tuple(int(x) for x in box.max(0)),
             wave_box=tuple(int(x) for x in wave_box.max(0)),
@@ -177,23 +205,25 @@ class _Stats:
     short_sums: Tensor
     wave_sums: Tensor
     constants: Tensor
-    shortest: Tensor
-    extent: Tensor
 
 
 def _cat_stats(stats: Sequence[_Stats]) -> dict[str, NDArray[np.float64]]:
-    names = ("short_sums", "wave_sums", "constants", "shortest", "extent")
+    names = ("short_sums", "wave_sums", "constants")
     return {n: torch.cat([getattr(s, n) for s in stats]).cpu().numpy() for n in names}
 
 
 def _evaluate_chunk(chunk: _Chunk, potentials: Sequence[Potential]) -> tuple[Tensor, _Stats]:
     """Return the sums of the ordered pairs of a chunk, shape (n_pairs, q)."""
-    x, basis = chunk.positions, chunk.basis
-    device = x.device
-    g, n, _ = x.shape
+    (high, low), (basis_high, basis_low) = chunk.positions, chunk.basis
+    basis = basis_high + basis_low
+    device = basis.device
+    g, n, _ = high.shape
     inverse = torch.linalg.inv(basis)
     volume = torch.linalg.det(basis).abs()
-    fractions = x @ inverse
+    with torch.no_grad():
+        cells_off = (high @ inverse).round()
+    high, low = high - cells_off @ basis_high, low - cells_off @ basis_low
+    fractions = (high + low) @ inverse
 
     i, j = torch.triu_indices(n, n, 1, device=device)
     with torch.no_grad():
@@ -203,12 +233,14 @@ def _evaluate_chunk(chunk: _Chunk, potentials: Sequence[Potential]) -> tuple[Ten
         shear = root / lengths[:, None]
         wraps = _nearest_plane(fractions[:, j] - fractions[:, i], shear)
         images, valid = _images(chunk, shear, lengths)
-    vectors = x[:, j] - x[:, i] + wraps @ basis
+    vectors = high[:, j] - high[:, i] + wraps @ basis_high
+    vectors = vectors + (low[:, j] - low[:, i] + wraps @ basis_low)
     vectors = torch.cat([vectors, vectors.new_zeros(g, 1, 3)], 1)
-    short, shortest = _short_sums(chunk, vectors, images @ basis, valid, potentials)
+    lattice = images @ basis_high + images @ basis_low
+    short = _short_sums(chunk, vectors, lattice, valid, potentials)
 
     wave, wave_sums = _wave_sums(chunk, fractions, inverse, volume, potentials)
-    own = torch.zeros(vectors.shape[1], dtype=x.dtype, device=device)
+    own = torch.zeros(vectors.shape[1], dtype=vectors.dtype, device=device)
     own[-1] = 1
     pair = torch.full((n, n), len(i), dtype=torch.long, device=device)
     pair[i, j] = pair[j, i] = torch.arange(len(i), device=device)
@@ -231,8 +263,6 @@ def _evaluate_chunk(chunk: _Chunk, potentials: Sequence[Potential]) -> tuple[Ten
         short_sums=torch.stack([s.detach().amax(1) for s in short], -1),
         wave_sums=wave_sums,
         constants=torch.stack(constants, -1),
-        shortest=shortest,
-        extent=x.detach().square().sum(-1).amax(1).sqrt(),
     )
     return _drop_padding(values, chunk.n_atoms, n), stats
 
@@ -273,8 +303,8 @@ def _short_sums(
     lattice: Tensor,
     valid: Tensor,
     potentials: Sequence[Potential],
-) -> tuple[list[Tensor], Tensor]:
-    """Return the sums of short halves, q tensors of (g, p), and the shortest distances, (g,)."""
+) -> list[Tensor]:
+    """Return the sums of short halves, q tensors of shape (g, p)."""
     is_pair = _pair_mask(chunk, vectors.shape[1])
     step = max(1, CHUNK // (lattice.shape[0] * lattice.shape[1]))
     parts = []
@@ -284,8 +314,7 @@ def _short_sums(
         parts.append(
             _short_part(chunk, vectors[:, start:stop], lattice, valid, mask, start, potentials)
         )
-    sums = [torch.cat([p[0][q] for p in parts], 1) for q in range(len(potentials))]
-    return sums, torch.stack([p[1] for p in parts]).amin(0)
+    return [torch.cat([part[q] for part in parts], 1) for q in range(len(potentials))]
 
 
 def _short_part(
@@ -296,7 +325,7 @@ def _short_part(
     is_pair: Tensor | None,
     start: int,
     potentials: Sequence[Potential],
-) -> tuple[list[Tensor], Tensor]:
+) -> list[Tensor]:
     """Return what :func:`_short_sums` returns, for the pairs from number ``start`` on."""
     g, n_pairs, _ = vectors.shape
     n_images = lattice.shape[1]
@@ -321,8 +350,7 @@ def _short_part(
         v = component.reshape(-1).index_select(0, pair)
         v = v + translation.reshape(-1).index_select(0, image)
         r2 = r2 + v * v
-    shortest2 = torch.segment_reduce(r2.detach(), "min", lengths=near.sum((1, 2)))
-    if bool((shortest2 < SAME_SPOT**2).any()):
+    if bool((r2.detach() < SAME_SPOT**2).any()):
         hit = int(r2.detach().argmin())
         place = int(pair[hit] - graph[hit] * n_pairs) + start
         _report_same_spot(chunk, int(graph[hit]), place, float(r2.detach()[hit].sqrt()))
@@ -334,7 +362,7 @@ def _short_part(
             terms = potential.value(r2)
         total = torch.zeros(g * n_pairs, dtype=r2.dtype, device=r2.device)
         sums.append(total.index_add(0, pair, terms).view(g, n_pairs))
-    return sums, shortest2.sqrt()
+    return sums
 
 
 def _wave_sums(
@@ -356,7 +384,6 @@ def _wave_sums(
         gram = (reciprocal @ reciprocal.mT).view(-1, 9)
         k2 = gram @ (half[:, :, None] * half[:, None]).view(-1, 9).T
         integers, valid = _pack(half, k2 <= (chunk.wave_radius**2 * (1 + 1e-9))[:, None])
-        wraps = fractions.round()
     k = integers @ reciprocal
     k2 = _dot(k, k)
     weights = []
@@ -365,7 +392,7 @@ def _wave_sums(
         c = torch.where(valid, c, 0.0)
         sizes[:, p] = c.detach().abs().sum(1)
         weights.append(torch.cat([c, c], 1))
-    phases = 2 * math.pi * (fractions - wraps) @ integers.mT
+    phases = 2 * math.pi * fractions @ integers.mT
     waves = torch.cat([phases.cos(), phases.sin()], -1)
     weighted = waves[:, None] * torch.stack(weights, 1)[:, :, None]
     total = (weighted.view(g, len(split) * n, -1) @ waves.mT).view(g, len(split), n, n)
@@ -406,10 +433,10 @@ def _pack(vectors: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
 
 def _pair_mask(chunk: _Chunk, n_columns: int) -> Tensor | None:
     """Return which pairs have no padding atom, shape (g, p); None if no atom is padding."""
-    n = chunk.positions.shape[1]
+    n = chunk.positions[0].shape[1]
     if (chunk.n_atoms == n).all():
         return None
-    device = chunk.positions.device
+    device = chunk.radius.device
     _, j = torch.triu_indices(n, n, 1, device=device)
     j = torch.cat([j, j.new_zeros(1)])  # i < j, so j tells; the own pair is always there
     return j < torch.from_numpy(chunk.n_atoms).to(device)[:, None]
@@ -466,7 +493,7 @@ def _certify(
 
 def _report_same_spot(chunk: _Chunk, g: int, pair: int, distance: float) -> None:
     """Raise a StructureError that names the two atoms found on one spot."""
-    n = chunk.positions.shape[1]
+    n = chunk.positions[0].shape[1]
     i, j = torch.triu_indices(n, n, 1).tolist()
     first, second = (i[pair], j[pair]) if pair < len(i) else (0, 0)
     raise StructureError(

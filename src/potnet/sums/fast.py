@@ -74,8 +74,14 @@ BINS = 64  # images are sorted by squared length into so many bins
 
 
 @_jit
-def _reduce(cell):
-    """Make the rows of ``cell`` a Minkowski-reduced basis, in place (Semaev 2001)."""
+def _reduce(cell, transform):
+    """Make the rows of ``cell`` a Minkowski-reduced basis, in place (Semaev 2001).
+
+    Writes the integers that take the given cell to the reduced one.
+    """
+    for i in range(3):
+        for k in range(3):
+            transform[i, k] = 1.0 if i == k else 0.0
     for _ in range(1000):
         for _ in range(2):
             for i in range(2):
@@ -85,6 +91,8 @@ def _reduce(cell):
                 ):
                     for k in range(3):
                         cell[i, k], cell[i + 1, k] = cell[i + 1, k], cell[i, k]
+                        old, new = transform[i + 1, k], transform[i, k]
+                        transform[i, k], transform[i + 1, k] = old, new
         aa = bb = cc = ab = ac = bc = 0.0
         for k in range(3):
             aa += cell[0, k] * cell[0, k]
@@ -93,6 +101,7 @@ def _reduce(cell):
         if abs(ab) > 0.5 * aa * (1 + 1e-12):
             for k in range(3):
                 cell[1, k] -= m * cell[0, k]
+                transform[1, k] -= m * transform[0, k]
             continue
         for k in range(3):
             bb += cell[1, k] * cell[1, k]
@@ -113,6 +122,36 @@ def _reduce(cell):
             return
         for k in range(3):
             cell[2, k] -= best_i * cell[0, k] + best_j * cell[1, k]
+            transform[2, k] -= best_i * transform[0, k] + best_j * transform[1, k]
+
+
+@_jit
+def _grid(size):
+    """Return a power of two on whose multiples sums of numbers up to ``size`` are exact."""
+    return 2.0 ** (math.ceil(math.log2(size)) - 52)
+
+
+@_jit
+def _split_basis(given, transform, grid, high, low):
+    """Write the reduced basis, ``transform @ given``, as multiples of the grid and a small rest."""
+    for i in range(3):
+        for k in range(3):
+            high[i, k] = low[i, k] = 0.0
+            for j in range(3):
+                part = np.floor(given[j, k] / grid + 0.5) * grid
+                high[i, k] += transform[i, j] * part
+                low[i, k] += transform[i, j] * (given[j, k] - part)
+
+
+@_jit
+def _skew(given, transform):
+    """Return a bound of all numbers that are met when the reduced basis is formed."""
+    most = 0.0
+    for i in range(3):
+        for j in range(3):
+            for k in range(3):
+                most = max(most, abs(transform[i, j] * given[j, k]))
+    return 4 * most
 
 
 @_jit
@@ -184,6 +223,27 @@ def _exponential_tail(count, r, a):
     b = 1 / a
     integral = b * (a2 + 2 * a1 * (r + b) + 4 * PI * (r * r + 2 * b * (r + b)))
     return math.exp(-a * r) * (_at_edge(count, r) + integral / volume)
+
+
+@_jit
+def _other_images(cell, inverse, volume):
+    """Bound the images of a wrapped vector: all but the vector itself, for the rounding error.
+
+    An image differs from it by an integer in a fractional coordinate, which the wrap has brought
+    to 1/2 at most.
+
+    Returns:
+        The smallest distance they can have, and the largest sum of r^-6.
+    """
+    steepest = 0.0
+    for k in range(3):
+        square = inverse[0, k] ** 2 + inverse[1, k] ** 2 + inverse[2, k] ** 2
+        steepest = max(steepest, square)
+    r = 0.5 / math.sqrt(steepest)
+    real, _ = _counting(cell, inverse, volume)
+    a1, a2, _, _, _ = real
+    integral = a2 / 5 + r * (a1 / 2 + r * (4 * PI / 3))
+    return r, (_most(real, r) / r + integral / volume) / r**5
 
 
 # ---------------------------------------------------------------------------- plan
@@ -324,16 +384,21 @@ def _plan_exponential(decay, cutoff, real, recip, tolerance, split):
 
 @_jit
 def _plan_one(
-    cell, inverse, n_atoms, kinds, parameters, tolerance, coulomb, london,
+    given, cell, transform, inverse, n_atoms, kinds, parameters, tolerance, coulomb, london,
     geometry, splits,
 ):  # fmt: skip
-    """Reduce one cell in place, choose all radii, and return a status."""
+    """Write the reduced cell, choose all radii, and return a status."""
+    cell[:] = given
     sizes = 1.0
     for i in range(3):
         sizes *= math.sqrt(cell[i, 0] ** 2 + cell[i, 1] ** 2 + cell[i, 2] ** 2)
     if not abs(_invert(cell, inverse)) > 1e-10 * sizes:
         return SINGULAR
-    _reduce(cell)
+    _reduce(cell, transform)
+    _split_basis(given, transform, _grid(_skew(given, transform)), cell, inverse)
+    for i in range(3):
+        for k in range(3):
+            cell[i, k] += inverse[i, k]
     volume = abs(_invert(cell, inverse))
     if cell[0, 0] ** 2 + cell[0, 1] ** 2 + cell[0, 2] ** 2 < SAME_SPOT**2:
         return TOO_SMALL
@@ -384,7 +449,7 @@ def _plan_one(
 
 @_jit
 def _plan(
-    cells, inverses, counts, kinds, parameters, tolerance, coulomb, london,
+    given, cells, transforms, inverses, counts, kinds, parameters, tolerance, coulomb, london,
     geometry, splits, sizes,
 ):  # fmt: skip
     """Plan every crystal; ``sizes`` gets the largest number of images, wave vectors and orders.
@@ -394,7 +459,7 @@ def _plan(
     """
     for c in range(counts.size):
         status = _plan_one(
-            cells[c], inverses[c], counts[c], kinds, parameters, tolerance,
+            given[c], cells[c], transforms[c], inverses[c], counts[c], kinds, parameters, tolerance,
             coulomb, london, geometry[c], splits[c],
         )  # fmt: skip
         if status != 0:
@@ -736,10 +801,11 @@ def _interpolate_long(decay, alpha, cutoff, degree, coefficients):
 
 
 @_jit
-def _images(cell, inverse, reach, images, unsorted, bins, starts):
+def _images(high, low, inverse, reach, images, unsorted, bins, starts):
     """List the lattice vectors up to a length, the zero vector first, in bins of squared length.
 
-    Vectors far away fill the list up to a multiple of four.
+    Vectors far away fill the list up to a multiple of four. Parts of the basis on the grid add up
+    without rounding, so that each vector is rounded once.
 
     Returns:
         Bins per Å^2. ``starts[b]`` is the number of vectors in the bins before b.
@@ -749,7 +815,8 @@ def _images(cell, inverse, reach, images, unsorted, bins, starts):
     starts[:] = 0
     m2 = int(reach * math.sqrt((inverse[:, 2] ** 2).sum()) + 1e-9)
     m1 = int(reach * math.sqrt((inverse[:, 1] ** 2).sum()) + 1e-9)
-    a0, a1, a2 = cell[0, 0], cell[0, 1], cell[0, 2]
+    a0, a1, a2 = high[0, 0], high[0, 1], high[0, 2]
+    d0, d1, d2 = low[0, 0], low[0, 1], low[0, 2]
     inverse_aa = 1 / (a0 * a0 + a1 * a1 + a2 * a2)
     unsorted[0, 0] = unsorted[1, 0] = unsorted[2, 0] = 0.0
     bins[0] = 0
@@ -757,19 +824,20 @@ def _images(cell, inverse, reach, images, unsorted, bins, starts):
     n = 1
     for i in range(m2 + 1):  # one of each pair of opposite vectors, and then the other
         for j in range(-m1 if i > 0 else 0, m1 + 1):
-            x = i * cell[2, 0] + j * cell[1, 0]
-            y = i * cell[2, 1] + j * cell[1, 1]
-            z = i * cell[2, 2] + j * cell[1, 2]
+            x, dx = i * high[2, 0] + j * high[1, 0], i * low[2, 0] + j * low[1, 0]
+            y, dy = i * high[2, 1] + j * high[1, 1], i * low[2, 1] + j * low[1, 1]
+            z, dz = i * high[2, 2] + j * high[1, 2], i * low[2, 2] + j * low[1, 2]
             middle = -(x * a0 + y * a1 + z * a2) * inverse_aa
             room = (limit - (x * x + y * y + z * z)) * inverse_aa + middle * middle
             if room < 0:
                 continue
             half = math.sqrt(room) + 1e-9
-            low = int(math.ceil(middle - half))
+            begin = int(math.ceil(middle - half))
             if i == 0 and j == 0:
-                low = 1
-            for l in range(low, int(math.floor(middle + half)) + 1):
+                begin = 1
+            for l in range(begin, int(math.floor(middle + half)) + 1):
                 u, v, w = x + l * a0, y + l * a1, z + l * a2
+                u, v, w = u + (dx + l * d0), v + (dy + l * d1), w + (dz + l * d2)
                 square = u * u + v * v + w * w
                 if square > limit:
                     continue
@@ -783,18 +851,18 @@ def _images(cell, inverse, reach, images, unsorted, bins, starts):
     for i in range(n - 1, -1, -1):  # fill each bin from its end, then take its end back
         b = bins[i]
         slot = starts[b + 1] - 1
-        images[0, slot], images[1, slot] = unsorted[0, i], unsorted[1, i]
-        images[2, slot] = unsorted[2, i]
+        for k in range(3):
+            images[k, slot] = unsorted[k, i]
         if i > 0:
             slot -= 1
-            images[0, slot], images[1, slot] = -unsorted[0, i], -unsorted[1, i]
-            images[2, slot] = -unsorted[2, i]
+            for k in range(3):
+                images[k, slot] = -unsorted[k, i]
         starts[b + 1] = slot
     for b in range(1, BINS - 1):
         starts[b] = starts[b + 1]
     starts[BINS - 1] = 2 * n - 1
     for i in range(2 * n - 1, 2 * n + 2):
-        images[0, i] = images[1, i] = images[2, i] = 1e9
+        images[:, i] = 1e9
     return per_square
 
 
@@ -865,9 +933,9 @@ def _evaluate_chunk(
 
 @_jit
 def _real_half(
-    rows, firsts, n_rows, n_atoms, fractions, cell, inverse, reach, wrap, kinds, parameters,
-    splits, chosen, coulomb, london, long_halves, images, unsorted, bins, starts, differences,
-    ends, buffers, terms, out,
+    rows, firsts, n_rows, n_atoms, fractions, places, high, low, inverse, reach, wrap, kinds,
+    parameters, splits, chosen, coulomb, london, long_halves, images, unsorted, bins, starts,
+    differences, ends, buffers, terms, out,
 ):  # fmt: skip
     """Sum the short halves of the chosen potentials over all images of each pair within the reach.
 
@@ -877,30 +945,34 @@ def _real_half(
         The number of the first pair on one spot, or -1, and the shortest distance met.
     """
     per_square = _images(
-        cell, inverse, (reach + wrap) * (1 + 1e-12), images, unsorted, bins, starts
+        high, low, inverse, (reach + wrap) * (1 + 1e-12), images, unsorted, bins, starts
     )
     squares, distances, inverses, work = buffers
     limit = reach * reach
     bits = squares.view(np.int64)  # positive numbers are in the order of their bits
     shortest = np.int64(0x7FE0000000000000)
-    a0, a1, a2 = cell[0, 0], cell[0, 1], cell[0, 2]
-    b0, b1, b2 = cell[1, 0], cell[1, 1], cell[1, 2]
-    c0, c1, c2 = cell[2, 0], cell[2, 1], cell[2, 2]
+    dx, dy, dz, far = differences[0], differences[1], differences[2], differences[3]
     n, total, begin, pair = 0, 0, 0, 0
     for row in range(n_rows):
         atom, first = rows[row], firsts[row]
         n_columns = n_atoms - first
         fa, fb, fc = fractions[0, atom], fractions[1, atom], fractions[2, atom]
         ga, gb, gc = fractions[0, first:], fractions[1, first:], fractions[2, first:]
-        dx, dy, dz, far = differences[0], differences[1], differences[2], differences[3]
+        for axis in range(3):
+            a0, b0, c0 = high[0, axis], high[1, axis], high[2, axis]
+            a1, b1, c1 = low[0, axis], low[1, axis], low[2, axis]
+            here, rest_here = places[axis, atom], places[axis + 3, atom]
+            there, rest_there = places[axis, first:], places[axis + 3, first:]
+            difference = differences[axis]
+            for j in range(n_columns):
+                a, b = np.floor(ga[j] - fa + 0.5), np.floor(gb[j] - fb + 0.5)
+                c = np.floor(gc[j] - fc + 0.5)
+                on_grid = there[j] - here - (a * a0 + b * b0 + c * c0)
+                rest = rest_there[j] - rest_here - (a * a1 + b * b1 + c * c1)
+                difference[j] = on_grid + rest
         for j in range(n_columns):
-            a, b, c = ga[j] - fa, gb[j] - fb, gc[j] - fc
-            a, b, c = a - np.floor(a + 0.5), b - np.floor(b + 0.5), c - np.floor(c + 0.5)
-            x = a * a0 + b * b0 + c * c0
-            y = a * a1 + b * b1 + c * c1
-            z = a * a2 + b * b2 + c * c2
-            dx[j], dy[j], dz[j] = x, y, z
-            far[j] = per_square * (reach + math.sqrt(x * x + y * y + z * z)) ** 2
+            distance = math.sqrt(dx[j] * dx[j] + dy[j] * dy[j] + dz[j] * dz[j])
+            far[j] = per_square * (reach + distance) ** 2
         for j in range(n_columns):
             count = starts[min(int(far[j]) + 1, BINS - 1)]
             before = n
@@ -1053,18 +1125,28 @@ def _coefficients(kind, parameter, split, volume, squares, n_k, coulomb, london,
 
 
 @_jit
-def _wrapped(positions, inverse, fractions):
-    """Write fractional coordinates in [-1/2, 1/2]; return the largest distance from the first."""
-    extent = 0.0
+def _wrapped(positions, high, low, inverse, grid, places, fractions):
+    """Write positions from the first atom as multiples of the grid and rests, wrapped.
+
+    Fractional coordinates then lie in [-1/2, 1/2] but for rounding.
+    """
     for i in range(positions.shape[0]):
-        x = positions[i, 0] - positions[0, 0]
-        y = positions[i, 1] - positions[0, 1]
-        z = positions[i, 2] - positions[0, 2]
-        extent = max(extent, x * x + y * y + z * z)
         for k in range(3):
-            f = x * inverse[0, k] + y * inverse[1, k] + z * inverse[2, k]
-            fractions[k, i] = f - np.floor(f + 0.5)
-    return math.sqrt(extent)
+            part = np.floor(positions[i, k] / grid + 0.5) * grid
+            origin = np.floor(positions[0, k] / grid + 0.5) * grid
+            places[k, i] = part - origin
+            places[k + 3, i] = (positions[i, k] - part) - (positions[0, k] - origin)
+        x, y, z = places[0, i], places[1, i], places[2, i]
+        a = np.floor(x * inverse[0, 0] + y * inverse[1, 0] + z * inverse[2, 0] + 0.5)
+        b = np.floor(x * inverse[0, 1] + y * inverse[1, 1] + z * inverse[2, 1] + 0.5)
+        c = np.floor(x * inverse[0, 2] + y * inverse[1, 2] + z * inverse[2, 2] + 0.5)
+        for k in range(3):
+            places[k, i] = places[k, i] - a * high[0, k] - b * high[1, k] - c * high[2, k]
+            rest = places[k + 3, i] - a * low[0, k] - b * low[1, k] - c * low[2, k]
+            places[k + 3, i] = rest
+        x, y, z = places[0, i], places[1, i], places[2, i]  # rests are far below rounding here
+        for k in range(3):
+            fractions[k, i] = x * inverse[0, k] + y * inverse[1, k] + z * inverse[2, k]
 
 
 @_jit
@@ -1094,8 +1176,8 @@ def _write_square(real, n, out):
 
 @_jit
 def _evaluate(
-    begin, end, positions, offsets, orbits, out_offsets, cells, inverses, geometry, splits,
-    kinds, parameters, tolerance, coulomb, london, sizes, values, bounds,
+    begin, end, positions, offsets, orbits, out_offsets, given, transforms, cells, inverses,
+    geometry, splits, kinds, parameters, tolerance, coulomb, london, sizes, values, bounds,
 ):  # fmt: skip
     """Evaluate crystals begin..end-1.
 
@@ -1130,7 +1212,8 @@ def _evaluate(
     flat_phases, flat_scaled = np.zeros(2 * n_waves * room), np.zeros(2 * n_waves * room)
     flat_grouped = np.zeros(2 * n_waves * room if by_orbit else 0)
     flat_block, powers = np.zeros(room * room), np.zeros((6 * (n_orders + 1), room))
-    line, fractions = np.zeros((2, room)), np.zeros((3, room))
+    line, fractions, places = np.zeros((2, room)), np.zeros((3, room)), np.empty((6, room))
+    high, low = np.empty((3, 3)), np.empty((3, 3))
     long_halves = np.zeros((n_potentials, ROOM + 4))
     sums = np.array([p for p in range(n_potentials) if kinds[p] != SHELL], dtype=np.int64)
     shells = np.array([p for p in range(n_potentials) if kinds[p] == SHELL], dtype=np.int64)
@@ -1139,8 +1222,19 @@ def _evaluate(
         n_atoms = offsets[c + 1] - offsets[c]
         cell, inverse, split = cells[c], inverses[c], splits[c]
         labels = orbits[offsets[c] : offsets[c + 1]] if by_orbit else orbits
-        extent = _wrapped(positions[offsets[c] : offsets[c + 1]], inverse, fractions)
+        own_positions = positions[offsets[c] : offsets[c + 1]]
+        # large enough for all partial sums: a reduced basis is not far from orthogonal
+        wrap = geometry[c, G_WRAP]
+        reach = max(geometry[c, G_REACH], geometry[c, G_SHELL_REACH]) + 2 * wrap
+        far_off = 0.0
+        for i in range(n_atoms):
+            for k in range(3):
+                far_off = max(far_off, abs(own_positions[i, k]))
+        grid = _grid(8 * (2 * far_off + reach) + _skew(given[c], transforms[c]))
+        _split_basis(given[c], transforms[c], grid, high, low)
+        _wrapped(own_positions, high, low, inverse, grid, places, fractions)
         volume, k_max = geometry[c, G_VOLUME], geometry[c, G_KMAX]
+        apart, crowd = _other_images(cell, inverse, volume)
 
         n_rows = 0
         for i in range(n_atoms):
@@ -1169,8 +1263,8 @@ def _evaluate(
                 continue
             n_used = n_rows - 1 if not by_orbit and n_rows > 1 else n_rows  # the last is empty
             failed, nearest = _real_half(
-                rows, firsts, n_used, n_atoms, fractions, cell, inverse, reach,
-                geometry[c, G_WRAP], kinds, parameters, split, chosen, coulomb, london,
+                rows, firsts, n_used, n_atoms, fractions, places, high, low, inverse, reach, wrap,
+                kinds, parameters, split, chosen, coulomb, london,
                 long_halves, images, unsorted, bins, starts, differences, ends, buffers, terms,
                 real,
             )  # fmt: skip
@@ -1246,17 +1340,20 @@ def _evaluate(
                         line_real[j] += line_block[j] + zero
                     pair += n_atoms - i - 1
                 own_real[0] += total + zero + own
-            # Rounding to first order: of the terms and their sums, and of pair vectors.
-            cutoff = split[p, S_CUTOFF]
-            shift = 4 * (extent + cutoff + 2 * geometry[c, G_WRAP])
+            # Rounding (eq. 22): of terms and their sums, of vectors to images, of phases.
+            cutoff, decay = split[p, S_CUTOFF], parameters[p, 0]
             count = 31 + 4 * PI / 3 * cutoff**3 / volume
             if kinds[p] == SHELL:
                 slopes = count * (0.86 / parameters[p, 1] + 6 / cutoff)
             else:
-                order = 8.0 if kinds[p] == LONDON else 3.0 if kinds[p] == COULOMB else 2.0
-                slopes = largest * (order / shortest + parameters[p, 0] + 2 / cutoff)
-            rounding = (count + 30) * largest + shift * slopes + 30 * (abs(zero) + abs(own))
-            rounding += (min(2 * n_needed, 512) + 30 + shift * split[p, S_KCUT]) * abs(total)
+                slopes = (decay + 2 / cutoff) * largest
+                if kinds[p] == LONDON:
+                    slopes += 6 / apart * min(largest, crowd)
+                elif kinds[p] == COULOMB:
+                    slopes += largest / apart
+            rounding = (30 + 3 * math.sqrt(count)) * (largest + abs(own)) + 2 * wrap * slopes
+            rounding += 4 * decay * cutoff * largest + 4 * count * abs(own) + 30 * abs(zero)
+            rounding += (min(2 * n_needed, 512) + 30 + 16 * wrap * split[p, S_KCUT]) * abs(total)
             bounds[c, p] = split[p, S_BOUND] + ROUNDOFF * rounding
             if not bounds[c, p] <= tolerance:
                 return TOO_ROUGH, c, p, 0
@@ -1438,11 +1535,22 @@ def _sums(
     geometry = np.zeros((n_graphs, G_WIDTH))
     splits = np.zeros((n_graphs, len(kinds), S_WIDTH))
     sizes = np.zeros(3, dtype=np.int64)
-    # The rest of the tolerance is for rounding: half of it near the end of double precision.
-    budget = max(0.5 * tolerance, 0.98 * tolerance - 1e-12)
-    given = cells.copy()
+    # The rest of the tolerance is for rounding: half of it from 4e-11 on.
+    budget = max(0.5 * tolerance, 0.98 * tolerance - 2e-11)
+    given, transforms = cells.copy(), np.empty_like(cells)
     crystal, status = _plan(
-        cells, inverses, counts, kinds, parameters, budget, *tables, geometry, splits, sizes
+        given,
+        cells,
+        transforms,
+        inverses,
+        counts,
+        kinds,
+        parameters,
+        budget,
+        *tables,
+        geometry,
+        splits,
+        sizes,
     )
     if status:
         raise _failure(status, crystal, given[crystal], tolerance)
@@ -1454,8 +1562,8 @@ def _sums(
 
     def evaluate(span: tuple[int, int]) -> tuple[int, int, int, int]:
         return _evaluate(
-            *span, positions, offsets, orbits, out_offsets, cells, inverses, geometry, splits,
-            kinds, parameters, tolerance, *tables, sizes, values, bounds,
+            *span, positions, offsets, orbits, out_offsets, given, transforms, cells, inverses,
+            geometry, splits, kinds, parameters, tolerance, *tables, sizes, values, bounds,
         )  # fmt: skip
 
     if n_threads > 1 and n_graphs > 1:

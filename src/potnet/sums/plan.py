@@ -344,8 +344,6 @@ def rounding_bounds(
     short_sums: Array,
     wave_sums: Array,
     constants: Array,
-    shortest: Array,
-    extent: Array,
 ) -> Array:
     """Bound the rounding errors of the sums, to first order in the unit roundoff (eq. 19).
 
@@ -355,23 +353,26 @@ def rounding_bounds(
         short_sums: Largest sum of short halves of any pair, shape (n_graphs, n_potentials).
         wave_sums: Sum of the Fourier coefficients, same shape.
         constants: Sum of the magnitudes of the k = 0 and self terms, same shape.
-        shortest: Shortest distance met, Å, shape (n_graphs,).
-        extent: Largest distance of an atom from the first one, Å, shape (n_graphs,).
 
     Returns:
         One bound per crystal and potential, shape (n_graphs, n_potentials).
     """
     volume = np.abs(np.linalg.det(plan.basis))
-    count = 1 + Lattice.from_lengths(gram_schmidt_lengths(plan.basis)).most(plan.radius)
+    lengths = gram_schmidt_lengths(plan.basis)
+    lattice = Lattice.from_lengths(lengths)
+    count = 1 + lattice.most(plan.radius)
     n_waves = 2 * plan.n_waves + 2 * plan.wave_radius**2 * volume ** (2 / 3) / np.pi + 2
-    shift = 2 * (extent + plan.scale)  # error of a pair vector in units of roundoff
+    apart = 0.5 * lengths.min(1)  # distance of the images other than the wrapped vector itself
+    shift = 2 * (plan.reach + plan.radius)  # error of their vectors in units of roundoff
     bounds = np.zeros_like(short_sums)
     for p, potential in enumerate(potentials):
         total, alpha = short_sums[:, p], plan.alpha[:, p]
-        slopes = potential.slope_sum(total, count, shortest, plan.radius, alpha)
-        real = (10 + 5 * np.sqrt(count)) * total + shift * slopes
-        wave = (10 + 5 * np.sqrt(n_waves) + shift * plan.wave_radius) * wave_sums[:, p]
-        bounds[:, p] = _UNIT_ROUNDOFF * (real + wave + 10 * constants[:, p])
+        others = np.minimum(total, potential.direct_sum(lattice, apart))
+        slopes = potential.slope_sum(others, count, apart, plan.radius, alpha)
+        order = max(potential.order, 2.0)
+        real = (10 + 4 * order + 5 * np.sqrt(count)) * total + shift * slopes
+        wave = (10 + 5 * np.sqrt(n_waves) + 16 * plan.reach * plan.wave_radius) * wave_sums[:, p]
+        bounds[:, p] = _UNIT_ROUNDOFF * (real + wave + (10 + 4 * order) * constants[:, p])
     return bounds
 
 

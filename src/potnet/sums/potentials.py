@@ -86,10 +86,14 @@ class Potential(ABC):
         """Return numbers not smaller than the Fourier transform at wave numbers ``k``."""
         raise NotImplementedError
 
+    def direct_sum(self, lattice: Lattice, radius: Array) -> Array:
+        """Bound the sum of V over all lattice vectors beyond ``radius`` (Å); may be infinite."""
+        return np.full_like(radius, np.inf)
+
     def slope_sum(
         self, total: Array, count: Array, shortest: Array, radius: Array, alpha: Array
     ) -> Array:
-        """Bound the sum of ``|V'(r)|`` over the images of a pair, for the rounding error.
+        """Bound the sum of ``|f'(r)|`` over the images of a pair, for the rounding error.
 
         Args:
             total: Sum of the short halves over the images.
@@ -208,6 +212,16 @@ class InversePower(Potential):
 
     def value(self, r2: Tensor) -> Tensor:
         return _power(r2, self.exponent)
+
+    def direct_sum(self, lattice: Lattice, radius: Array) -> Array:
+        p = self.exponent
+        if p <= 3:
+            return np.full_like(radius, np.inf)
+        volume, faces, edges = lattice.volume, lattice.faces, lattice.edges
+        integral = faces / (p - 1) + radius * 2 * edges / (p - 2)
+        integral += radius * radius * 4 * np.pi / (p - 3)
+        # eq. 12 without the term that is subtracted
+        return (lattice.most(radius) / radius + integral / volume) * radius ** (1 - p)
 
     def short(self, r2: Tensor, alpha: Tensor) -> Tensor:
         # Q(p/2, x^2) / r^p, with Q(s+1, y) = Q(s, y) + y^s exp(-y) / Gamma(s+1)  (eq. 5)
