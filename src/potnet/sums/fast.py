@@ -8,8 +8,8 @@ Every long half is an even entire function of r, a polynomial in r^2 inside the 
 short half is V(r) - P(r^2): no special function is left in the inner loops.
 
 * Coulomb and London: the Kaiser-Bessel split. Its short half ends at R exactly, so the bound is on
-  wave vectors alone, by an envelope of the transform that is proved in
-  ``scripts/make_split_tables.py``. It needs half as many terms as the Gaussian split, or fewer.
+  wave vectors alone, by a proved envelope of the transform (docs/theory.md, eq. 25). It needs
+  half as many terms as the Gaussian split, or fewer.
 * Exponential: summed over images alone, or by its Gaussian split when the decay is slow.
 * Shell: summed over images, exact.
 
@@ -233,7 +233,7 @@ def _other_images(cell, inverse, volume):
     to 1/2 at most.
 
     Returns:
-        The smallest distance they can have, and the largest sum of r^-6.
+        The smallest distance they can have, and the largest sum of r^-6 (docs/theory.md, eq. 22).
     """
     steepest = 0.0
     for k in range(3):
@@ -1340,7 +1340,7 @@ def _evaluate(
                         line_real[j] += line_block[j] + zero
                     pair += n_atoms - i - 1
                 own_real[0] += total + zero + own
-            # Rounding (eq. 22): of terms and their sums, of vectors to images, of phases.
+            # Rounding (docs/theory.md): of terms and their sums, of vectors to images, of phases.
             cutoff, decay = split[p, S_CUTOFF], parameters[p, 0]
             count = 31 + 4 * PI / 3 * cutoff**3 / volume
             if kinds[p] == SHELL:

@@ -220,7 +220,7 @@ class InversePower(Potential):
         volume, faces, edges = lattice.volume, lattice.faces, lattice.edges
         integral = faces / (p - 1) + radius * 2 * edges / (p - 2)
         integral += radius * radius * 4 * np.pi / (p - 3)
-        # eq. 12 without the term that is subtracted
+        # eq. 22
         return (lattice.most(radius) / radius + integral / volume) * radius ** (1 - p)
 
     def short(self, r2: Tensor, alpha: Tensor) -> Tensor:
