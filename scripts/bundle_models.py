@@ -88,8 +88,8 @@ RECIPES = {
     "jarvis-band-gap": Recipe(_seeds("joint", 1), "optb88vdw_bandgap", "eV", JARVIS),
     "jarvis-band-gap-mbj": Recipe(_seeds("band-gap-mbj", 1), "mbj_bandgap", "eV", JARVIS),
     "jarvis-energy-above-hull": Recipe(_seeds("energy-above-hull", 1), "ehull", "eV/atom", JARVIS),
-    "bulk-modulus": Recipe(_seeds("moduli", 5), "bulk_modulus", "GPa", ELASTIC),
-    "shear-modulus": Recipe(_seeds("moduli", 5), "shear_modulus", "GPa", ELASTIC),
+    "bulk-modulus": Recipe(_seeds("moduli", 3), "bulk_modulus", "GPa", ELASTIC),
+    "shear-modulus": Recipe(_seeds("moduli", 3), "shear_modulus", "GPa", ELASTIC),
 }
 
 

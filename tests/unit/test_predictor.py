@@ -76,7 +76,7 @@ def test_flags_name_unknown_elements_size_and_density(model, salts) -> None:
     (oxide, _) = model.predict(Crystal([12, 8], [[0, 0, 0], [2.1, 0, 0]], 2.97 * np.eye(3) * 1.2))
     assert oxide.flags == ("elements never trained on: Mg, O",)
     (dilute, _) = model.predict(Crystal([11], [[0, 0, 0]], 4.0 * np.eye(3)))
-    assert dilute.flags == ("64.0 Å^3 per atom, training had 8.0 to 50.0",)
+    assert dilute.flags == ("64 Å^3 per atom, training had 8 to 50",)
     rng = np.random.default_rng(0)
     grid = np.indices((2, 2, 2)).reshape(3, -1).T * 2.8 + rng.uniform(-0.2, 0.2, (8, 3))
     (large, _) = model.predict(Crystal([11] * 4 + [17] * 4, grid, 5.6 * np.eye(3)))

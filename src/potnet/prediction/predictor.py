@@ -385,7 +385,7 @@ class Predictor:
         low, high = data.volume_per_atom
         volume = crystal.volume / crystal.n_atoms
         if not low <= volume <= high:
-            flags.append(f"{volume:.1f} Å^3 per atom, training had {low:.1f} to {high:.1f}")
+            flags.append(f"{volume:.4g} Å^3 per atom, training had {low:.4g} to {high:.4g}")
         return tuple(flags)
 
 
