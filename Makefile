@@ -32,6 +32,9 @@ $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(INSTALL_TORCH)
 	$(PIP) install --quiet -e '.[dev]'
+	@echo "Compiling the lattice sums (half a minute, once) ..."
+	@$(BIN)/potnet sums examples/crystals/Si.cif >/dev/null
+	@$(BIN)/potnet predict examples/crystals/Si.cif --model bulk-modulus >/dev/null
 	@touch $@
 
 test: setup  ## run the fast tests
