@@ -33,8 +33,8 @@ $(STAMP): pyproject.toml
 	@$(INSTALL_TORCH)
 	$(PIP) install --quiet -e '.[dev]'
 	@echo "Compiling the lattice sums (half a minute, once) ..."
-	@$(BIN)/potnet sums examples/crystals/Si.cif >/dev/null
-	@$(BIN)/potnet predict examples/crystals/Si.cif --model bulk-modulus >/dev/null
+	@$(BIN)/potnet sums examples/crystals/Si.vasp >/dev/null
+	@$(BIN)/potnet predict examples/crystals/Si.vasp --model bulk-modulus >/dev/null
 	@touch $@
 
 test: setup  ## run the fast tests
