@@ -41,6 +41,7 @@ class Data:
     source: str
     licence: str
     limits: str
+    anchors: tuple[str, ...] = ()
 
 
 JARVIS = Data(
@@ -51,6 +52,7 @@ JARVIS = Data(
     "redistribute with attribution.",
     "Learned from relaxed oxides and nitrides alone: not for crystals without O or N, unrelaxed or "
     "disordered structures, molecules, surfaces, or values of another functional.",
+    ("O", "N"),
 )
 ELASTIC = Data(
     "Elastic tensors of 1,181 inorganic compounds",
@@ -183,6 +185,7 @@ def bundle(name: str, recipe: Recipe, folders: list[Path]) -> None:
         "name": recipe.data.name,
         "source": recipe.data.source,
         "licence": recipe.data.licence,
+        "anchors": recipe.data.anchors,
     }
     card = card.model_copy(
         update={

@@ -83,6 +83,16 @@ def test_flags_name_unknown_elements_size_and_density(model, salts) -> None:
     assert large.flags == ("8 atoms, training had at most 4",)
 
 
+def test_flags_say_that_the_mark_of_the_training_set_is_missing(model, small_card, salts) -> None:
+    data = small_card.data.model_copy(update={"anchors": ("O", "N")})
+    card = small_card.model_copy(update={"data": data})
+    row = Predictor(model.members, card).predict(salts[:1])[0]
+    assert row.flags == ("no O or N, which nearly all of training has",)
+    data = small_card.data.model_copy(update={"anchors": ("Li", "Na")})
+    card = small_card.model_copy(update={"data": data})
+    assert Predictor(model.members, card).predict(salts[:1])[0].flags == ()
+
+
 def test_a_supercell_is_no_larger_than_its_primitive_cell(model, salts) -> None:
     (row, _) = model.predict(salts[4].supercell([2, 2, 2]))
     (small, _) = model.predict(salts[4])

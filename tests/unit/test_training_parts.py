@@ -14,6 +14,7 @@ from potnet.training import TrainingConfig, batches, regression_metrics
 from potnet.training.average import WeightAverage
 from potnet.training.batches import Store, deal
 from potnet.training.evaluate import bootstrap_interval, conformal_halfwidth
+from potnet.training.export import _anchors
 from potnet.training.features import compute_features
 from potnet.training.member import _decay_groups, _one_cycle
 
@@ -282,3 +283,16 @@ def test_one_bad_crystal_is_skipped_by_name_or_stops_the_run(monkeypatch):
     assert [(f.id, f.stage) for f in failures] == [("bad", "features")]
     with pytest.raises(PotNetError, match="no crystal could be prepared"):
         compute_features(TinyFeatures(), crystals[5:6], on_error="skip")
+
+
+@pytest.mark.parametrize(
+    ("compositions", "anchors"),
+    [
+        ([{"Mg", "O"}, {"Al", "N"}, {"Ca", "O"}, {"Ga", "N"}], ("N", "O")),
+        ([{"Mg", "O"}, {"Al", "O"}], ("O",)),
+        ([{"Cu"}, {"Si"}, {"Na", "Cl"}], ()),
+        ([{"Mg", "O"}, {"Ca", "O"}] * 99 + [{"Cu"}] * 2, ("O",)),
+    ],
+)
+def test_anchors_are_elements_that_nearly_every_crystal_has(compositions, anchors):
+    assert _anchors(compositions) == anchors

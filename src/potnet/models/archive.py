@@ -92,6 +92,8 @@ class DataCard(Card):
         elements: Symbols of the elements in the training crystals.
         max_atoms: Most atoms in the primitive cell of a training crystal.
         volume_per_atom: Smallest and largest among the training crystals, Å^3.
+        anchors: Elements of which nearly every training crystal holds one, such as O and N in a
+            set of oxides and nitrides; empty where there are none.
     """
 
     name: str
@@ -104,6 +106,7 @@ class DataCard(Card):
     elements: tuple[str, ...]
     max_atoms: int = Field(ge=1)
     volume_per_atom: tuple[float, float]
+    anchors: tuple[str, ...] = ()
 
 
 class GoldenCrystal(Card):

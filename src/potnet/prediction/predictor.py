@@ -380,6 +380,8 @@ class Predictor:
         unknown = sorted(set(crystal.symbols) - set(data.elements))
         if unknown:
             flags.append(f"elements never trained on: {', '.join(unknown)}")
+        if data.anchors and not set(crystal.symbols) & set(data.anchors):
+            flags.append(f"no {' or '.join(data.anchors)}, which nearly all of training has")
         if n_atoms > data.max_atoms:
             flags.append(f"{n_atoms} atoms, training had at most {data.max_atoms}")
         low, high = data.volume_per_atom

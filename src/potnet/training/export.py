@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from potnet.training.evaluate import Metrics, conformal_halfwidth
 from potnet.training.targets import Scale
 
 N_GOLDEN = 3
+ANCHORED = 0.99  # share of the crystals that makes an element a mark of the dataset
 
 
 def write_archive(
@@ -98,7 +100,21 @@ def _data_card(dataset: Dataset, split: Split, atom_counts: NDArray[np.int64]) -
         elements=tuple(symbols[number] for number in numbers),
         max_atoms=int(atom_counts[split.train].max()),
         volume_per_atom=(min(volumes), max(volumes)),
+        anchors=_anchors([set(crystal.symbols) for crystal in train]),
     )
+
+
+def _anchors(compositions: Sequence[set[str]]) -> tuple[str, ...]:
+    """Return one or two elements of which nearly every crystal holds one; () if there are none."""
+    found: list[str] = []
+    rest = list(compositions)
+    for _ in range(2):
+        counts = Counter(symbol for symbols in rest for symbol in sorted(symbols))
+        found.append(counts.most_common(1)[0][0])
+        rest = [symbols for symbols in rest if found[-1] not in symbols]
+        if len(rest) <= (1 - ANCHORED) * len(compositions):
+            return tuple(found)
+    return ()
 
 
 def _note(split: Split, config: TrainingConfig) -> str:
