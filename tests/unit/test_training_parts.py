@@ -288,7 +288,7 @@ def test_one_bad_crystal_is_skipped_by_name_or_stops_the_run(monkeypatch):
 @pytest.mark.parametrize(
     ("compositions", "anchors"),
     [
-        ([{"Mg", "O"}, {"Al", "N"}, {"Ca", "O"}, {"Ga", "N"}], ("N", "O")),
+        ([{"Mg", "O"}, {"Al", "N"}, {"Ca", "O"}, {"Ga", "N"}], ("O", "N")),
         ([{"Mg", "O"}, {"Al", "O"}], ("O",)),
         ([{"Cu"}, {"Si"}, {"Na", "Cl"}], ()),
         ([{"Mg", "O"}, {"Ca", "O"}] * 99 + [{"Cu"}] * 2, ("O",)),
