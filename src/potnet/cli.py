@@ -30,6 +30,7 @@ Item = TypeVar("Item")
 
 SKIPPED = 3
 SHOWN_ROWS = 20
+PIPE_WIDTH = 200  # columns of a table that no terminal folds
 
 
 class Commands(TyperGroup):
@@ -457,6 +458,8 @@ def _show_table(header: list[str], rows: list[list[str]]) -> None:
     from rich.text import Text
 
     console = Console()
+    if not console.is_terminal:
+        console.width = PIPE_WIDTH
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in header:
         # Names are to be copied: they stay in one piece, the other columns fold.
