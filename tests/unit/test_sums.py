@@ -1,12 +1,12 @@
 """Input that cannot be summed is refused with one sentence; small parts do what they say."""
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from potnet.crystal import Crystal
 from potnet.errors import ConfigError, StructureError
 from potnet.sums import (
     Coulomb,
@@ -147,8 +147,14 @@ def test_both_paths_agree():
     assert (quick.values - slow.values).abs().max() < 2e-9
 
 
+def test_lattice_sums_refuse_a_crystal_that_does_not_repeat_everywhere():
+    slab = Crystal([6], [[0, 0, 0]], 3.0 * np.eye(3), pbc=(True, True, False), id="slab")
+    with pytest.raises(StructureError, match="slab: `pbc` must be true in all three directions"):
+        lattice_sums(slab)
+
+
 def test_lattice_sums_of_a_crystal_are_matrices():
-    crystal = SimpleNamespace(positions=ATOMS.numpy(), cell=CELL.numpy())
+    crystal = Crystal([11, 17], ATOMS.numpy(), CELL.numpy())
     sums = lattice_sums(crystal, ("coulomb", Shell(2, 0.5, 6)))
     assert sums.values.shape == (2, 2, 2)
     assert sums.potentials == ("coulomb", "shell(2, 0.5, 6)")

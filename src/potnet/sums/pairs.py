@@ -130,13 +130,17 @@ def lattice_sums(
 ) -> LatticeSums:
     """Return the lattice sums of all pairs of atoms of ``crystal``, as numpy arrays.
 
-    See :func:`pair_sums` for conventions and errors. All three directions are periodic.
+    See :func:`pair_sums` for conventions and errors.
 
     Args:
         crystal: The crystal; its cell is used as it is.
         potentials: Potentials or their names.
         tolerance: Largest absolute error of a value, 1e-12 to 1e-2.
+
+    Raises:
+        StructureError: Also if the crystal is not periodic in all three directions.
     """
+    crystal.require_periodic()
     chosen = resolve(potentials)
     positions = torch.tensor(np.asarray(crystal.positions), dtype=torch.float64)
     cell = torch.tensor(np.asarray(crystal.cell), dtype=torch.float64)
