@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -131,10 +131,7 @@ class CompleteFeatures(BaseModel):
             positions, cell, centers=self.centers, width=self.width, cutoff=self.cutoff
         )
         scale_near, scale_far = (torch.from_numpy(s).to(positions) for s in self._scales())
-        near = near * scale_near[:, None]
-        parts = [near[..., 0], far * scale_far]
-        if self.directional:
-            parts += [near[..., axis] for axis in (1, 2, 3)]
+        parts = self._channels(near * scale_near[:, None], far * scale_far)
         n = torch.tensor([crystal.n_atoms], device=positions.device)
         numbers = torch.tensor(crystal.numbers, device=positions.device)
         weights = positions.new_full((crystal.n_atoms,), 1 / crystal.n_atoms)
@@ -170,11 +167,13 @@ class CompleteFeatures(BaseModel):
         )
         near = orbit_shells(*arrays, centers=self.centers, width=self.width, cutoff=self.cutoff)
         scale_near, scale_far = self._scales()
-        near *= scale_near[:, None]
-        parts = [near[..., 0], far * scale_far]
-        if self.directional:
-            parts += [near[..., axis] for axis in (1, 2, 3)]
+        parts = self._channels(near * scale_near[:, None], far * scale_far)
         return np.concatenate(parts, 1).astype(np.float32), node_counts
+
+    def _channels(self, near: Any, far: Any) -> list[Any]:
+        """Return the columns of a pair in order: shells, long range, then the components."""
+        axes = (1, 2, 3) if self.directional else ()
+        return [near[..., 0], far, *(near[..., axis] for axis in axes)]
 
     def _reduced(self, crystal: Crystal) -> Crystal:
         if self.primitive:
