@@ -1,0 +1,88 @@
+"""The application: how mistakes are told, and what several commands take."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from potnet.errors import PotNetError
+
+# Exit code where some items were skipped.
+SKIPPED = 3
+
+
+class Commands(TyperGroup):
+    """Commands whose users see one sentence where they made a mistake, never a stack trace."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # "potnet ... | head" is no mistake; the framework ends it quietly.
+        except (PotNetError, OSError) as error:
+            typer.echo(f"potnet: {_sentence(error)}", err=True)
+            raise typer.Exit(1) from None
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
+app = typer.Typer(
+    cls=Commands,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Predict properties of crystals from complete interatomic potentials.",
+)
+
+
+app = typer.Typer(
+    cls=Commands,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Predict properties of crystals from complete interatomic potentials.",
+)
+
+Structures = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PATH...",
+        help="Structure files (CIF, POSCAR, extxyz, XSF, JSON, .gz of these), folders or patterns.",
+    ),
+]
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="A dataset by name (see potnet datasets), or a file or folder of your own.",
+    ),
+]
+Recursive = Annotated[
+    bool, typer.Option("--recursive", "-r", help="Enter the folders inside folders.")
+]
+Device = Annotated[str, typer.Option(help='Where to compute: "cpu", "cuda", "cuda:1".')]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        import potnet
+
+        typer.echo(f"potnet {potnet.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    """Predict properties of crystals from complete interatomic potentials."""

@@ -1,0 +1,21 @@
+"""``potnet datasets``: those that have a name, and what can be done with one."""
+
+from __future__ import annotations
+
+import typer
+
+from potnet.cli.app import Commands, app
+from potnet.cli.terminal import show_table
+
+group = typer.Typer(cls=Commands)
+app.add_typer(group, name="datasets")
+
+
+@group.callback(invoke_without_command=True)
+def datasets(context: typer.Context) -> None:
+    """List the datasets that have a name."""
+    if context.invoked_subcommand is not None:
+        return
+    from potnet import data
+
+    show_table(["name", "what it is"], [list(item) for item in data.available().items()])

@@ -1,0 +1,89 @@
+"""``potnet train``: a model from a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from potnet.cli.app import Data, app
+from potnet.cli.terminal import finish, show_metrics, training_progress
+from potnet.errors import ConfigError
+
+
+@app.command()
+def train(
+    data: Data,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
+    target: Annotated[
+        list[str] | None,
+        typer.Option("--target", "-t", help="Column to learn; may be repeated. Default: all."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Settings in YAML or JSON; flags win over it.")
+    ] = None,
+    network: Annotated[str | None, typer.Option(help="Name of the network.")] = None,
+    transform: Annotated[
+        str | None, typer.Option(help="none or log10: what is done to the targets first.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training crystals.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Crystals per step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak of the one cycle.")] = None,
+    members: Annotated[int | None, typer.Option(help="Networks, from different seeds.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; may be repeated."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run.")] = False,
+) -> None:
+    """Train a model, test it, and write a report.
+
+    The model is in the folder "model" of the output and works like a bundled one.
+    """
+    from potnet.data import open as open_dataset
+    from potnet.report import training_report
+    from potnet.training import TrainingConfig
+    from potnet.training import train as run
+
+    flags = {
+        "targets": target,
+        "network": network,
+        "transform": transform,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "members": members,
+        "seed": seed,
+        "device": device,
+    }
+    settings = settings_from(setting or []) | {k: v for k, v in flags.items() if v is not None}
+    chosen = TrainingConfig.read(config, **settings) if config else TrainingConfig(**settings)
+    dataset = open_dataset(data, on_error="skip")
+    with training_progress() as report:
+        result = run(dataset, chosen, output, resume=resume, on_error="skip", progress=report)
+    page = training_report(output)
+    show_metrics(result.metrics.get("test") or result.metrics["val"], dataset.units)
+    typer.echo(f"Model:  {result.model}\nReport: {page}")
+    finish([*dataset.failures, *result.failures], output / "errors.csv")
+
+
+def settings_from(assignments: Sequence[str]) -> dict[str, Any]:
+    """Return settings from ``NAME=VALUE`` texts, the values read as YAML."""
+    import yaml
+
+    settings = {}
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        try:
+            settings[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            equals = ""
+        if not equals:
+            raise ConfigError(
+                f"train: `--set` must be NAME=VALUE with a YAML value, got {text!r}. Correct it."
+            )
+    return settings
