@@ -135,7 +135,7 @@ def test_the_elastic_dataset_is_embedded():
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared data")
 def test_the_elastic_dataset_equals_an_independent_conversion():
-    path = data.readers.EMBEDDED_FOLDER / "elastic.jsonl.gz"
+    path = data.opening.EMBEDDED_FOLDER / "elastic.jsonl.gz"
     other = SHARED / "default_elastic_1181_min.jsonl.gz"
     mine, theirs = (
         {r["id"]: r for r in map(json.loads, gzip.decompress(p.read_bytes()).splitlines())}

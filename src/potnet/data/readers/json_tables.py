@@ -1,0 +1,147 @@
+"""JSON: lists and tables of records, as JARVIS, MatBench, pandas and OPTIMADE write them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from potnet.data.readers.json_stream import JsonStream, parse
+from potnet.data.readers.rows import STRUCTURE_COLUMNS, Row, Rows, row_of_record, structure_keys
+from potnet.data.readers.text import lines_of, open_text
+from potnet.errors import DataError, PotNetError
+
+_READ = object()  # what stands for the data of a table that was read already
+
+
+def read_json_lines(path: Path) -> Rows:
+    """Yield the row of each line; a bad line does not hide the others."""
+    with open_text(path) as file:
+        for number, line in enumerate(lines_of(file, path.name), 1):
+            if not line.strip():
+                continue
+            place = f"{path.name}, line {number}"
+            try:
+                row: Row | PotNetError = row_of_record(parse(line, place), place, number)
+            except PotNetError as error:
+                row = error
+            yield row
+
+
+def read_json(path: Path) -> Rows:
+    """Yield the rows of a document, whichever of the usual forms it has."""
+    with open_text(path) as file:
+        stream = JsonStream(file, path.name)
+        start = stream.peek()
+        if start == "[":
+            yield from _records(stream.items(), path.name)
+        elif start == "{":
+            yield from _rows_of_object(stream, path)
+        else:
+            stream.value()
+            raise _unknown(path.name, "something else")
+        stream.end()
+
+
+def _records(records: Iterator[Any], place: str) -> Rows:
+    for number, record in enumerate(records, 1):
+        yield _row(record, f"{place}, record {number}", number)
+
+
+def _row(record: Any, place: str, number: int, id: Any = None) -> Row | PotNetError:
+    try:
+        return row_of_record(record, place, number, id=id)
+    except PotNetError as error:
+        return error
+
+
+def _rows_of_object(stream: JsonStream, path: Path) -> Rows:
+    """Yield the rows of an object: a table, records by id, or one record.
+
+    What a large document lists is read piece by piece: ``data`` of a table whose columns are
+    known by then, and records by id. The rest is kept until the end.
+    """
+    head: dict[str, Any] = {}
+    by_id = 0
+    for key in stream.names():
+        if key == "data" and stream.peek() == "[":
+            items = stream.items()
+            if "columns" in head:
+                yield from _rows_of_table(head, items, path.name)
+                head["data"] = _READ
+            else:
+                head["data"] = list(items)
+            continue
+        value = stream.value()
+        if by_id or (not head and _is_record(key, value)):
+            by_id += 1
+            yield _row(value, f"{path.name}, record {key!r}", by_id, id=key)
+        else:
+            head[key] = value
+    if by_id:
+        return
+    data = head.get("data")
+    if isinstance(data, list) and "columns" in head:
+        yield from _rows_of_table(head, iter(data), path.name)
+    elif isinstance(data, list):
+        yield from _records(iter(data), path.name)
+    elif data is not _READ:
+        yield from _rows_of_columns(head, path)
+
+
+def _is_record(key: str, value: Any) -> bool:
+    """Return whether a first item is a record under its id, and no part of a single record."""
+    return (
+        key not in STRUCTURE_COLUMNS and isinstance(value, Mapping) and bool(structure_keys(value))
+    )
+
+
+def _rows_of_table(head: Mapping[str, Any], rows: Iterator[Any], place: str) -> Rows:
+    """Yield the rows of a table that pandas wrote with ``orient="split"``, as MatBench has it."""
+    columns, index = head["columns"], head.get("index")
+    if not isinstance(columns, list) or not (index is None or isinstance(index, list)):
+        raise DataError(
+            f"{place}: must have lists of columns, of data and of as many indices, got others. "
+            "Write it with pandas, orient='split'."
+        )
+    names = [str(column) for column in columns]
+    count = 0
+    for count, cells in enumerate(rows, 1):
+        where = f"{place}, row {count}"
+        id = index[count - 1] if index and count <= len(index) else count
+        yield _row_of_cells(cells, names, where, count, id)
+    if index is not None and len(index) != count:
+        raise DataError(
+            f"{place}: must have as many rows as indices, got {count} and {len(index)}. "
+            "Write it with pandas, orient='split'."
+        )
+
+
+def _row_of_cells(
+    cells: Any, names: Sequence[str], place: str, number: int, id: Any
+) -> Row | PotNetError:
+    if not isinstance(cells, list) or len(cells) != len(names):
+        got = len(cells) if isinstance(cells, list) else type(cells).__name__
+        return DataError(f"{place}: must have {len(names)} cells, got {got}. Complete the row.")
+    return _row(dict(zip(names, cells, strict=True)), place, number, id)
+
+
+def _rows_of_columns(head: Mapping[str, Any], path: Path) -> Rows:
+    """Yield the rows of a table by columns, as pandas writes it by default, or the one record."""
+    keys = structure_keys(head)
+    tables = [value for value in head.values() if isinstance(value, Mapping)]
+    if len(keys) == 1 and len(tables) == len(head) and not structure_keys(head[keys[0]]):
+        for number, index in enumerate(head[keys[0]], 1):
+            record = {name: column[index] for name, column in head.items() if index in column}
+            yield _row(record, f"{path.name}, row {index!r}", number, id=index)
+    elif keys:
+        yield _row(head, path.name, 1)
+    else:
+        raise _unknown(path.name, f"the keys {', '.join(list(head)[:8]) or 'none'}")
+
+
+def _unknown(place: str, got: str) -> DataError:
+    return DataError(
+        f"{place}: must hold a list of records, got {got}. "
+        "Write one object per crystal, or JSON Lines."
+    )

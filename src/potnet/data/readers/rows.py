@@ -1,0 +1,266 @@
+"""Rows of a table before their crystals are built, and what they may hold."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from potnet.crystal import Crystal
+from potnet.data.entry import Entry, Labels
+from potnet.errors import DataError, PotNetError, StructureError
+
+ID_COLUMNS = ("id", "material_id", "jid", "mpid", "name", "filename", "file", "path")
+STRUCTURE_COLUMNS = ("structure", "cif", "poscar", "crystal", "atoms", "path", "filename", "file")
+FIELDS = (
+    ("lattice", "species", "frac_coords"),
+    ("numbers", "positions", "cell"),
+    ("lattice_mat", "coords", "elements"),
+    ("lattice", "sites"),
+)
+MISSING = {"", "na", "n/a", "nan", "none", "null", "-", "?"}
+MAX_ID_LENGTH = 500
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf(inity)?", re.ASCII | re.I)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table before its crystal is built.
+
+    Attributes:
+        place: File and line, row or record, for messages.
+        id: Name of the crystal, as it was found.
+        structure: What describes it: a crystal, a mapping, the text of a file, or a path.
+        values: Columns that may be targets, as they were found.
+        split: Label, or labels by target.
+        info: Columns that are no targets.
+        units: Unit of a column where the source says it.
+    """
+
+    place: str
+    id: Any
+    structure: Any
+    values: Mapping[str, Any] = field(default_factory=dict)
+    split: Any = None
+    info: Mapping[str, Any] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
+
+
+Rows = Iterator[Row | PotNetError]
+
+
+def entry_of(row: Row, wanted: Sequence[str]) -> Entry:
+    """Return the entry of a row.
+
+    Args:
+        row: The row.
+        wanted: Columns that must be numbers or missing; if there are none, every number is a
+            target.
+
+    Raises:
+        PotNetError: If the id, the crystal or a target cannot be used; the message says where.
+    """
+    try:
+        id = _checked_id(row.id)
+        targets, info = _sorted_out(row.values, wanted)
+        crystal = _crystal(row.structure, id)
+        return Entry(id, crystal, targets, _labels(row.split), {**row.info, **info}, row.units)
+    except PotNetError as error:
+        raise type(error)(f"{row.place}: {error}") from error
+
+
+def row_of_record(record: Any, place: str, number: int, *, id: Any = None) -> Row:
+    """Return the row of an object: a crystal or a column of them, and values beside it.
+
+    Args:
+        record: Its structure lies in a column of ``STRUCTURE_COLUMNS`` or in keys of ``FIELDS``;
+            its values in ``targets`` and, or only, beside them.
+        place: File and line, for messages.
+        number: The id if the record names none.
+        id: The id by which the record was found, which it need not repeat.
+
+    Raises:
+        DataError: If it is not an object, or has no structure.
+    """
+    if not isinstance(record, Mapping):
+        raise DataError(
+            f"{place}: a record must be an object, got {type(record).__name__}. "
+            "Write {id, lattice, species, frac_coords, targets}."
+        )
+    keys = structure_keys(record)
+    if not keys:
+        raise DataError(
+            f"{place}: a record must have lattice, species and frac_coords, or one of "
+            f"{', '.join(STRUCTURE_COLUMNS)}, got {', '.join(map(str, list(record)[:8]))}. "
+            "Rename the column of structures."
+        )
+    one = len(keys) == 1
+    structure = record[keys[0]]
+    if not one:
+        structure = {key: record[key] for key in (*keys, *_OPTIONAL) if key in record}
+    named = [key for key in ID_COLUMNS if key in record and key not in keys]
+    known = [record[key] for key in named if record[key] is not None]
+    found = known[0] if known else (id if id is not None else "" if named else number)
+    others = {key: record[key] for key in (*named, *STRUCTURE_COLUMNS) if key in record}
+    nested = {k: record[k] for k in ("targets", "info") if isinstance(record.get(k), Mapping)}
+    taken = {*keys, *others, *nested, "split", *(() if one else _OPTIONAL)}
+    beside = {str(key): value for key, value in record.items() if key not in taken}
+    info = {key: value for key, value in others.items() if key not in keys and value is not found}
+    if "targets" in nested:
+        info, beside = info | beside, {}
+    values = beside | dict(nested.get("info", {})) | dict(nested.get("targets", {}))
+    return Row(place, found, structure, values, record.get("split"), info)
+
+
+_OPTIONAL = ("pbc", "cartesian", "abc", "angles", "charge", "@module", "@class")
+
+
+def structure_keys(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the keys of ``record`` that make its structure; none if it has no structure."""
+    for keys in FIELDS:
+        if record.keys() >= set(keys):
+            return keys
+    return next(((key,) for key in STRUCTURE_COLUMNS if record.get(key) is not None), ())
+
+
+def number(value: Any) -> float | None:
+    """Return a number, nan for a missing one, None for what is neither.
+
+    >>> number("1.5e2"), number("na"), number("cubic"), number("1_0"), number(True)
+    (150.0, nan, None, None, None)
+    """
+    if value is None:
+        return math.nan
+    if isinstance(value, str):
+        text = value.strip()
+        if text.lower() in MISSING:
+            return math.nan
+        return float(text) if _NUMBER.fullmatch(text) else None
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number)):
+        return None
+    try:
+        return float(value)
+    except (OverflowError, TypeError):  # a whole number beyond all floats; a complex one
+        return math.inf
+
+
+def _sorted_out(
+    values: Mapping[str, Any], wanted: Sequence[str]
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Return the targets, and what else there is."""
+    targets: dict[str, float] = {}
+    info: dict[str, Any] = {}
+    for name in wanted or values:
+        if name not in values:
+            continue
+        value = values[name]
+        found = number(value)
+        if (found is None and wanted) or (found is not None and math.isinf(found)):
+            raise DataError(
+                f"target {name!r} must be a finite number or missing, got {str(value)[:60]!r}. "
+                "Correct it, or leave it empty."
+            )
+        if found is not None:
+            targets[name] = found
+    info = {name: value for name, value in values.items() if name not in targets}
+    return targets, info
+
+
+def _checked_id(id: Any) -> str:
+    """Return the id of a row as text."""
+    text = str(id).strip() if isinstance(id, (str, int, float, np.integer, np.floating)) else ""
+    if not text or len(text) > MAX_ID_LENGTH or not text.isprintable() or isinstance(id, bool):
+        raise DataError(
+            f"`id` must be a name of 1 to {MAX_ID_LENGTH} printable characters, got "
+            f"{str(id)[:60]!r}. Give each crystal a name."
+        )
+    return text
+
+
+def _labels(split: Any) -> Labels | None:
+    """Return the label of a row, or its labels by target; None if there is none."""
+    if isinstance(split, Mapping):
+        return {str(name): str(label) for name, label in split.items() if label is not None}
+    if split is None or (isinstance(split, str) and not split.strip()):
+        return None
+    if not isinstance(split, str):
+        raise DataError(f"`split` must be a word, got {split!r}. Use train, val or test.")
+    return split.strip()
+
+
+# ---------------------------------------------------------------------------------- structures
+
+
+def _crystal(structure: Any, id: str) -> Crystal:
+    """Return the crystal that a row describes, under the id of the row."""
+    if isinstance(structure, Path):
+        return _only(_read_file(structure), id).replace(id=id)
+    if isinstance(structure, str):
+        return _crystal_of_text(structure, id)
+    if not isinstance(structure, (Mapping, Crystal)):
+        raise StructureError(
+            f"{id}: the structure must be text or a dictionary, got {type(structure).__name__}. "
+            "Fill it in, or leave the row out."
+        )
+    return Crystal.from_any(structure, id=id)
+
+
+def structure_of_cell(cell: str, folder: Path) -> str | Path:
+    """Return the content of a cell: text of a structure, or the path of a file in ``folder``."""
+    text = cell.strip()
+    is_text = "\n" in text or text.startswith("{") or "_cell_length_a" in text
+    return cell if is_text else path_within(folder, text)
+
+
+def path_within(folder: Path, name: str) -> Path:
+    """Return the path of file ``name`` in ``folder``.
+
+    Raises:
+        DataError: If it lies outside of the folder: a table from elsewhere must not decide which
+            files of this machine are read.
+    """
+    path = Path(name.strip())
+    if not path.name or path.is_absolute() or ".." in path.parts or not str(path).isprintable():
+        raise DataError(
+            f"the structure file must lie in the folder of the table, got {name[:60]!r}. "
+            "Name it relative to the table."
+        )
+    return folder / path
+
+
+def _crystal_of_text(text: str, id: str) -> Crystal:
+    """Return the crystal in JSON, in CIF or in POSCAR text."""
+    if text.lstrip().startswith("{"):
+        from potnet.data.readers.json_stream import parse
+
+        return Crystal.from_any(parse(text, id), id=id)
+    if "_cell_length_a" in text:
+        from potnet.io.cif import parse_cif
+
+        return _only([found for _, found in parse_cif(text, id, id)], id)
+    from potnet.io.poscar import parse_poscar
+
+    return parse_poscar(text, id).replace(id=id)
+
+
+def _read_file(path: Path) -> list[Crystal]:
+    from potnet.io import read
+
+    return read(path)
+
+
+def _only(found: Sequence[Crystal | StructureError], id: str) -> Crystal:
+    if len(found) != 1:
+        raise StructureError(
+            f"{id}: must have one structure, got {len(found)}. Split the file, or name one."
+        )
+    crystal = found[0]
+    if isinstance(crystal, StructureError):
+        raise crystal
+    return crystal
