@@ -65,8 +65,11 @@ def test_a_split_is_written_with_ids_and_read_again(tmp_path):
     shuffled = ids[::-1]
     again = Split.read(tmp_path / "split.json", shuffled)
     assert again.named(shuffled) == split.named(ids)
-    with pytest.raises(DataError, match="got none for 'mp-"):
+    with pytest.raises(DataError, match="got 'mp-.*' that it lacks"):
         Split.read(tmp_path / "split.json", ids[:10])
+    with pytest.raises(DataError, match="got none for 'new'"):
+        Split.read(tmp_path / "split.json", [*ids, "new"])
+    assert Split.read(tmp_path / "split.json", [*ids, "new"], partial=True).sizes == split.sizes
 
 
 @pytest.mark.parametrize(

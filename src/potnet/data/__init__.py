@@ -3,15 +3,27 @@
 from potnet.data.dataset import Dataset
 from potnet.data.entry import Entry
 from potnet.data.opening import available, open, scan
-from potnet.data.splits import Split, given_split, k_fold, published_split, random_split
+from potnet.data.splits import (
+    Split,
+    SplitConfig,
+    given_split,
+    k_fold,
+    make_split,
+    nested_k_fold,
+    published_split,
+    random_split,
+)
 
 __all__ = [
     "Dataset",
     "Entry",
     "Split",
+    "SplitConfig",
     "available",
     "given_split",
     "k_fold",
+    "make_split",
+    "nested_k_fold",
     "open",
     "published_split",
     "random_split",

@@ -27,6 +27,8 @@ class Dataset:
         units: Unit of each target; "" where it is not known.
         splits: Official labels "train", "val", "test" or "" (in no part), shape (n,): under ""
             those that hold for every target, else under the name of a target.
+        folds: Number of the official fold of each crystal from 0, shape (n,), -1 for in none; None
+            if there are no official folds.
         name: What the dataset is called.
         source: Where the data come from.
         licence: What may be done with them.
@@ -41,6 +43,7 @@ class Dataset:
     targets: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
     splits: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
+    folds: NDArray[np.int64] | None = None
     name: str = ""
     source: str = ""
     licence: str = ""
@@ -70,6 +73,8 @@ class Dataset:
         set_field(self, "targets", {k: self._column(k, v) for k, v in self.targets.items()})
         set_field(self, "units", {k: str(self.units.get(k, "")) for k in self.targets})
         set_field(self, "splits", {k: self._labels(k, v) for k, v in self.splits.items()})
+        if self.folds is not None:
+            set_field(self, "folds", self._folds(self.folds))
 
     @property
     def _where(self) -> str:
@@ -90,6 +95,17 @@ class Dataset:
             )
         column.setflags(write=False)
         return column
+
+    def _folds(self, values: ArrayLike) -> NDArray[np.int64]:
+        folds = np.array(values)
+        if folds.shape != (len(self.crystals),) or folds.dtype.kind != "i" or folds.min() < -1:
+            raise DataError(
+                f"{self._where}: `folds` must be one whole number from -1 per crystal, got "
+                f"{folds.dtype} of shape {folds.shape}. Number the folds from 0."
+            )
+        folds = folds.astype(np.int64)
+        folds.setflags(write=False)
+        return folds
 
     def _labels(self, name: str, values: ArrayLike) -> NDArray[np.str_]:
         labels = np.array(values, dtype=str)
@@ -131,6 +147,7 @@ class Dataset:
             targets={name: column[rows] for name, column in self.targets.items()},
             units=self.units,
             splits={name: labels[rows] for name, labels in self.splits.items()},
+            folds=None if self.folds is None else self.folds[rows],
             name=self.name,
             source=self.source,
             licence=self.licence,

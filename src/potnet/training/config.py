@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from potnet.data.splits.config import SplitConfig
 from potnet.errors import ConfigError
 
 Transform = Literal["none", "log10"]
@@ -17,37 +18,6 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 # What may differ between a run and its continuation: where it runs, not what it computes.
 RESUMABLE = frozenset({"device", "devices", "n_nodes", "threads", "workers", "checkpoint_seconds"})
-
-
-class SplitConfig(BaseModel):
-    """How the crystals are divided into training, validation and test.
-
-    Attributes:
-        kind: "given" takes the labels of the dataset, "random" shuffles, "published" repeats the
-            shuffle of the published method (Python's ``random``), "k-fold" takes one fold as test.
-            "auto" is "given" where the dataset has labels and "random" elsewhere.
-        seed: Seed of the shuffle.
-        train, val, test: Shares for "random" and "published" (whole numbers count crystals);
-            "k-fold" uses ``val`` only, as a share of what is not in the fold.
-        n_folds: Number of folds.
-        fold: Which fold is the test set, from 0.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: Literal["auto", "given", "random", "published", "k-fold"] = "auto"
-    seed: Annotated[int, Field(ge=0)] = 123
-    train: Annotated[float, Field(gt=0)] = 0.8
-    val: Annotated[float, Field(gt=0)] = 0.1
-    test: Annotated[float, Field(ge=0)] = 0.1
-    n_folds: Annotated[int, Field(ge=2)] = 5
-    fold: Annotated[int, Field(ge=0)] = 0
-
-    @model_validator(mode="after")
-    def _fold_exists(self) -> SplitConfig:
-        if self.fold >= self.n_folds:
-            raise ValueError(f"`fold` must be below `n_folds` = {self.n_folds}, got {self.fold}")
-        return self
 
 
 class TrainingConfig(BaseModel):

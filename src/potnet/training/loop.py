@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from potnet.data.dataset import PARTS, Dataset
-from potnet.data.splits import Split, given_split, k_fold, published_split, random_split
+from potnet.data.splits import Split, make_split
 from potnet.errors import ConfigError, DataError, Failure
 from potnet.features import Batch
 from potnet.files import atomic_write, remove_leftovers
 from potnet.models import registry
 from potnet.training.batches import Store
 from potnet.training.checkpoint import read_checkpoint, write_checkpoint
-from potnet.training.config import SplitConfig, TrainingConfig
+from potnet.training.config import TrainingConfig
 from potnet.training.evaluate import Metrics, regression_metrics
 from potnet.training.export import write_archive
 from potnet.training.features import compute_features
@@ -139,7 +139,8 @@ def train(
         if fabric.is_global_zero:
             _open_folder(output, config, resume)
         fabric.barrier()
-        split, failures = _split(dataset, names, config.split)
+        split, failures = make_split(dataset, config.split, names)
+        _require_targets(dataset, names, split)
         used = np.sort(np.concatenate([split.train, split.val, split.test]))
         if batch is None:
             batch, kept, failed = compute_features(
@@ -170,36 +171,6 @@ def train(
         failures=tuple(failures),
         seconds=time.monotonic() - start,
     )
-
-
-def make_split(n: int, labels: NDArray[np.str_] | None, config: SplitConfig) -> Split:
-    """Return the split of ``n`` crystals that ``config`` asks for.
-
-    Args:
-        n: Number of crystals.
-        labels: Official labels, shape (n,), if there are any.
-        config: The rule.
-
-    Raises:
-        ConfigError: If given labels are asked for and there are none.
-        DataError: If a part would be empty.
-    """
-    kind = config.kind
-    if kind == "auto":
-        kind = "random" if labels is None else "given"
-    if kind == "given":
-        if labels is None:
-            raise ConfigError(
-                "training config: `split` is given, but the dataset has no labels for these "
-                "targets. Use random, published or k-fold."
-            )
-        return given_split(labels, seed=config.seed, val_share=config.val)
-    if kind == "k-fold":
-        return k_fold(
-            n, n_folds=config.n_folds, fold=config.fold, seed=config.seed, val_share=config.val
-        )
-    rule = random_split if kind == "random" else published_split
-    return rule(n, seed=config.seed, shares=(config.train, config.val, config.test))
 
 
 # ---------------------------------------------------------------------------------- surroundings
@@ -261,34 +232,6 @@ def _open_folder(output: Path, config: TrainingConfig, resume: bool) -> None:
 
 
 # ------------------------------------------------------------------------------------------ data
-
-
-def _split(
-    dataset: Dataset, names: Sequence[str], config: SplitConfig
-) -> tuple[Split, list[Failure]]:
-    """Return the split, and the crystals left out because no target is known for them.
-
-    Test crystals of an official split may have no target; they are predicted all the same.
-    """
-    known = np.any([np.isfinite(dataset.targets[name]) for name in names], axis=0)
-    labels = dataset.split_for(names)
-    if config.kind == "given" or (config.kind == "auto" and labels is not None):
-        split = make_split(len(dataset), labels, config)
-        usable = known.copy()
-        usable[split.test] = True
-        split = _keep(split, usable)
-        asked = np.zeros(len(dataset), bool) if labels is None else labels != ""
-    else:
-        rows = np.flatnonzero(known)
-        local = make_split(len(rows), None, config)
-        split = Split(rows[local.train], rows[local.val], rows[local.test])
-        usable, asked = known, np.ones(len(dataset), bool)
-    _require_targets(dataset, names, split)
-    failures = [
-        Failure(dataset.ids[k], "read", f"No value of {', '.join(names)} is known: left out.")
-        for k in np.flatnonzero(asked & ~usable)
-    ]
-    return split, failures
 
 
 def _require_targets(dataset: Dataset, names: Sequence[str], split: Split) -> None:
