@@ -147,12 +147,6 @@ def test_both_paths_agree():
     assert (quick.values - slow.values).abs().max() < 2e-9
 
 
-def test_lattice_sums_refuse_a_crystal_that_does_not_repeat_everywhere():
-    slab = Crystal([6], [[0, 0, 0]], 3.0 * np.eye(3), pbc=(True, True, False), id="slab")
-    with pytest.raises(StructureError, match="slab: `pbc` must be true in all three directions"):
-        lattice_sums(slab)
-
-
 def test_lattice_sums_of_a_crystal_are_matrices():
     crystal = Crystal([11, 17], ATOMS.numpy(), CELL.numpy())
     sums = lattice_sums(crystal, ("coulomb", Shell(2, 0.5, 6)))

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from potnet.errors import ConfigError, StructureError
+from potnet.sums import lower
 from potnet.sums.plan import SAME_SPOT, Plan, make_plan, rounding_bounds
 from potnet.sums.potentials import Potential
 
@@ -41,7 +42,8 @@ def evaluate(
 
     Args:
         positions: Cartesian coordinates in Å, float64, shape (n_atoms, 3), crystal after crystal.
-        cells: Lattice vectors as rows in Å, float64, shape (n_graphs, 3, 3).
+        cells: Lattice vectors as rows in Å, float64, shape (n_graphs, d, 3), for crystals that
+            are periodic in d directions, 0 to 3.
         n_atoms: Atoms of each crystal, at least 1, shape (n_graphs,).
         potentials: What to sum.
         tolerance: Largest absolute error.
@@ -54,9 +56,13 @@ def evaluate(
         StructureError: If a cell cannot be summed over, or two atoms are on one spot.
         ConfigError: If the tolerance is out of range or below what float64 can keep.
     """
-    plan = make_plan(cells.detach().cpu().numpy(), n_atoms, potentials, tolerance)
+    rows, points = cells.detach().cpu().numpy(), positions.detach().cpu().numpy()
     starts = np.cumsum(n_atoms) - n_atoms
-    far_off = np.maximum.reduceat(positions.detach().abs().amax(1).cpu().numpy(), starts)
+    if cells.shape[1] == 3:
+        plan = make_plan(rows, n_atoms, potentials, tolerance)
+    else:
+        plan = lower.make_plan(rows, potentials, tolerance, _heights(points, rows, n_atoms))
+    far_off = np.maximum.reduceat(np.abs(points).max(1), starts)
     grid = _grids(plan, far_off)
     values, stats, order = [], [], []
     for graphs in _chunks(plan, n_atoms):
@@ -67,6 +73,17 @@ def evaluate(
         order.append(graphs)
     error_bound = _certify(plan, potentials, np.concatenate(order), _cat_stats(stats))
     return _in_order(values, order, n_atoms, positions.device), error_bound.to(positions.device)
+
+
+def _heights(
+    positions: NDArray[np.float64], cells: NDArray[np.float64], n_atoms: Indices
+) -> NDArray[np.float64]:
+    """Return bounds of the distance of any two atoms across the lattice, (n_graphs,), Å."""
+    starts = np.cumsum(n_atoms) - n_atoms
+    across = np.eye(3) - np.linalg.pinv(cells) @ cells
+    offsets = positions - np.repeat(positions[starts], n_atoms, 0)
+    offsets = np.einsum("na,nab->nb", offsets, np.repeat(across, n_atoms, 0))
+    return 2 * np.maximum.reduceat(np.sqrt((offsets * offsets).sum(1)), starts)
 
 
 def _grids(plan: Plan, far_off: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -101,8 +118,9 @@ class _Chunk:
         first: Number of their first atom in the whole batch, (g,).
         positions: Coordinates relative to the first atom, on a grid, and their rests; padding
             repeats the last atom, twice (g, n, 3).
-        basis: Reduced lattice vectors, on the same grid, and their rests, twice (g, 3, 3).
+        basis: Reduced lattice vectors, on the same grid, and their rests, twice (g, d, 3).
         radius, wave_radius: See :class:`Plan`, (g,).
+        length, count: Nodes of the long half of wires and slabs, (g,) and one number.
         alpha: Split widths, (g, q); all or none of a column are 0.
         box, wave_box: Integers to look at for lattice and wave vectors.
     """
@@ -114,6 +132,8 @@ class _Chunk:
     basis: tuple[Tensor, Tensor]
     radius: Tensor
     wave_radius: Tensor
+    length: Tensor
+    count: int
     alpha: Tensor
     box: tuple[int, ...]
     wave_box: tuple[int, ...]
@@ -141,22 +161,25 @@ class _Chunk:
         atoms = positions[torch.from_numpy(rows).to(device)]
         whole = len(graphs) == len(cells) and bool((np.diff(graphs) == 1).all())
         own = cells if whole else cells[torch.from_numpy(graphs).to(device)]
+        d = cells.shape[1]
+        nodes = plan.quadrature
+        length = np.zeros(len(cells)) if nodes is None else nodes.length
         numbers = np.concatenate(
             [
-                plan.transform[graphs].reshape(-1, 9),
+                plan.transform[graphs].reshape(len(graphs), d * d),
                 plan.alpha[graphs],
-                np.stack([plan.radius, plan.wave_radius, grid], 1)[graphs],
+                np.stack([plan.radius, plan.wave_radius, length, grid], 1)[graphs],
             ],
             1,
         )
         packed = torch.from_numpy(numbers).to(device)
-        transform, alpha = packed[:, :9].view(-1, 3, 3), packed[:, 9:-3]
+        transform, alpha = packed[:, : d * d].view(len(graphs), d, d), packed[:, d * d : -4]
         high, low = _on_grid(atoms, packed[:, None, -1:])
         cell_high, cell_low = _on_grid(own, packed[:, None, -1:])
         basis = plan.basis[graphs]
-        inverse = np.linalg.inv(basis)
+        inverse = np.linalg.pinv(basis)
         # |n_i| <= |x| |i-th column of the inverse|, and the same for wave vectors and the basis
-        reach = (plan.radius + plan.reach)[graphs, None]
+        reach = (plan.radius + plan.covering)[graphs, None]
         box = np.floor(reach * np.linalg.norm(inverse, axis=1) + 1e-9)
         wave_box = np.floor(
             plan.wave_radius[graphs, None] / (2 * np.pi) * np.linalg.norm(basis, axis=2) + 1e-9
@@ -167,8 +190,10 @@ class _Chunk:
             first=first,
             positions=(high - high[:, :1], low - low[:, :1]),
             basis=(transform @ cell_high, transform @ cell_low),
-            radius=packed[:, -3],
-            wave_radius=packed[:, -2],
+            radius=packed[:, -4],
+            wave_radius=packed[:, -3],
+            length=packed[:, -2],
+            count=0 if nodes is None else int(nodes.count[graphs].max()),
             alpha=alpha,
             box=tuple(int(x) for x in box.max(0)),
             wave_box=tuple(int(x) for x in wave_box.max(0)),
@@ -218,8 +243,8 @@ def _evaluate_chunk(chunk: _Chunk, potentials: Sequence[Potential]) -> tuple[Ten
     basis = basis_high + basis_low
     device = basis.device
     g, n, _ = high.shape
-    inverse = torch.linalg.inv(basis)
-    volume = torch.linalg.det(basis).abs()
+    d = basis.shape[1]
+    inverse, volume = _inverse(basis)
     with torch.no_grad():
         cells_off = (high @ inverse).round()
     high, low = high - cells_off @ basis_high, low - cells_off @ basis_low
@@ -239,25 +264,27 @@ def _evaluate_chunk(chunk: _Chunk, potentials: Sequence[Potential]) -> tuple[Ten
     lattice = images @ basis_high + images @ basis_low
     short = _short_sums(chunk, vectors, lattice, valid, potentials)
 
-    wave, wave_sums = _wave_sums(chunk, fractions, inverse, volume, potentials)
+    if d == 3:
+        wave, wave_sums = _wave_sums(chunk, fractions, inverse, volume, potentials)
+        flat = {p: _background(chunk, potentials[p], p, volume) for p in wave}
+    else:
+        wave = {}
+        flat, wave_sums = _lower_sums(chunk, vectors, basis, inverse, volume, potentials)
     own = torch.zeros(vectors.shape[1], dtype=vectors.dtype, device=device)
     own[-1] = 1
     pair = torch.full((n, n), len(i), dtype=torch.long, device=device)
     pair[i, j] = pair[j, i] = torch.arange(len(i), device=device)
     columns, constants = [], []
     for p, potential in enumerate(potentials):
-        column = short[p]
-        size = torch.zeros_like(volume)
+        column, size = short[p], torch.zeros_like(volume)
         if chunk.is_split[p]:
-            alpha = chunk.alpha[:, p]
-            background = potential.fourier_at_zero(alpha) / volume
-            itself = potential.long_at_zero(alpha)
-            column = column + background[:, None] - itself[:, None] * own
-            size = background.detach().abs() + itself
+            itself = potential.long_at_zero(chunk.alpha[:, p])
+            column = column + flat[p] - itself[:, None] * own
+            size = flat[p].detach().abs().amax(1) + itself
         columns.append(column.index_select(1, pair.view(-1)))
-        constants.append(size)
-        if chunk.is_split[p]:
+        if p in wave:
             columns[-1] = columns[-1] + wave[p].reshape(g, n * n)
+        constants.append(size)
     values = torch.stack(columns, -1)
     stats = _Stats(
         short_sums=torch.stack([s.detach().amax(1) for s in short], -1),
@@ -267,18 +294,26 @@ def _evaluate_chunk(chunk: _Chunk, potentials: Sequence[Potential]) -> tuple[Ten
     return _drop_padding(values, chunk.n_atoms, n), stats
 
 
+def _inverse(basis: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what makes coordinates of vectors along the lattice, (g, 3, d), and its volume."""
+    if basis.shape[1] == 3:
+        return torch.linalg.inv(basis), torch.linalg.det(basis).abs()
+    gram = basis @ basis.mT
+    return basis.mT @ torch.linalg.inv(gram), torch.linalg.det(gram).sqrt()
+
+
 def _nearest_plane(fractions: Tensor, shear: Tensor) -> Tensor:
     """Return integers that bring vectors into the centred Gram-Schmidt box (Babai).
 
     Rounding ``fractions`` itself would leave longer vectors, and need more images to be looked at.
 
     Args:
-        fractions: Coordinates in the basis, shape (g, p, 3).
-        shear: Coordinates of the basis in its Gram-Schmidt vectors, shape (g, 3, 3).
+        fractions: Coordinates in the basis, shape (g, p, d).
+        shear: Coordinates of the basis in its Gram-Schmidt vectors, shape (g, d, d).
     """
     place = fractions @ shear
     wraps = torch.empty_like(place)
-    for axis in (2, 1, 0):
+    for axis in reversed(range(place.shape[-1])):
         wraps[..., axis] = -place[..., axis].round()
         place = place + wraps[..., axis, None] * shear[:, None, axis]
     return wraps
@@ -292,7 +327,7 @@ def _images(chunk: _Chunk, shear: Tensor, lengths: Tensor) -> tuple[Tensor, Tens
     """
     half = _half_grid(chunk.box, lengths)
     gaps = ((half @ shear).abs() - 0.5).clamp(min=0) * lengths[:, None]
-    half, valid = _pack(half, _dot(gaps, gaps) <= (chunk.radius**2 * (1 + 1e-9))[:, None])
+    half, valid = _pack(half, (gaps * gaps).sum(-1) <= (chunk.radius**2 * (1 + 1e-9))[:, None])
     images = torch.cat([torch.zeros_like(half[:, :1]), half, -half], 1)
     return images, torch.cat([torch.ones_like(valid[:, :1]), valid, valid], 1)
 
@@ -399,15 +434,59 @@ def _wave_sums(
     return {p: total[:, s] for s, p in enumerate(split)}, sizes
 
 
+def _background(chunk: _Chunk, potential: Potential, p: int, volume: Tensor) -> Tensor:
+    """Return the wave k = 0, the same for all pairs, (g, 1)."""
+    return (potential.fourier_at_zero(chunk.alpha[:, p]) / volume)[:, None]
+
+
+def _lower_sums(
+    chunk: _Chunk,
+    vectors: Tensor,
+    basis: Tensor,
+    inverse: Tensor,
+    measure: Tensor,
+    potentials: Sequence[Potential],
+) -> tuple[dict[int, Tensor], Tensor]:
+    """Return the long halves of wires and slabs, (g, p) per split potential, and their sizes."""
+    sizes = torch.zeros(len(measure), len(potentials), dtype=measure.dtype, device=measure.device)
+    split = [p for p in range(len(potentials)) if chunk.is_split[p]]
+    if not split:
+        return {}, sizes
+    with torch.no_grad():
+        half = _half_grid(chunk.wave_box, measure)
+        wave = 2 * math.pi * half @ inverse.mT
+        integers, valid = _pack(
+            half, (wave * wave).sum(-1) <= (chunk.wave_radius**2 * (1 + 1e-9))[:, None]
+        )
+    fractions = vectors @ inverse
+    waves = 2 * math.pi * integers @ inverse.mT
+    across = vectors - fractions @ basis
+    total, found = lower.long_sums(
+        [lower.mixture(potentials[p]) for p in split],
+        fractions=fractions,
+        h2=_dot(across, across),
+        integers=integers,
+        k2=_dot(waves, waves),
+        valid=valid,
+        alpha=chunk.alpha[:, split[0]],
+        length=chunk.length,
+        count=chunk.count,
+        measure=measure,
+        working=CHUNK,
+    )
+    sizes[:, split] = found
+    return {p: total[:, :, s] for s, p in enumerate(split)}, sizes
+
+
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     """Return the scalar products of the rows; quicker than a sum over an axis of three."""
     return a[..., 0] * b[..., 0] + a[..., 1] * b[..., 1] + a[..., 2] * b[..., 2]
 
 
 def _half_grid(box: tuple[int, ...], like: Tensor) -> Tensor:
-    """Return the integer vectors of a box about 0, one of each pair +m and -m, no zero, (n, 3)."""
+    """Return the integer vectors of a box about 0, one of each pair +m and -m, no zero, (n, d)."""
     ranges = [torch.arange(-b, b + 1, dtype=like.dtype) for b in box]
-    grid = torch.cartesian_prod(*ranges)
+    grid = torch.cartesian_prod(*ranges).view(-1, len(box)) if box else like.new_zeros(1, 0)
     return grid[len(grid) // 2 + 1 :].to(like.device)  # the grid is odd about its centre
 
 
@@ -415,18 +494,18 @@ def _pack(vectors: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
     """Return the chosen ``vectors`` of each crystal, padded with ones, and which are not padding.
 
     Args:
-        vectors: Shape (m, 3).
+        vectors: Shape (m, d).
         chosen: Shape (g, m).
 
     Returns:
-        Tensors of shapes (g, n, 3) and (g, n), n the largest number of a crystal, at least 1.
+        Tensors of shapes (g, n, d) and (g, n), n the largest number of a crystal, at least 1.
     """
     counts = chosen.sum(1)
     graph, row = chosen.nonzero(as_tuple=True)
     starts = counts.cumsum(0) - counts
     place = torch.arange(len(graph), device=vectors.device) - starts[graph]
     width = max(1, int(counts.max()))
-    packed = vectors.new_ones(len(chosen), width, 3)
+    packed = vectors.new_ones(len(chosen), width, vectors.shape[1])
     packed[graph, place] = vectors[row]
     return packed, torch.arange(width, device=vectors.device) < counts[:, None]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from potnet.errors import ConfigError, StructureError
@@ -64,12 +65,16 @@ def pair_sums(
     *,
     tolerance: float = 1e-8,
     graph_index: Tensor | None = None,
+    pbc: ArrayLike | Tensor = True,
 ) -> PairSums:
     """Return S(i, j) = sum over lattice vectors L of ``V(|r_j + L - r_i|)`` for all pairs of atoms.
 
-    The sum runs over all three directions without end. An atom does not see itself (i = j with
-    L = 0 is left out for every potential), but sees its images. Powers below 3 are continued
-    analytically, which for ``"coulomb"`` is a uniform neutralising background. Computed in
+    The sum runs over all periodic directions without end. An atom does not see itself (i = j with
+    L = 0 is left out for every potential), but sees its images. Powers too slow to be summed are
+    continued analytically, which for ``"coulomb"`` is a uniform neutralising background: in the
+    whole cell, or, if two directions are periodic, in a sheet through each atom. If one direction
+    is periodic, 1/r has a pole, and what is left without it differs from the sum within R by
+    2 log(R / Å) for each period: charges that add up to nothing do not notice. Computed in
     float64 whatever the inputs are, and differentiable twice in ``positions`` and ``cell``.
 
     Args:
@@ -80,6 +85,8 @@ def pair_sums(
             (exp(-3 r)).
         tolerance: Largest absolute error of a value, in the unit of the value, 1e-12 to 1e-2.
         graph_index: Crystal of each atom, ascending, shape (n_atoms,); not needed for one crystal.
+        pbc: Periodic directions, one bool, three for all crystals, or shape (n_graphs, 3). Lattice
+            vectors of other directions do not matter.
 
     Returns:
         Pairs, values and a bound of their error.
@@ -103,23 +110,31 @@ def pair_sums(
     chosen = resolve(potentials)
     positions, cells, n_atoms = _check_shapes(positions, cell, graph_index)
     _check_finite(positions, graph_index)
+    periodic = _as_pbc(pbc, len(cells))
     i, j = _ordered_pairs(n_atoms, positions.device)
     if len(n_atoms) == 0:
         empty = positions.new_zeros(len(chosen))
         return PairSums(i, j, positions.new_zeros(0, len(chosen)), empty)
-    fast = _fast_path(positions, cells, chosen)
-    if fast is None:
-        values, error_bound = ewald.evaluate(positions, cells, n_atoms, chosen, tolerance)
+    dimensions = periodic.sum(1)
+    if (dimensions == dimensions[0]).all():
+        values, error_bound = _evaluate(positions, cells, n_atoms, periodic, chosen, tolerance)
         return PairSums(i, j, values, error_bound)
-    sums, bounds = fast.pair_sums(
-        positions.detach().numpy(),
-        cells.detach().numpy(),
-        n_atoms,
-        chosen,
-        tolerance=tolerance,
-        n_threads=torch.get_num_threads(),
-    )
-    return PairSums(i, j, torch.from_numpy(sums), torch.from_numpy(bounds.max(0)))
+    owner = np.repeat(np.arange(len(cells)), n_atoms)
+    parts, rows, bounds = [], [], []
+    for d in np.unique(dimensions):
+        graphs = np.flatnonzero(dimensions == d)
+        atoms = torch.from_numpy(np.flatnonzero(dimensions[owner] == d)).to(positions.device)
+        own = cells[torch.from_numpy(graphs).to(positions.device)]
+        group = (positions[atoms], own, n_atoms[graphs], periodic[graphs])
+        try:
+            values, error_bound = _evaluate(*group, chosen, tolerance)
+        except (ConfigError, StructureError) as error:
+            raise type(error)(_renumbered(str(error), graphs)) from None
+        parts.append(values)
+        rows.append(np.flatnonzero(np.repeat(dimensions == d, n_atoms**2)))
+        bounds.append(error_bound)
+    back = torch.from_numpy(np.argsort(np.concatenate(rows))).to(positions.device)
+    return PairSums(i, j, torch.cat(parts)[back], torch.stack(bounds).amax(0))
 
 
 def lattice_sums(
@@ -133,24 +148,62 @@ def lattice_sums(
     See :func:`pair_sums` for conventions and errors.
 
     Args:
-        crystal: The crystal; its cell is used as it is.
+        crystal: The crystal; its cell is used as it is, in the directions in which it repeats.
         potentials: Potentials or their names.
         tolerance: Largest absolute error of a value, 1e-12 to 1e-2.
-
-    Raises:
-        StructureError: Also if the crystal is not periodic in all three directions.
     """
-    crystal.require_periodic()
     chosen = resolve(potentials)
     positions = torch.tensor(np.asarray(crystal.positions), dtype=torch.float64)
     cell = torch.tensor(np.asarray(crystal.cell), dtype=torch.float64)
-    sums = pair_sums(positions, cell, chosen, tolerance=tolerance)
+    sums = pair_sums(positions, cell, chosen, tolerance=tolerance, pbc=crystal.pbc)
     n = len(positions)
     return LatticeSums(
         values=sums.values.view(n, n, len(chosen)).numpy(),
         error_bound=sums.error_bound.numpy(),
         potentials=tuple(potential.name for potential in chosen),
     )
+
+
+def _evaluate(
+    positions: Tensor,
+    cells: Tensor,
+    n_atoms: NDArray[np.int64],
+    pbc: NDArray[np.bool_],
+    potentials: Sequence[Potential],
+    tolerance: float,
+) -> tuple[Tensor, Tensor]:
+    """Return values and error bound of crystals with the same number of periodic directions."""
+    if not pbc.all():
+        rows = cells[torch.tensor(pbc, device=cells.device)].view(len(cells), int(pbc[0].sum()), 3)
+        return ewald.evaluate(positions, rows, n_atoms, potentials, tolerance)
+    fast = _fast_path(positions, cells, potentials)
+    if fast is None:
+        return ewald.evaluate(positions, cells, n_atoms, potentials, tolerance)
+    sums, bounds = fast.pair_sums(
+        positions.detach().numpy(),
+        cells.detach().numpy(),
+        n_atoms,
+        potentials,
+        tolerance=tolerance,
+        n_threads=torch.get_num_threads(),
+    )
+    return torch.from_numpy(sums), torch.from_numpy(bounds.max(0))
+
+
+def _renumbered(message: str, graphs: NDArray[np.int64]) -> str:
+    """Return a message about a crystal of a group with its number in the batch."""
+    return re.sub(r"^crystal (\d+)", lambda m: f"crystal {graphs[int(m[1])]}", message)
+
+
+def _as_pbc(pbc: ArrayLike | Tensor, n_graphs: int) -> NDArray[np.bool_]:
+    """Return the periodic directions of each crystal, shape (n_graphs, 3)."""
+    flags = np.asarray(pbc.detach().cpu() if isinstance(pbc, Tensor) else pbc)
+    if flags.shape not in ((), (3,), (n_graphs, 3)) or flags.dtype != np.bool_:
+        raise ConfigError(
+            f"pair_sums: `pbc` must be one bool, three, or three for each of the {n_graphs} "
+            f"crystals, got {flags.dtype} of shape {flags.shape}. Use pbc=True for crystals."
+        )
+    return np.broadcast_to(flags, (n_graphs, 3))
 
 
 def _fast_path(

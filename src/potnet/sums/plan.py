@@ -27,6 +27,12 @@ SAME_SPOT = 1e-6
 MAX_VECTORS = 4_000_000
 
 _UNIT_ROUNDOFF = 2.0**-53
+_COUNTS = (
+    "no vector",
+    "a vector of some length",
+    "two independent periodic vectors",
+    "three independent vectors",
+)
 
 
 @dataclass(frozen=True)
@@ -36,45 +42,56 @@ class Lattice:
     The box spanned by the Gram-Schmidt vectors tiles space under the lattice, so a ball of radius
     r about any point holds between (4 pi / 3) (r - covering)^3 / volume lattice points and the
     volume of the box swollen by r (Steiner's formula) over the volume of the cell
-    (docs/theory.md, eqs. 10 and 11).
+    (docs/theory.md, eqs. 10 and 11). A lattice of fewer vectors is one with endless ones beside
+    them: the same formulas with 1 / l = 0, volume standing for area or length, and no least
+    number, since the centre may lie away from the lattice (eq. 26).
 
     Attributes:
         volume: Volume of the cell, shape (n_graphs,).
         faces: 2 (l1 l2 + l1 l3 + l2 l3), shape (n_graphs,).
         edges: pi (l1 + l2 + l3), shape (n_graphs,).
+        solid: 4 pi / 3, shape (n_graphs,).
         covering: Half the diagonal of the box, not smaller than the covering radius.
+        dimension: Number of lattice vectors, 0 to 3.
     """
 
     volume: Array
     faces: Array
     edges: Array
+    solid: Array
     covering: Array
+    dimension: int
 
     @staticmethod
     def from_lengths(lengths: Array) -> Lattice:
-        """Return the counts of lattices with Gram-Schmidt ``lengths``, shape (n_graphs, 3)."""
-        a, b, c = lengths.T
+        """Return the counts of lattices with Gram-Schmidt ``lengths``, shape (n_graphs, 0 to 3)."""
+        volume = lengths.prod(1)
+        inverse = np.zeros((len(lengths), 3))
+        inverse[:, : lengths.shape[1]] = 1 / lengths
+        a, b, c = inverse.T
         return Lattice(
-            volume=a * b * c,
-            faces=2 * (a * b + a * c + b * c),
-            edges=np.pi * (a + b + c),
-            covering=0.5 * np.sqrt(a * a + b * b + c * c),
+            volume=volume,
+            faces=2 * volume * (a + b + c),
+            edges=np.pi * volume * (a * b + a * c + b * c),
+            solid=4 * np.pi / 3 * volume * (a * b * c),
+            covering=0.5 * np.sqrt((lengths * lengths).sum(1)),
+            dimension=lengths.shape[1],
         )
 
     def most(self, r: Array) -> Array:
         """Return the largest number of points in a ball of radius ``r`` about any centre."""
-        return 1 + r * (self.faces + r * (self.edges + r * (4 * np.pi / 3))) / self.volume
+        return 1 + r * (self.faces + r * (self.edges + r * self.solid)) / self.volume
 
     def least(self, r: Array) -> Array:
         """Return the smallest number of points in a ball of radius ``r`` about any centre."""
-        return 4 * np.pi / 3 * np.maximum(r - self.covering, 0) ** 3 / self.volume
+        return self.solid * np.maximum(r - self.covering, 0) ** 3 / self.volume
 
     def gaussian_tail(self, edge: Array, r: Array, b: Array) -> Array:
         """Bound the sum beyond ``r`` of f with f(s) <= edge exp(-b (s^2 - r^2)) (eq. 13)."""
         outside = (
             self.faces / (2 * b * r)
             + self.edges / b
-            + 4 * np.pi * (r / (2 * b) + 1 / (4 * b * b * r))
+            + 3 * self.solid * (r / (2 * b) + 1 / (4 * b * b * r))
         )
         return edge * (self.most(r) - self.least(r) + outside / self.volume)
 
@@ -83,26 +100,41 @@ class Lattice:
         outside = (
             self.faces / a
             + 2 * self.edges * (r / a + 1 / a**2)
-            + 4 * np.pi * (r * r / a + 2 * r / a**2 + 2 / a**3)
+            + 3 * self.solid * (r * r / a + 2 * r / a**2 + 2 / a**3)
         )
         return np.exp(-a * r) * (self.most(r) - self.least(r) + outside / self.volume)
 
 
 @dataclass(frozen=True)
+class Quadrature:
+    """Nodes of the integral over u = log(alpha^2 / t) in the long half of wires and slabs.
+
+    Attributes:
+        length: The integral runs from 0 to this u, shape (n_graphs,).
+        count: Number of nodes, shape (n_graphs,).
+    """
+
+    length: Array
+    count: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class Plan:
-    """What :mod:`potnet.sums.ewald` needs to know of each crystal.
+    """What :mod:`potnet.sums.ewald` needs to know of each crystal, periodic in d directions.
 
     Attributes:
         transform: Integer matrices; ``transform @ cell`` is the reduced basis, shape
-            (n_graphs, 3, 3).
-        basis: Reduced bases, rows from short to long, shape (n_graphs, 3, 3).
+            (n_graphs, d, d).
+        basis: Reduced bases, rows from short to long, shape (n_graphs, d, 3).
         scale: Largest length met while ``basis`` is formed, Å, shape (n_graphs,); larger than the
             basis where the cell is skewed.
+        covering: Largest length of a wrapped pair vector along the lattice, Å, shape (n_graphs,).
         reach: Largest length of a wrapped pair vector, Å, shape (n_graphs,).
         radius: Images are summed up to this distance, Å, shape (n_graphs,).
         wave_radius: Wave vectors are summed up to this length, 1/Å; 0 where nothing is split.
         alpha: Inverse widths of the split, 1/Å, 0 where a potential is summed directly, shape
             (n_graphs, n_potentials).
+        quadrature: Nodes of the long half of wires and slabs; None for others.
         truncation: Proven bounds of what is left out, shape (n_graphs, n_potentials).
         tolerance: The absolute error that was asked for.
     """
@@ -110,10 +142,12 @@ class Plan:
     transform: Array
     basis: Array
     scale: Array
+    covering: Array
     reach: Array
     radius: Array
     wave_radius: Array
     alpha: Array
+    quadrature: Quadrature | None
     truncation: Array
     tolerance: float
 
@@ -125,7 +159,10 @@ class Plan:
     @property
     def n_waves(self) -> Array:
         """Expected number of wave vectors, one of each pair +k and -k, shape (n_graphs,)."""
-        return np.abs(np.linalg.det(self.basis)) * self.wave_radius**3 / (12 * np.pi**2)
+        d = self.basis.shape[1]
+        ball = (1.0, 2.0, np.pi, 4 * np.pi / 3)[d]
+        measure = gram_schmidt_lengths(self.basis).prod(1)
+        return 0.5 * ball * measure * (self.wave_radius / (2 * np.pi)) ** d
 
 
 def reduce_cells(cells: Array) -> tuple[Array, Array]:
@@ -136,11 +173,15 @@ def reduce_cells(cells: Array) -> tuple[Array, Array]:
     Minkowski-reduced.
 
     Args:
-        cells: Lattice vectors as rows in Å, shape (n_graphs, 3, 3).
+        cells: Lattice vectors as rows in Å, shape (n_graphs, d, 3), d at most 3.
 
     Returns:
-        Integer transforms and bases ``transform @ cell``, both of shape (n_graphs, 3, 3).
+        Integer transforms, shape (n_graphs, d, d), and bases ``transform @ cell``.
     """
+    d = cells.shape[1]
+    if d < 3:  # long vectors across the others stay what and where they are
+        transform = reduce_cells(_completed(cells))[0][:, :d, :d]
+        return transform, transform @ cells
     transform = np.broadcast_to(np.eye(3), cells.shape).copy()
     basis = cells.copy()
     steps = np.array([(i, j) for i in (0, -1, 1) for j in (0, -1, 1)], dtype=float)
@@ -176,13 +217,33 @@ def reduce_cells(cells: Array) -> tuple[Array, Array]:
     return transform, transform @ cells
 
 
+def largest_lengths(transform: Array, cells: Array) -> Array:
+    """Return the largest lengths met in ``transform @ cells``, Å, shape (n_graphs,)."""
+    sizes = np.einsum("gij,gj->gi", np.abs(transform), np.linalg.norm(cells, axis=2))
+    return sizes.max(1, initial=0)
+
+
 def gram_schmidt_lengths(basis: Array) -> Array:
-    """Return the lengths of the Gram-Schmidt vectors of each basis, shape (n_graphs, 3)."""
-    a, b, _ = basis.transpose(1, 0, 2)
-    first = np.linalg.norm(a, axis=1)
-    area = np.linalg.norm(np.cross(a, b), axis=1)
-    volume = np.abs(np.linalg.det(basis))
-    return np.stack([first, area / first, volume / area], 1)
+    """Return the lengths of the Gram-Schmidt vectors of each basis, shape (n_graphs, d)."""
+    d = basis.shape[1]
+    measures = np.ones((len(basis), d + 1))
+    if d > 0:
+        measures[:, 1] = np.linalg.norm(basis[:, 0], axis=1)
+    if d > 1:
+        measures[:, 2] = np.linalg.norm(np.cross(basis[:, 0], basis[:, 1]), axis=1)
+    if d > 2:
+        measures[:, 3] = np.abs(np.linalg.det(basis))
+    return measures[:, 1:] / measures[:, :-1]
+
+
+def _completed(cells: Array) -> Array:
+    """Return cells with orthogonal vectors added, longer than all that belong to the lattice."""
+    d = cells.shape[1]
+    full = np.zeros((len(cells), 3, 3))
+    full[:, :d] = cells
+    normals = np.linalg.svd(full)[2][:, d:]  # rows that belong to the singular values 0
+    full[:, d:] = normals * (4 * np.linalg.norm(cells, axis=2).sum(1) + 1)[:, None, None]
+    return full
 
 
 def make_plan(
@@ -204,12 +265,7 @@ def make_plan(
         ConfigError: If the tolerance is out of range.
         StructureError: If a cell is not finite, singular, or too thin to be summed.
     """
-    low, high = TOLERANCE_RANGE
-    if not low <= tolerance <= high:
-        raise ConfigError(
-            f"lattice sums: `tolerance` must lie between {low:g} and {high:g}, got {tolerance}. "
-            "Give an absolute error in that range, for example 1e-8."
-        )
+    _check_tolerance(tolerance)
     _check_cells(cells)
     transform, basis = reduce_cells(cells)
     lengths = gram_schmidt_lengths(basis)
@@ -248,11 +304,13 @@ def make_plan(
     plan = Plan(
         transform=transform,
         basis=basis,
-        scale=np.einsum("gij,gj->gi", np.abs(transform), np.linalg.norm(cells, axis=2)).max(1),
+        scale=largest_lengths(transform, cells),
+        covering=lattice.covering,
         reach=lattice.covering,
         radius=radius,
         wave_radius=wave_radius,
         alpha=alpha,
+        quadrature=None,
         truncation=truncation,
         tolerance=tolerance,
     )
@@ -357,12 +415,12 @@ def rounding_bounds(
     Returns:
         One bound per crystal and potential, shape (n_graphs, n_potentials).
     """
-    volume = np.abs(np.linalg.det(plan.basis))
     lengths = gram_schmidt_lengths(plan.basis)
     lattice = Lattice.from_lengths(lengths)
     count = 1 + lattice.most(plan.radius)
-    n_waves = 2 * plan.n_waves + 2 * plan.wave_radius**2 * volume ** (2 / 3) / np.pi + 2
-    apart = 0.5 * lengths.min(1)  # distance of the images other than the wrapped vector itself
+    n_waves = Lattice.from_lengths(2 * np.pi / lengths).most(plan.wave_radius)
+    # distance of the images other than the wrapped vector itself; a cluster has none
+    apart = 0.5 * lengths.min(1, initial=1e6)
     shift = 2 * (plan.reach + plan.radius)  # error of their vectors in units of roundoff
     bounds = np.zeros_like(short_sums)
     for p, potential in enumerate(potentials):
@@ -372,8 +430,19 @@ def rounding_bounds(
         order = max(potential.order, 2.0)
         real = (10 + 4 * order + 5 * np.sqrt(count)) * total + shift * slopes
         wave = (10 + 5 * np.sqrt(n_waves) + 16 * plan.reach * plan.wave_radius) * wave_sums[:, p]
-        bounds[:, p] = _UNIT_ROUNDOFF * (real + wave + (10 + 4 * order) * constants[:, p])
+        slope = 4 * alpha * plan.reach if lattice.dimension < 3 else 0  # of the background
+        rest = (10 + 4 * order + slope) * constants[:, p]
+        bounds[:, p] = _UNIT_ROUNDOFF * (real + wave + rest)
     return bounds
+
+
+def _check_tolerance(tolerance: float) -> None:
+    low, high = TOLERANCE_RANGE
+    if not low <= tolerance <= high:
+        raise ConfigError(
+            f"lattice sums: `tolerance` must lie between {low:g} and {high:g}, got {tolerance}. "
+            "Give an absolute error in that range, for example 1e-8."
+        )
 
 
 def _check_cells(cells: Array) -> None:
@@ -385,16 +454,19 @@ def _check_cells(cells: Array) -> None:
             "Give three lattice vectors in Å."
         )
     sizes = np.linalg.norm(cells, axis=2)
-    flat = np.abs(np.linalg.det(cells)) <= 1e-10 * sizes.prod(1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        flat = ~(gram_schmidt_lengths(cells).prod(1) > 1e-10 * sizes.prod(1))
     if flat.any():
         graph = int(np.argmax(flat))
         raise StructureError(
-            f"crystal {graph}: `cell` must hold three independent vectors, got "
+            f"crystal {graph}: `cell` must hold {_COUNTS[cells.shape[1]]}, got "
             f"{cells[graph].tolist()}. Give a cell with a volume."
         )
 
 
 def _check_lengths(basis: Array, lengths: Array) -> None:
+    if lengths.size == 0:
+        return
     shortest = np.linalg.norm(basis[:, 0], axis=1)
     if (shortest < SAME_SPOT).any():
         graph = int(np.argmin(shortest))
