@@ -46,8 +46,8 @@ def structure(seed: int, n_atoms: int = 3):
     images = np.array(list(np.ndindex(5, 5, 5))) - 2
     while True:
         cell = rng.normal(size=(3, 3)) * rng.uniform(2, 5, (3, 1)) * n_atoms ** (1 / 3)
-        positions = rng.normal(size=(n_atoms, 3)) * 3
-        offsets = positions[:, None, None] - positions[:, None] - (images @ cell)[:, None, None]
+        positions = rng.normal(size=(n_atoms, 3)) * 2 * n_atoms ** (1 / 3)
+        offsets = positions[:, None] - positions - (images @ cell)[:, None, None]
         r = np.sort(np.linalg.norm(offsets, axis=-1).ravel())
         if r[n_atoms] > 1 and abs(np.linalg.det(cell)) > 12 * n_atoms:
             return cell, positions
@@ -134,8 +134,9 @@ def test_a_cluster_has_plain_sums():
     _, positions = structure(4, 5)
     values = evaluate(np.zeros((3, 3)), positions, CLUSTER)
     r = np.linalg.norm(positions[:, None] - positions, axis=2) + np.eye(5)
-    plain = (1 / r, r**-6.0, np.exp(-3 * r), np.exp(-0.3 * r), r**-2, r**-0.7, r**-2.6,
-             np.exp(-0.4 * r) / r, np.exp(-(((r - 2) / 0.8) ** 2)) * np.clip(1 - r**2 / 25, 0, 1) ** 3)  # fmt: skip
+    plain = (1 / r, r**-6.0, np.exp(-3 * r), np.exp(-0.3 * r), r**-2, r**-0.7, r**-2.6)
+    shell = np.exp(-(((r - 2) / 0.8) ** 2)) * np.clip(1 - r**2 / 25, 0, 1) ** 3
+    plain = (*plain, np.exp(-0.4 * r) / r, shell)
     expected = np.stack(plain, -1) * (1 - np.eye(5))[:, :, None]
     assert np.abs(values - expected).max() < 1e-14
 

@@ -64,7 +64,7 @@ def lower_power_sum(cell: Array, vector: Array, exponent: float, *, digits: int 
     """Return the sum of |vector + L|^-exponent over a lattice of two vectors, one, or none.
 
     The long half is integrated over the widths of its Gaussians by mpmath, after Poisson's formula
-    under the integral (docs/theory.md, eq. 27); its wave k = 0 is a confluent hypergeometric
+    under the integral (docs/theory.md, eq. 32); its wave k = 0 is a confluent hypergeometric
     function. At the pole, exponent d, the mean of two nearby exponents leaves the finite part.
 
     Args:

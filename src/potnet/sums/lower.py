@@ -1,11 +1,11 @@
 """The long half where a crystal repeats in one or two directions only: wires and slabs.
 
 A potential is a mixture of Gaussians exp(-r^2 t). Over a lattice of d < 3 vectors, Poisson's
-formula turns the Gaussians of one t into waves along the lattice, each with a Gaussian of the height
-h across it, so that the long half is an integral over t < alpha^2 (docs/theory.md, eq. 27). It has
-no closed form in general. In u = log(alpha^2 / t) it is as smooth as can be, and Gauss and Legendre's
-rule integrates it within a bound that holds for all heights (eq. 30). All potentials share the
-nodes, so that another potential costs another column of weights.
+formula turns the Gaussians of one t into waves along the lattice, each with a Gaussian of the
+height h across it, so that the long half is an integral over t < alpha^2 (docs/theory.md, eq. 32).
+It has no closed form in general. In u = log(alpha^2 / t) it is as smooth as can be, and the rule
+of Gauss and Legendre integrates it within a bound that holds for all heights (eq. 36). All
+potentials share the nodes, so that another potential costs another column of weights.
 
 The first half of this file bounds (numpy, one entry per crystal), the second sums (torch).
 """
@@ -218,7 +218,7 @@ class _Waves:
         """Return numbers not smaller than the wave ``k`` of the long half, at any height.
 
         The integral of t^(s-1) exp(-q / t) over t < alpha^2, with s = power - d/2 and
-        4 q = k^2 + rate^2, is an incomplete gamma function (eq. 28).
+        4 q = k^2 + rate^2, is an incomplete gamma function (eq. 33).
         """
         d = self.lattice.dimension
         s = mixed.power - d / 2
@@ -254,7 +254,7 @@ class _Waves:
 def _rule_error(
     mixed: Mixture, waves: _Waves, alpha: Array, rule: Quadrature, n_waves: Array
 ) -> Array:
-    """Bound the error of the nodes in a sum of ``n_waves`` waves (eq. 30)."""
+    """Bound the error of the nodes in a sum of ``n_waves`` waves (eq. 36)."""
     d = waves.lattice.dimension
     s = mixed.power - d / 2
     slope = np.pi / rule.length
@@ -318,7 +318,7 @@ class _Background(torch.autograd.Function):
 
 
 def background(x: Tensor, s: float) -> Tensor:
-    """Return the integral of u^(s-1) exp(-u x) over 0 < u < 1, continued in s (eq. 29).
+    """Return the integral of u^(s-1) exp(-u x) over 0 < u < 1, continued in s (eq. 34).
 
     Args:
         x: Numbers >= 0, any shape.
@@ -330,7 +330,7 @@ def background(x: Tensor, s: float) -> Tensor:
 
 
 def uniform_wave(mixed: Mixture, d: int, h2: Tensor, alpha: Tensor) -> Tensor:
-    """Return the transform of the long half at k = 0 after continuation, for a power (eq. 29).
+    """Return the transform of the long half at k = 0 after continuation, for a power (eq. 34).
 
     Args:
         mixed: Weights of the Gaussians, with rate 0.
@@ -362,7 +362,7 @@ def long_sums(
     measure: Tensor,
     working: int,
 ) -> tuple[Tensor, Tensor]:
-    """Return the long halves of the pairs of some crystals (eq. 27).
+    """Return the long halves of the pairs of some crystals (eq. 32).
 
     Args:
         mixtures: Weights of the Gaussians of the q potentials.

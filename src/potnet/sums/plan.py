@@ -44,7 +44,7 @@ class Lattice:
     volume of the box swollen by r (Steiner's formula) over the volume of the cell
     (docs/theory.md, eqs. 10 and 11). A lattice of fewer vectors is one with endless ones beside
     them: the same formulas with 1 / l = 0, volume standing for area or length, and no least
-    number, since the centre may lie away from the lattice (eq. 26).
+    number, since the centre may lie away from the lattice (eq. 31).
 
     Attributes:
         volume: Volume of the cell, shape (n_graphs,).
