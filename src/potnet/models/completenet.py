@@ -23,6 +23,7 @@ from torch.nn import functional
 from potnet.features.batch import Batch
 from potnet.features.complete import CompleteFeatures
 from potnet.models.elements import element_table
+from potnet.models.messages import messages
 
 # Sums of messages enter the atoms' networks with this factor: of the order of 1, not normalised,
 # since their size tells how many neighbours there are and how close.
@@ -40,6 +41,7 @@ class CompleteNetSettings(BaseModel):
         expansion: Hidden width of the atoms' networks, in widths.
         dropout: Share of hidden numbers left out while training.
         sum_noise: Relative noise on the sums while training: against memorising crystals.
+        references: Add a linear function of the composition, which training fits before it begins.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,6 +53,7 @@ class CompleteNetSettings(BaseModel):
     expansion: Annotated[int, Field(ge=1, le=16)] = 2
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     sum_noise: Annotated[float, Field(ge=0, le=1)] = 0.05
+    references: bool = True
 
 
 class GatedLinear(nn.Module):
@@ -83,8 +86,7 @@ class Directions(nn.Module):
 
     def forward(self, x: Tensor, sums: Tensor, i: Tensor, j: Tensor) -> Tensor:
         """Return squared lengths and products, shape (n_nodes, 2 * vectors)."""
-        message = self.filters(sums) * self.send(x).index_select(0, j)[:, None]
-        vectors = message.new_zeros(len(x), 3, message.shape[-1]).index_add(0, i, message)
+        vectors = messages(sums, self.filters.weight, self.send(x), i, j)
         left, right = self.mix(vectors).chunk(2, -1)
         lengths, products = (vectors * vectors).sum(1), (left * right).sum(1)
         return compressed(torch.cat([lengths, products], -1))
@@ -108,8 +110,8 @@ class Interaction(nn.Module):
 
     def forward(self, h: Tensor, sums: Tensor, vector_sums: Tensor, i: Tensor, j: Tensor) -> Tensor:
         x = self.norm(h)
-        message = self.filters(sums) * self.send(x).index_select(0, j)
-        parts = [torch.zeros_like(x).index_add(0, i, message)]
+        received = messages(sums[:, None], self.filters.weight, self.send(x), i, j)
+        parts = [received.squeeze(1)]
         if self.directions is not None:
             parts.append(self.directions(x, vector_sums, i, j))
         return h + self.update(torch.cat([x, MESSAGE_SCALE * torch.cat(parts, -1)], -1))
@@ -145,6 +147,10 @@ class CompleteNet(nn.Module):
         self.head = nn.Sequential(
             nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, n_targets)
         )
+        self.references = None
+        if settings.references:
+            self.references = nn.Embedding(self.descriptors.shape[0], n_targets)
+            nn.init.zeros_(self.references.weight)
 
     @property
     def features(self) -> CompleteFeatures:
@@ -158,7 +164,11 @@ class CompleteNet(nn.Module):
         sums, vector_sums = self._channels(batch.pairs["complete"].values)
         for layer in self.layers:
             h = layer(h, sums, vector_sums, i, j)
-        return self.head(self._pooled(self.norm(h), batch))
+        output = self.head(self._pooled(self.norm(h), batch))
+        if self.references is None:
+            return output
+        reference = batch.weights[:, None] * self.references(batch.numbers)
+        return output.index_add(0, batch.graph_index, reference)
 
     def _channels(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Return the sums without and with direction, shapes (n_pairs, k), (n_pairs, 3, k)."""

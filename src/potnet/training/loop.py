@@ -32,7 +32,13 @@ from potnet.training.evaluate import Metrics, regression_metrics
 from potnet.training.export import write_archive
 from potnet.training.features import compute_features
 from potnet.training.member import Member, predict
-from potnet.training.targets import Scale, chosen_targets, fit_scale
+from potnet.training.targets import (
+    Scale,
+    chosen_targets,
+    compositions,
+    fit_references,
+    fit_scale,
+)
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -90,6 +96,7 @@ class _Prepared:
     scales: tuple[Scale, ...]
     store: Store
     standardised: NDArray[np.float64]
+    references: NDArray[np.float64]
 
 
 def train(
@@ -153,7 +160,8 @@ def train(
             used, failures = used[kept], failures + failed
         else:
             batch = _rows_of(batch, used, len(dataset))
-        prepared = _prepare(dataset, used, batch, split, config, fabric.device)
+        referenced = getattr(network, "references", None) is not None
+        prepared = _prepare(dataset, used, batch, split, config, fabric.device, referenced)
         run = _fingerprint(prepared, config)
         if fabric.is_global_zero:
             _describe(output, prepared, config, failures, run, fabric)
@@ -266,8 +274,13 @@ def _prepare(
     split: Split,
     config: TrainingConfig,
     device: torch.device,
+    referenced: bool,
 ) -> _Prepared:
-    """Join the features ``batch`` of the crystals ``rows`` with their standardised targets."""
+    """Join the features ``batch`` of the crystals ``rows`` with their standardised targets.
+
+    If the network is ``referenced``, a linear function of the composition is not counted into the
+    standard deviations, since the network begins with it.
+    """
     place = np.full(len(dataset), -1)
     place[rows] = np.arange(len(rows))
     names = chosen_targets(dataset, config)
@@ -275,10 +288,17 @@ def _prepare(
     _require_targets(dataset, names, kept)
     local = Split(*(place[part] for part in (kept.train, kept.val, kept.test)))
     chosen = dataset.subset(rows)
-    scales = tuple(fit_scale(chosen, n, config.transform_of(n), local.train) for n in names)
+    shares = compositions(chosen)
+    if not referenced:
+        shares = np.zeros_like(shares)
+    scales = tuple(fit_scale(chosen, n, config.transform_of(n), local.train, shares) for n in names)
     standardised = np.stack([s.standardise(chosen.targets[s.name]) for s in scales], axis=1)
     store = Store(batch, standardised, device)
-    return _Prepared(chosen, local, scales, store, standardised)
+    references = np.stack(
+        [fit_references(shares[local.train], column) for column in standardised[local.train].T],
+        axis=1,
+    )
+    return _Prepared(chosen, local, scales, store, standardised, references)
 
 
 def _fingerprint(prepared: _Prepared, config: TrainingConfig) -> str:
@@ -309,6 +329,7 @@ def _train_members(
             index,
             n_targets=len(prepared.scales),
             n_train=len(prepared.split.train),
+            references=prepared.references,
         )
         checkpoint = read_checkpoint(output / "checkpoints", member.name, run=run)
         if checkpoint is not None:

@@ -57,15 +57,26 @@ class Member:
         index: Which member.
         n_targets: Width of the output.
         n_train: Training crystals.
+        references: Standardised targets of the elements, for networks that begin with them,
+            shape (n_elements, n_targets).
     """
 
     def __init__(
-        self, fabric: Fabric, config: TrainingConfig, index: int, *, n_targets: int, n_train: int
+        self,
+        fabric: Fabric,
+        config: TrainingConfig,
+        index: int,
+        *,
+        n_targets: int,
+        n_train: int,
+        references: NDArray[np.float64],
     ) -> None:
         self.fabric, self.config, self.index = fabric, config, index
         self.n_batches = math.ceil(n_train / config.batch_size)
         torch.manual_seed(generator_seed(config.seed, index))
         network = registry.build(config.network, config.network_settings, n_targets)
+        if isinstance(start := getattr(network, "references", None), nn.Embedding):
+            start.weight.data.copy_(torch.from_numpy(references))
         objective = Objective(network, config.loss)
         self.optimizer = torch.optim.AdamW(
             _decay_groups(network, config.weight_decay),

@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 
 from potnet.data.dataset import Dataset
 from potnet.errors import ConfigError, DataError
+from potnet.models.elements import MAX_NUMBER
 from potnet.training.config import TrainingConfig, Transform
+
+RIDGE = 0.1  # Crystals of one element that a reference of 0 counts for.
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,8 @@ class Scale:
         unit: Its unit.
         transform: Applied first.
         mean: Of the transformed training targets.
-        std: Of the transformed training targets (1 if they are all equal).
+        std: Of the transformed training targets, less the linear function of the composition
+            that fits all the others (1 if nothing is left).
         physical_mean: Of the training targets as given; the baseline to beat.
     """
 
@@ -74,22 +78,63 @@ def chosen_targets(dataset: Dataset, config: TrainingConfig) -> tuple[str, ...]:
     return tuple(names)
 
 
-def fit_scale(dataset: Dataset, name: str, transform: Transform, train: NDArray[np.int64]) -> Scale:
+def compositions(dataset: Dataset) -> NDArray[np.float64]:
+    """Return the share of each element in each crystal, shape (n, MAX_NUMBER + 1)."""
+    width = MAX_NUMBER + 1
+    return np.stack([np.bincount(c.numbers, minlength=width) / c.n_atoms for c in dataset.crystals])
+
+
+def fit_references(
+    composition: NDArray[np.float64], values: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the linear function of the composition that explains ``values`` best.
+
+    Ridge regression: an element that is rare or not there keeps a small reference.
+
+    Args:
+        composition: Shares of the elements, shape (n, n_elements).
+        values: Values less their mean, nan where missing, shape (n,).
+
+    Returns:
+        One reference for each element, shape (n_elements,).
+    """
+    known = np.isfinite(values)
+    shares = composition[known]
+    return np.asarray(np.linalg.solve(_normal(shares), shares.T @ values[known]), np.float64)
+
+
+def _normal(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    return shares.T @ shares + RIDGE * np.eye(shares.shape[1])
+
+
+def fit_scale(
+    dataset: Dataset,
+    name: str,
+    transform: Transform,
+    train: NDArray[np.int64],
+    composition: NDArray[np.float64],
+) -> Scale:
     """Return the scale of target ``name`` from the crystals at ``train`` and no others."""
     values = dataset.targets[name][train]
-    values = values[np.isfinite(values)]
+    known = np.isfinite(values)
+    values = values[known]
     if not len(values):
         raise DataError(
             f"{dataset.name or 'dataset'}: target {name!r} must be known for a training "
             "crystal, got none. Check the column and the split."
         )
     scaled = transformed(values, transform)
-    std = float(scaled.std())
+    mean, largest = float(scaled.mean()), float(np.abs(scaled).max())
+    shares = composition[train][known]
+    left = scaled - mean - shares @ fit_references(shares, scaled - mean)
+    # What a crystal adds to its own fit is taken out (Allen 1974), or few crystals look easy.
+    own = np.einsum("nk,nk->n", shares, np.linalg.solve(_normal(shares), shares.T).T)
+    std = float((left / (1 - own)).std())
     return Scale(
         name=name,
         unit=dataset.units[name],
         transform=transform,
-        mean=float(scaled.mean()),
-        std=std if std > 1e-12 * max(1.0, float(np.abs(scaled).max())) else 1.0,
+        mean=mean,
+        std=std if std > 1e-12 * max(1.0, largest) else 1.0,
         physical_mean=float(values.mean()),
     )

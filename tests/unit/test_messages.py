@@ -1,0 +1,73 @@
+"""The fused messages are the plain tensor algebra."""
+
+import pytest
+import torch
+
+from potnet.models.messages import messages
+
+
+def some_pairs(counts, components, n_sums, n_channels, seed=0):
+    """All ordered pairs of crystals of ``counts`` nodes, with random sums, weights and states."""
+    generator = torch.Generator().manual_seed(seed)
+    i, j, first = [], [], 0
+    for n in counts:
+        nodes = torch.arange(first, first + n)
+        i.append(nodes.repeat_interleave(n))
+        j.append(nodes.repeat(n))
+        first += n
+    i = torch.cat([*i, torch.empty(0, dtype=torch.long)])
+    j = torch.cat([*j, torch.empty(0, dtype=torch.long)])
+    sums = torch.randn(len(i), components, n_sums, generator=generator)
+    weight = torch.randn(n_channels, n_sums, generator=generator)
+    states = torch.randn(first, n_channels, generator=generator)
+    return sums, weight, states, i, j
+
+
+def with_gradients(sums, weight, states, i, j):
+    weight, states = weight.clone().requires_grad_(), states.clone().requires_grad_()
+    result = messages(sums, weight, states, i, j)
+    probe = torch.linspace(-1, 1, result.numel(), dtype=result.dtype).view(result.shape)
+    (result * probe).sum().backward()
+    return result.detach(), weight.grad, states.grad
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(
+    ("components", "n_sums", "n_channels"), [(1, 19, 128), (3, 16, 32), (1, 1, 1), (3, 5, 7)]
+)
+def test_fused_messages_and_their_gradients_are_those_of_tensor_algebra(
+    components, n_sums, n_channels, threads
+):
+    inputs = some_pairs([1, 40, 3, 60, 2, 50, 1], components, n_sums, n_channels)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        fused = with_gradients(*inputs)
+    finally:
+        torch.set_num_threads(before)
+    exact = with_gradients(*(t.double() if t.is_floating_point() else t for t in inputs))
+    for got, expected in zip(fused, exact, strict=True):
+        scale = expected.abs().max()
+        assert (got - expected).abs().max() < 1e-5 * scale
+
+
+def test_strided_sums_are_read_where_they_lie():
+    sums, weight, states, i, j = some_pairs([3, 5], 3, 4, 8)
+    wide = torch.cat([sums, sums + 1], -1)
+    torch.testing.assert_close(
+        messages(wide[..., :4], weight, states, i, j), messages(sums, weight, states, i, j)
+    )
+
+
+def test_no_pairs_give_no_messages():
+    sums, weight, states, i, j = some_pairs([], 1, 4, 8)
+    states = torch.ones(3, 8)
+    assert (messages(sums, weight, states, i, j) == 0).all()
+
+
+def test_derivatives_by_the_sums_are_those_of_tensor_algebra():
+    sums, weight, states, i, j = some_pairs([3, 4], 3, 4, 8)
+    sums.requires_grad_()
+    (by_sums,) = torch.autograd.grad(messages(sums, weight, states, i, j).sum(), sums)
+    expected = torch.einsum("ck,pc->pk", weight, states[j])[:, None].expand_as(sums)
+    torch.testing.assert_close(by_sums, expected)
