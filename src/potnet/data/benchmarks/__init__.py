@@ -1,0 +1,1 @@
+"""Public benchmarks: where their files are, how they come here, and their official splits."""
