@@ -257,6 +257,36 @@ def test_sums_show_a_table(salt_file) -> None:
     assert "Largest possible error: coulomb" in result.stdout
 
 
+def test_sums_name_units_and_take_potentials_with_numbers(salt_file, tmp_path) -> None:
+    out = tmp_path / "sums.json"
+    options = ["-p", "inverse-power:4", "-p", "yukawa:0.5", "--tolerance", "1e-7"]
+    assert potnet_cli("sums", salt_file, *options, "-o", out).exit_code == 0
+    content = json.loads(out.read_text())
+    assert content["potentials"] == ["r^-4", "exp(-0.5 r)/r"]
+    assert content["units"] == ["Å^-4", "1/Å"]
+    assert "r^-4 (Å^-4)" in potnet_cli("sums", salt_file, *options).stdout
+
+
+def test_sums_plot_a_landscape(salt_file, tmp_path) -> None:
+    out = tmp_path / "salt.png"
+    options = [
+        "--plane",
+        "1,1,0",
+        "--atom",
+        1,
+        "--width",
+        4,
+        "--charge",
+        "Na=1",
+        "--charge",
+        "Cl=-1",
+    ]
+    result = potnet_cli("sums", salt_file, "--plot", out, *options)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == f"Potentials on the plane (1 1 0) through Cl1: {out}\n"
+    assert out.read_bytes().startswith(b"\x89PNG")
+
+
 def test_sums_ask_which_of_several_structures_is_meant(salts, tmp_path) -> None:
     potnet.write(salts, tmp_path / "all.extxyz")
     result = potnet_cli("sums", tmp_path / "all.extxyz")
@@ -274,6 +304,15 @@ def test_sums_ask_which_of_several_structures_is_meant(salts, tmp_path) -> None:
         (["--tolerance", "0"], "tolerance"),
         (["--index", "7"], "below 1"),
         (["-o", "sums.txt"], ".json or .npz"),
+        (["-p", "yukawa"], "yukawa:RATE"),
+        (["--plot", "plot.txt"], ".png, .svg or .pdf"),
+        (["--plane", "1,0,0"], "--plot FILE.png"),
+        (["--plot", "x.png", "--plane", "1,0,a"], "three integers"),
+        (
+            ["--plot", "x.png", "--plane", "1,0,0", "--through", "0,1,1"],
+            "must not be given together",
+        ),
+        (["--plot", "x.png", "--charge", "Na"], "Na=1"),
     ],
 )
 def test_sums_refuse_what_they_cannot_do(salt_file, options, message) -> None:

@@ -1,18 +1,27 @@
 """Plots and the self-contained HTML report of a training or an evaluation."""
 
 from potnet.report.html import Report, versions
+from potnet.report.landscape import Landscape, landscape, landscape_plot
 from potnet.report.plots import learning_curve, parity_plot, png, residual_histogram
 from potnet.report.run import add_training, close_report, evaluation_report, training_report
+from potnet.report.section import Section, atoms_section, miller_section, telling_section
 
 __all__ = [
+    "Landscape",
     "Report",
+    "Section",
     "add_training",
+    "atoms_section",
     "close_report",
     "evaluation_report",
+    "landscape",
+    "landscape_plot",
     "learning_curve",
+    "miller_section",
     "parity_plot",
     "png",
     "residual_histogram",
+    "telling_section",
     "training_report",
     "versions",
 ]

@@ -1,6 +1,8 @@
 """Infinite lattice sums of pair potentials, within a tolerance the caller names."""
 
+from potnet.sums.notation import parse_potential, unit_of
 from potnet.sums.pairs import LatticeSums, PairSums, lattice_sums, pair_sums
+from potnet.sums.points import PointSums, point_sums
 from potnet.sums.potentials import (
     Coulomb,
     Exponential,
@@ -20,9 +22,13 @@ __all__ = [
     "London",
     "PairSums",
     "Pauli",
+    "PointSums",
     "Potential",
     "Shell",
     "Yukawa",
     "lattice_sums",
     "pair_sums",
+    "parse_potential",
+    "point_sums",
+    "unit_of",
 ]
