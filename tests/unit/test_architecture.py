@@ -27,7 +27,8 @@ ALLOWED["training"] = {"prediction", "data", *ALLOWED["prediction"]}
 ALLOWED["report"] = {"training", "data", *ALLOWED["training"]}
 ALLOWED["regressor"] = {"training", "data", *ALLOWED["training"]}
 ALLOWED["demo"] = {"report", *ALLOWED["report"]}
-ALLOWED["cli"] = {"demo", *ALLOWED["demo"]}
+ALLOWED["benchmark"] = {"training", "data", *ALLOWED["training"]}
+ALLOWED["cli"] = {"demo", "benchmark", *ALLOWED["demo"], *ALLOWED["benchmark"]}
 
 HEAVY = ("torch", "ase", "matplotlib", "numba", "rich", "gemmi", "pydantic", "scipy", "moyopy")
 

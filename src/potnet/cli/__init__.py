@@ -4,7 +4,7 @@ Whatever is slow to import is imported inside the commands, so that ``potnet --h
 Exit codes: 0 all is well, 1 failure, 2 wrong usage, 3 done but some items were skipped.
 """
 
-from potnet.cli import predict, train, evaluate, check, sums, models, datasets, demo  # noqa: F401, I001  (the order of the help)
+from potnet.cli import predict, train, evaluate, check, sums, models, datasets, demo, benchmark  # noqa: F401, I001  (the order of the help)
 from potnet.cli.app import app
 
 __all__ = ["app"]

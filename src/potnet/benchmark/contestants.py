@@ -1,0 +1,324 @@
+"""What competes: a network of this package, and two that a network must beat."""
+
+from __future__ import annotations
+
+import csv
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from potnet.benchmark.composition import composition_table
+from potnet.benchmark.cost import Cost, Meter, peak_memory_mb
+from potnet.data import Dataset, Split
+from potnet.errors import ConfigError
+from potnet.features import Batch
+from potnet.files import atomic_write
+from potnet.models import registry
+from potnet.training import Progress, SplitConfig, TrainingConfig, train
+
+Combine = Literal["median", "mean"]
+Values = NDArray[np.float64]
+Rows = NDArray[np.int64]
+PROBE_EPOCHS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One training and its predictions.
+
+    Attributes:
+        dataset: All crystals of the suite; the targets of the test crystals are nan, and only the
+            targets to learn are there.
+        split: Its parts.
+        seed: Of everything random.
+        folder: The job's own.
+        features: File with the features of all crystals, for contestants that ask for them.
+        progress: Called with each epoch's progress.
+    """
+
+    dataset: Dataset
+    split: Split
+    seed: int
+    folder: Path
+    features: Path | None = None
+    progress: Callable[[Progress], None] | None = None
+
+    @property
+    def asked(self) -> NDArray[np.int64]:
+        """The crystals to predict: validation, then test."""
+        return np.concatenate([self.split.val, self.split.test])
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a contestant returns.
+
+    Attributes:
+        predictions: One column per target, in their units, for the crystals that the job asked
+            for, shape (n_asked, n_targets).
+        cost: What it took.
+    """
+
+    predictions: NDArray[np.float64]
+    cost: Cost
+
+
+class Contestant(Protocol):
+    """Something that learns from the training crystals of a job and predicts the others.
+
+    Attributes:
+        network: Its name.
+        split_rule: Share and seed of inner validation.
+        combine: How the predictions of several seeds become one.
+        targets: What is learned together; empty learns each target by itself.
+        first_seed: Seed of the first training; the next ones count up.
+        n_seeds: Trainings whose predictions are combined, unless the call says how many.
+    """
+
+    @property
+    def network(self) -> str: ...
+    @property
+    def split_rule(self) -> SplitConfig: ...
+    @property
+    def combine(self) -> Combine: ...
+    @property
+    def targets(self) -> tuple[str, ...]: ...
+    @property
+    def first_seed(self) -> int: ...
+    @property
+    def n_seeds(self) -> int: ...
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides the result, as JSON holds it."""
+        ...
+
+    def features(self) -> Any:
+        """Return the settings of the features it wants made for all crystals, or None."""
+        ...
+
+    def compete(self, job: Job) -> Outcome:
+        """Learn and predict; a job that was killed goes on."""
+        ...
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network of this package, trained by :func:`potnet.training.train`.
+
+    Attributes:
+        config: Settings of the training; the suite gives split and seed. ``members`` is the
+            number of seeds, each a training of its own.
+        budget: Seconds of training (processor seconds on a CPU) that decide the number of epochs
+            in place of the settings: as many as fit, by the time of the first few.
+    """
+
+    config: TrainingConfig
+    budget: float | None = None
+
+    @property
+    def network(self) -> str:
+        """Its name."""
+        return self.config.network
+
+    @property
+    def split_rule(self) -> SplitConfig:
+        """Share and seed of inner validation."""
+        return self.config.split
+
+    @property
+    def combine(self) -> Combine:
+        """How several seeds predict together."""
+        return self.config.combine
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What is learned together."""
+        return self.config.targets
+
+    @property
+    def first_seed(self) -> int:
+        """Seed of the first training."""
+        return self.config.seed
+
+    @property
+    def n_seeds(self) -> int:
+        """How many seeds."""
+        return self.config.members
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings that differ from the defaults of training, and the budget."""
+        ours, default = self.config.to_dict(), TrainingConfig().to_dict()
+        chosen = {key: value for key, value in ours.items() if value != default[key]}
+        chosen = {"network": self.network, **chosen}
+        return chosen if self.budget is None else {**chosen, "budget": self.budget}
+
+    def features(self) -> Any:
+        """Return the settings of the network's features."""
+        return registry.build(self.config.network, self.config.network_settings).features
+
+    def compete(self, job: Job) -> Outcome:
+        """Train, or go on with it, and return what the best epoch predicts."""
+        names = tuple(job.dataset.targets)
+        config = self._of_job(names, job.seed)
+        batch = None if job.features is None else Batch.from_tensors(load_file(job.features))
+        if self.budget is not None:
+            epochs = self._epochs_within(job, config, batch)
+            config = TrainingConfig(**{**config.to_dict(), "epochs": epochs})
+        meter = Meter(job.folder / "cost.json", _clock(config))
+
+        def report(progress: Progress) -> None:
+            if progress.stage == "training":
+                meter.epoch()
+            if job.progress is not None:
+                job.progress(progress)
+
+        result = train(
+            job.dataset,
+            config,
+            job.folder / "training",
+            resume=True,
+            progress=report,
+            batch=batch,
+        )
+        meter.save()
+        columns = [_read(result.output, name, several=len(names) > 1) for name in names]
+        ids = [job.dataset.ids[row] for row in job.asked]
+        predictions = np.array([[column[id] for column in columns] for id in ids])
+        return Outcome(predictions, self._cost(config, meter, len(names)))
+
+    def _of_job(self, targets: tuple[str, ...], seed: int) -> TrainingConfig:
+        changes = {"targets": targets, "seed": seed, "members": 1, "split": {"kind": "given"}}
+        return TrainingConfig(**{**self.config.to_dict(), **changes})
+
+    def _epochs_within(self, job: Job, config: TrainingConfig, batch: Batch | None) -> int:
+        """Return how many epochs fit into the budget; the first answer is kept."""
+        path = job.folder / "budget.json"
+        if path.exists():
+            return json.loads(path.read_text(encoding="utf-8"))["epochs"]
+        clock = _clock(config)
+        ends: list[float] = []
+
+        def note(progress: Progress) -> None:
+            if progress.stage == "training":
+                ends.append(clock())
+
+        probe = TrainingConfig(**{**config.to_dict(), "epochs": PROBE_EPOCHS})
+        with tempfile.TemporaryDirectory(dir=job.folder) as folder:
+            train(job.dataset, probe, folder, resume=True, progress=note, batch=batch)
+        epoch = float(np.diff(ends).min())
+        epochs = max(1, int((self.budget or 0) / epoch))
+        with atomic_write(path) as file:
+            json.dump({"seconds_per_epoch": epoch, "epochs": epochs}, file)
+        return epochs
+
+    def _cost(self, config: TrainingConfig, meter: Meter, n_targets: int) -> Cost:
+        network = registry.build(config.network, config.network_settings, n_targets)
+        on_gpu = _on_gpu(config)
+        return Cost(
+            device=torch.cuda.get_device_name() if on_gpu else "cpu",
+            seconds=meter.seconds,
+            epochs=meter.epochs,
+            n_parameters=sum(p.numel() for p in network.parameters()),
+            peak_memory_mb=torch.cuda.max_memory_allocated() / 2**20
+            if on_gpu
+            else peak_memory_mb(),
+        )
+
+
+@dataclass(frozen=True)
+class _Dumb:
+    """What the contestants without a network have in common."""
+
+    network: str = ""
+    split_rule: SplitConfig = field(default_factory=SplitConfig)
+    combine: Combine = "median"
+    targets: tuple[str, ...] = ()
+    first_seed: int = 0
+    n_seeds: int = 1
+
+    def settings(self) -> dict[str, Any]:
+        """Return the name: there is nothing to set."""
+        return {"network": self.network}
+
+    def features(self) -> None:
+        """Return None: none are needed."""
+
+    def compete(self, job: Job) -> Outcome:
+        """Learn each target by itself and predict."""
+        meter = Meter()
+        columns = []
+        for values in job.dataset.targets.values():
+            parts = [rows[np.isfinite(values[rows])] for rows in (job.split.train, job.split.val)]
+            columns.append(self._predict(job, values, parts[0], parts[1]))
+        cost = Cost(seconds=meter.seconds, peak_memory_mb=peak_memory_mb())
+        return Outcome(np.stack(columns, axis=1), cost)
+
+    def _predict(self, job: Job, values: Values, train: Rows, val: Rows) -> Values:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Mean(_Dumb):
+    """Predicts the mean of the training targets for every crystal."""
+
+    network: str = "mean"
+
+    def _predict(self, job: Job, values: Values, train: Rows, val: Rows) -> Values:
+        return np.full(len(job.asked), values[train].mean())
+
+
+@dataclass(frozen=True)
+class Composition(_Dumb):
+    """Gradient boosted trees that see the composition and no structure (scikit-learn)."""
+
+    network: str = "composition"
+
+    def _predict(self, job: Job, values: Values, train: Rows, val: Rows) -> Values:
+        try:
+            from sklearn.ensemble import HistGradientBoostingRegressor
+        except ImportError:
+            raise ConfigError(
+                "benchmark: `network` composition must have scikit-learn, got no such package. "
+                "Install potnet[benchmark]."
+            ) from None
+        table = composition_table(job.dataset.crystals)
+        trees = HistGradientBoostingRegressor(
+            loss="absolute_error",
+            learning_rate=0.05,
+            max_iter=2000,
+            early_stopping=True,  # pyright: ignore[reportArgumentType]
+            n_iter_no_change=50,
+            random_state=job.seed,
+        )
+        trees.fit(table[train], values[train], X_val=table[val], y_val=values[val])
+        return trees.predict(table[job.asked])
+
+
+def _on_gpu(config: TrainingConfig) -> bool:
+    return config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
+
+
+def _clock(config: TrainingConfig) -> Callable[[], float]:
+    """Return processor seconds for a CPU; a GPU is paid for as long as it is held."""
+    return time.monotonic if _on_gpu(config) else time.process_time
+
+
+def _read(folder: Path, target: str, *, several: bool) -> dict[str, float]:
+    """Return what a training run predicted for its validation and test crystals, by id."""
+    stem = f"-{target}" * several
+    found: dict[str, float] = {}
+    for part in ("-val", ""):
+        path = folder / f"predictions{part}{stem}.csv"
+        if path.exists():
+            with open(path, encoding="utf-8", newline="") as file:
+                found |= {row["id"]: float(row["prediction"]) for row in csv.DictReader(file)}
+    return found

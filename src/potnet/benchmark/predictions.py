@@ -1,0 +1,129 @@
+"""Tables of predictions: one line per crystal, fold and seed."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potnet.errors import DataError
+from potnet.files import atomic_write
+
+COLUMNS = ("id", "fold", "seed", "target", "prediction")
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Predictions with their targets.
+
+    Attributes:
+        ids: Crystals, shape (n,).
+        folds: In which fold, shape (n,).
+        seeds: By which of the networks, -1 for several together, shape (n,).
+        targets: True values, nan where not known, shape (n,).
+        values: Predicted values, shape (n,).
+    """
+
+    ids: NDArray[np.str_]
+    folds: NDArray[np.int64]
+    seeds: NDArray[np.int64]
+    targets: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def select(self, mask: NDArray[np.bool_]) -> Predictions:
+        """Return the lines where ``mask`` is true."""
+        return Predictions(
+            self.ids[mask],
+            self.folds[mask],
+            self.seeds[mask],
+            self.targets[mask],
+            self.values[mask],
+        )
+
+    def combined(self, rule: str = "median") -> Predictions:
+        """Return one line per crystal, in order of first appearance: the seeds as one network."""
+        _, first, place = np.unique(self.ids, return_index=True, return_inverse=True)
+        combine = np.median if rule == "median" else np.mean
+        order = np.argsort(place, kind="stable")
+        groups = np.split(self.values[order], np.cumsum(np.bincount(place))[:-1])
+        values = np.array([combine(group) for group in groups], dtype=np.float64)
+        appearance = np.argsort(first)
+        rows = first[appearance]
+        return Predictions(
+            self.ids[rows],
+            self.folds[rows],
+            np.full(len(rows), -1),
+            self.targets[rows],
+            values[appearance],
+        )
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write a CSV file; unknown targets stay empty."""
+        with atomic_write(path) as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            columns = (self.ids, self.folds, self.seeds, self.targets, self.values)
+            for id, fold, seed, target, value in zip(*(c.tolist() for c in columns), strict=True):
+                true = "" if np.isnan(target) else f"{target:.9g}"
+                writer.writerow([id, fold, seed if seed >= 0 else "", true, f"{value:.9g}"])
+
+    def write_submission(self, path: str | os.PathLike[str]) -> None:
+        """Write ``id,prediction``, as those who keep the targets back want it."""
+        with atomic_write(path) as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["id", "prediction"])
+            rows = zip(self.ids.tolist(), self.values.tolist(), strict=True)
+            writer.writerows([id, f"{value:.9g}"] for id, value in rows)
+
+
+def concatenated(parts: Sequence[Predictions]) -> Predictions:
+    """Return the lines of all ``parts``, of which there must be one."""
+    return Predictions(
+        np.concatenate([part.ids for part in parts]),
+        np.concatenate([part.folds for part in parts]),
+        np.concatenate([part.seeds for part in parts]),
+        np.concatenate([part.targets for part in parts]),
+        np.concatenate([part.values for part in parts]),
+    )
+
+
+def read_predictions(path: str | os.PathLike[str]) -> Predictions:
+    """Return the predictions in a CSV file, of this package or another.
+
+    Args:
+        path: A table with the columns ``id`` and ``prediction``; ``target``, ``fold`` and
+            ``seed`` may be missing.
+
+    Raises:
+        DataError: If a column is missing or a cell is not a number.
+    """
+    path = Path(path)
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            header, rows = reader.fieldnames or [], list(reader)
+    except UnicodeDecodeError:
+        header, rows = [], []
+    if not {"id", "prediction"} <= set(header) or not rows:
+        raise DataError(
+            f"{path}: must be a table with the columns id and prediction, got "
+            f"{', '.join(header) or 'no header'} and {len(rows)} rows. Correct the file."
+        )
+    try:
+        return Predictions(
+            np.array([row["id"] for row in rows]),
+            np.array([int(row.get("fold") or 0) for row in rows]),
+            np.array([int(row.get("seed") or 0) for row in rows]),
+            np.array([float(row.get("target") or "nan") for row in rows]),
+            np.array([float(row["prediction"]) for row in rows]),
+        )
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{path}: cells must be numbers, got {error}. Correct the file.") from None

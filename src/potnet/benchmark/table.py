@@ -1,0 +1,181 @@
+"""One table from the results of many rows, as Markdown and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from potnet.benchmark.predictions import read_predictions
+from potnet.benchmark.statistics import compare
+from potnet.errors import DataError
+from potnet.files import atomic_write
+
+HEADER = (
+    "row",
+    "test MAE (95 % interval)",
+    "folds: mean ± std",
+    "RMSE",
+    "validation MAE",
+    "seeds",
+    "against the first row",
+    "parameters",
+    "epochs",
+    "s/epoch",
+    "total s",
+    "device",
+    "memory MB",
+)
+
+
+def joined(found: Sequence[tuple[Path, dict[str, Any]]]) -> dict[str, Any]:
+    """Return rows of one suite as one table, each compared with the first on the same crystals.
+
+    Args:
+        found: Folder and results of each row.
+
+    Returns:
+        ``suite``, ``what``, ``data``, ``notes`` and ``rows``: the results without what they share,
+        each test with ``against_first`` (:class:`~potnet.benchmark.statistics.Comparison`).
+
+    Raises:
+        DataError: If the rows are not of one suite and the same data.
+    """
+    shared = ("suite", "what", "data", "notes", "n_folds")
+    first_folder, first = found[0]
+    rows = []
+    for folder, result in found:
+        if result["suite"] != first["suite"] or result["data"] != first["data"]:
+            raise DataError(
+                f"{folder}: all rows of a table must have the suite and the data of "
+                f"{first_folder}, got {result['suite']} with {result['data']}. "
+                "Make a table for each suite."
+            )
+        row = {key: value for key, value in result.items() if key not in shared}
+        row["tasks"] = {
+            target: _with_comparison(task, first["tasks"].get(target, {}), folder, first_folder)
+            for target, task in result["tasks"].items()
+        }
+        rows.append(row)
+    return {**{key: first[key] for key in shared}, "rows": rows}
+
+
+def _with_comparison(
+    task: Mapping[str, Any], reference: Mapping[str, Any], folder: Path, first: Path
+) -> dict[str, Any]:
+    """Add the paired comparison: on the test, or on validation where the test is held back."""
+    part = "test" if "test" in task else "validation"
+    is_paired = part == "test" or "mae" in task["validation"]
+    if folder == first or part not in reference or not is_paired:
+        return dict(task)
+    tables = [
+        read_predictions(place / found[part]["predictions"])
+        for place, found in ((folder, task), (first, reference))
+    ]
+    return {**task, "against_first": {"part": part, **compare(*tables).to_dict()}}
+
+
+def cells_by_target(table: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Return title, header and cells for each target of a table; empty columns are left out."""
+    parts = []
+    for target in dict.fromkeys(target for row in table["rows"] for target in row["tasks"]):
+        having = [row for row in table["rows"] if target in row["tasks"]]
+        cells = [_cells(row, row["tasks"][target], table["n_folds"]) for row in having]
+        used = [k for k in range(len(HEADER)) if any(line[k] for line in cells)]
+        title = f"{target} in {having[0]['tasks'][target]['unit'] or 'no unit'}"
+        parts.append(
+            (title, [HEADER[k] for k in used], [[line[k] for k in used] for line in cells])
+        )
+    return parts
+
+
+def markdown(table: Mapping[str, Any]) -> str:
+    """Return the table of :func:`joined` as Markdown, one part per target."""
+    lines = []
+    for title, header, cells in cells_by_target(table):
+        lines += [f"**{title}**", "", _line(header), _line(["---"] * len(header))]
+        lines += [*map(_line, cells), ""]
+    lines += [f"- {note}" for note in table["notes"]]
+    return "\n".join(lines).strip() + "\n"
+
+
+def _cells(row: Mapping[str, Any], task: Mapping[str, Any], n_folds: int) -> list[str]:
+    test, validation, cost = task.get("test"), task["validation"], task["cost"]
+    errors = ["held back" if "held_back" in task else "not scored", "", ""]
+    if test is not None:
+        done = len(test["folds"])
+        mean = f"{test['fold_mae_mean']:.4g} ± {test['fold_mae_std']:.2g}" if done > 1 else ""
+        mean += f" ({done} of {n_folds} folds)" if done < n_folds else ""
+        errors = [_with_interval(test), mean, f"{test['rmse']:.4g}"]
+    per_epoch, memory = cost["seconds_per_epoch"], cost["peak_memory_mb"]
+    return [
+        row["name"],
+        *errors,
+        _with_interval(validation) if "mae" in validation else f"{validation['single_mae']:.4g}",
+        str(len(row["seeds"])),
+        _against(task.get("against_first")),
+        f"{cost['n_parameters']:,}" if cost["n_parameters"] else "",
+        f"{cost['epochs_per_job']:.3g}" if per_epoch else "",
+        f"{per_epoch:.3g}" if per_epoch else "",
+        f"{cost['seconds']:.3g}",
+        cost["device"],
+        f"{memory:.0f}" if memory else "",
+    ]
+
+
+def _with_interval(metrics: Mapping[str, Any]) -> str:
+    return f"{metrics['mae']:.4g} ({metrics['mae_low']:.4g} to {metrics['mae_high']:.4g})"
+
+
+def _against(comparison: Mapping[str, Any] | None) -> str:
+    if comparison is None:
+        return ""
+    c = comparison
+    return f"{c['difference']:+.3g} ({c['low']:+.3g} to {c['high']:+.3g}), p = {c['p_value']:.2g}"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def write_table(
+    found: Sequence[tuple[Path, dict[str, Any]]], stem: Path, *, keep: bool = False
+) -> tuple[Path, dict[str, Any]]:
+    """Write a table as ``STEM.json`` and ``STEM.md``.
+
+    Args:
+        found: Folder and results of each row.
+        stem: Where, without suffix.
+        keep: Copy the predictions (several seeds as one) into the folder ``STEM``, so that the
+            table stands without the folders of the rows.
+
+    Returns:
+        The Markdown file and the table.
+    """
+    table = joined(found)
+    if keep:
+        stem.mkdir(parents=True, exist_ok=True)
+        for (source, _), row in zip(found, table["rows"], strict=True):
+            for task in row["tasks"].values():
+                _keep_predictions(source, row, task, stem)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    texts = {".json": json.dumps(table, indent=1) + "\n", ".md": markdown(table)}
+    for suffix, text in texts.items():
+        with atomic_write(stem.with_name(stem.name + suffix)) as file:
+            file.write(text)
+    return stem.with_name(stem.name + ".md"), table
+
+
+def _keep_predictions(
+    source: Path, row: Mapping[str, Any], task: dict[str, Any], folder: Path
+) -> None:
+    """Copy what a row predicted for one target; inner validation is left where it is."""
+    for part in ("validation", "test", "held_back"):
+        if part not in task or (part == "validation" and "mae" not in task[part]):
+            continue
+        path = source / task[part]["predictions"]
+        name = f"{row['name']}-{path.name}"
+        kept = read_predictions(path).combined(row["combine"])
+        (kept.write_submission if part == "held_back" else kept.write)(folder / name)
+        task[part] = {**task[part], "predictions": f"{folder.name}/{name}"}

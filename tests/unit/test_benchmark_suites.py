@@ -1,0 +1,169 @@
+"""The suites have exactly the crystals and folds that others use, and seal their test targets."""
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from potnet.benchmark import SUITES, Suite, Task, open_suite
+from potnet.benchmark.folds import matbench_folds, outer_and_inner
+from potnet.errors import ConfigError, DataError
+from potnet.training import SplitConfig
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+TINY = Suite("tiny", "a test", (Task("energy", "eV", ("the energy",)),), "matbench", 23, ("multi",))
+
+
+def written(path: Path, n: int = 23, **columns) -> Path:
+    """Write ``n`` crystals; ``columns`` are functions of the row number, None leaves a key out."""
+    with gzip.open(path, "wt") as file:
+        for k in range(n):
+            record = {
+                "id": f"mb-tiny-{k + 1:04d}",
+                "lattice": (np.eye(3) * (3 + k / 10)).tolist(),
+                "species": ["Na"],
+                "frac_coords": [[0, 0, 0]],
+                "targets": {"energy": float(k)},
+            }
+            changes = {key: column(k) for key, column in columns.items()}
+            record |= {key: value for key, value in changes.items() if value is not None}
+            file.write(json.dumps(record) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("n", [5, 23, 636, 1265, 18928])
+def test_matbench_folds_are_those_of_scikit_learn(n: int) -> None:
+    model_selection = pytest.importorskip("sklearn.model_selection")
+    rule = model_selection.KFold(5, shuffle=True, random_state=18012019)
+    ours = matbench_folds(n)
+    for fold, (_, test) in enumerate(rule.split(np.arange(n))):
+        assert set(np.flatnonzero(ours == fold)) == set(test)
+
+
+def test_matbench_folds_stay_as_they_were_published() -> None:
+    # The first entries of matbench_phonons, from the labels of the published records.
+    assert matbench_folds(1265)[:8].tolist() == [4, 0, 0, 3, 1, 4, 0, 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "n"),
+    [
+        ("matbench-phonons", "matbench_phonons", 1265),
+        ("matbench-jdft2d", "matbench_jdft2d", 636),
+    ],
+)
+def test_the_published_labels_say_the_same_folds(name: str, file: str, n: int) -> None:
+    path = SHARED / f"{file}.jsonl.gz"
+    if not path.exists():
+        pytest.skip("the data are not at hand")
+    opened = open_suite(SUITES[name], path)  # It raises where a label differs from the rule.
+    with gzip.open(path, "rt") as lines:
+        labels = [json.loads(line)["matbench_fold"] for line in lines]
+    assert len(opened.dataset) == n
+    assert opened.folds is not None
+    assert opened.folds.tolist() == labels
+    assert opened.notes == ()
+
+
+def test_every_crystal_is_tested_once_and_validates_in_one_turn() -> None:
+    folds = matbench_folds(101)
+    tested = np.concatenate(
+        [outer_and_inner(folds, k, turn=0, val_share=0.1, seed=1).test for k in range(5)]
+    )
+    assert sorted(tested) == list(range(101))
+    turns = [outer_and_inner(folds, 3, turn=t, val_share=0.2, seed=1) for t in range(5)]
+    assert sorted(np.concatenate([turn.val for turn in turns])) == sorted(
+        np.flatnonzero(folds != 3)
+    )
+    again = outer_and_inner(folds, 3, turn=5, val_share=0.2, seed=1)
+    assert again.val.tolist() == turns[0].val.tolist()
+    for turn in turns:
+        everything = np.concatenate([turn.train, turn.val, turn.test])
+        assert sorted(everything) == list(range(101))
+
+
+def test_entries_with_doubtful_targets_are_left_out_with_a_word(tmp_path: Path) -> None:
+    path = written(tmp_path / "t.jsonl.gz", match=lambda k: "multi3" if k in (4, 7) else "exact")
+    opened = open_suite(TINY, path)
+    assert len(opened.dataset) == 21
+    assert not {"mb-tiny-0005", "mb-tiny-0008"} & set(opened.dataset.ids)
+    assert opened.folds is not None
+    assert opened.folds.tolist() == np.delete(matbench_folds(23), [4, 7]).tolist()
+    assert any("2 entries are left out" in note for note in opened.notes)
+    assert any("21 of the 23" in note for note in opened.notes)
+
+
+def test_a_label_against_the_rule_is_an_error(tmp_path: Path) -> None:
+    wrong = lambda k: int(matbench_folds(23)[k] if k != 9 else (matbench_folds(23)[9] + 1) % 5)  # noqa: E731
+    path = written(tmp_path / "t.jsonl.gz", matbench_fold=wrong)
+    with pytest.raises(DataError, match="'mb-tiny-0010' must be in fold"):
+        open_suite(TINY, path)
+
+
+def test_whole_data_without_ids_take_the_folds_by_order(tmp_path: Path) -> None:
+    path = written(tmp_path / "t.jsonl.gz", id=lambda k: f"x{k}")
+    opened = open_suite(TINY, path)
+    assert opened.folds is not None
+    assert opened.folds.tolist() == matbench_folds(23).tolist()
+
+
+def test_folds_that_cannot_be_known_are_an_error(tmp_path: Path) -> None:
+    path = written(tmp_path / "t.jsonl.gz", n=20, id=lambda k: f"x{k}")
+    with pytest.raises(DataError, match="in which fold"):
+        open_suite(TINY, path)
+
+
+def test_a_target_may_have_another_name(tmp_path: Path) -> None:
+    path = written(tmp_path / "t.jsonl.gz", targets=lambda k: {"the energy": float(k)})
+    assert open_suite(TINY, path).dataset.targets["energy"].tolist() == list(range(23))
+    path = written(tmp_path / "u.jsonl.gz", targets=lambda k: {"other": float(k)})
+    with pytest.raises(DataError, match="must have the target 'energy'"):
+        open_suite(TINY, path)
+
+
+def test_official_labels_are_taken_and_held_back_targets_stay_unknown(tmp_path: Path) -> None:
+    suite = Suite("own-split", "a test", (Task("energy", "eV"),), "labels")
+    parts = ["train"] * 15 + ["val"] * 4 + ["test"] * 4
+    path = written(
+        tmp_path / "t.jsonl.gz",
+        split=lambda k: {"energy": parts[k]},
+        targets=lambda k: {"energy": float(k)} if k < 19 else {},
+    )
+    opened = open_suite(suite, path)
+    split = opened.split(["energy"], 0)
+    assert (split.train.tolist(), split.val.tolist()) == (list(range(15)), list(range(15, 19)))
+    assert split.test.tolist() == list(range(19, 23))
+    assert np.isnan(opened.dataset.targets["energy"][split.test]).all()
+
+
+def test_the_published_shuffle_counts_crystals_with_the_target_alone(tmp_path: Path) -> None:
+    from potnet.data import published_split
+
+    suite = Suite("shuffled", "a test", (Task("energy", "eV"), Task("gap", "eV")), "shuffle")
+    path = written(
+        tmp_path / "t.jsonl.gz",
+        targets=lambda k: {"energy": float(k)} | ({"gap": 1.0} if k % 2 else {}),
+    )
+    opened = open_suite(suite, path)
+    local = published_split(11)
+    split = opened.split(["gap"], 0)
+    odd = np.arange(1, 23, 2)
+    assert split.test.tolist() == odd[local.test].tolist()
+    assert split.train.tolist() == odd[local.train].tolist()
+
+
+def test_a_contestant_never_sees_a_test_target(tmp_path: Path) -> None:
+    opened = open_suite(TINY, written(tmp_path / "t.jsonl.gz"))
+    split = opened.split(["energy"], 2, rule=SplitConfig(val=0.2))
+    seen = opened.job_dataset(["energy"], split)
+    assert np.isnan(seen.targets["energy"][split.test]).all()
+    assert np.isfinite(seen.targets["energy"][np.concatenate([split.train, split.val])]).all()
+    assert np.isfinite(opened.dataset.targets["energy"]).all()
+    assert seen.units == {"energy": "eV"}
+
+
+def test_a_suite_without_data_says_so() -> None:
+    with pytest.raises(ConfigError, match="`--data` must name the file"):
+        open_suite(SUITES["elastic"])
