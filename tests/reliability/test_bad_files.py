@@ -219,11 +219,11 @@ Na 0 0 0
 Cl 2.82 2.82 2.82
 """
 MISFITS = {
-    "x.xyz no lattice": (XYZ.replace(XYZ.splitlines()[1], "salt"), "three independent vectors"),
-    "x.xyz unknown element": (XYZ.replace("Cl", "Xx"), "must be valid extxyz, got KeyError: 'Xx'"),
+    "x.xyz no lattice": (XYZ.replace(XYZ.splitlines()[1], "salt"), "`Lattice` must be nine"),
+    "x.xyz unknown element": (XYZ.replace("Cl", "Xx"), "line 4: `element` must be .* got 'Xx'"),
     "x.xyz cut": (XYZ[:-20], "line 1: a frame must begin with its number of atoms"),
     "x.xyz words": ("two\n" + XYZ[2:], "a frame must begin with its number of atoms, .* got 'two'"),
-    "x.xyz text as position": (XYZ.replace("Na 0", "Na zero"), "must be valid extxyz"),
+    "x.xyz text as position": (XYZ.replace("Na 0", "Na zero"), "line 3: an atom must"),
     "x.xyz nan": (XYZ.replace("Na 0", "Na nan"), r"`positions\[0, 0\]` must be finite"),
     "x.xyz empty": ("", "must hold a frame, got none"),
     "x.xsf cut": ("CRYSTAL\nPRIMVEC\n4 0 0\n0 4 0\n", "must be valid xsf"),

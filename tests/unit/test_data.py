@@ -331,7 +331,7 @@ def test_extended_xyz_with_targets_in_the_comment(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("set.txt", "x", "must end in"),
+        ("set.doc", "x", "must end in"),
         ("set.csv", "id,y\na,1\n", "column of structures"),
         ("set.json", "{}", "list of records"),
         ("set.jsonl", '{"id": "a", "y": 1}', "must have lattice"),
@@ -352,5 +352,5 @@ def test_an_unknown_name_is_refused():
 
 
 def test_a_folder_without_a_table_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"must hold id_prop\.csv"):
+    with pytest.raises(DataError, match=r"must hold id_prop\.csv or structure"):
         data.open(tmp_path)

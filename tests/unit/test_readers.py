@@ -1,15 +1,24 @@
 """Every source of crystals is read row by row, and says what it held."""
 
+import csv
 import gzip
 import io
 import json
+import lzma
 import tracemalloc
+import zipfile
 
+import ase.db
+import ase.io
+import numpy as np
 import pytest
+from ase.calculators.singlepoint import SinglePointCalculator
 
-from potnet import data
+from potnet import Crystal, data
 from potnet.data.readers.json_stream import JsonStream
 from potnet.errors import DataError, Failure
+from potnet.io.cif import format_cif
+from potnet.io.poscar import format_poscar
 
 
 def record(id="a", length=4.0, **rest):
@@ -87,3 +96,344 @@ def test_memory_does_not_grow_with_the_number_of_rows(tmp_path, name):
 
     peak(100)
     assert peak(8000) < peak(4000) * 1.2
+
+
+# ------------------------------------------------------------------------------------- sources
+
+SALT = Crystal(
+    [11, 17], [[0, 0, 0], [2.8, 0, 0]], [[0, 2.8, 2.8], [2.8, 0, 2.8], [2.8, 2.8, 0]], id="salt"
+)
+OXIDE = Crystal(
+    [22, 8, 8],
+    [[0, 0, 0], [1.9, 0.1, 0], [0, 2.1, 1.4]],
+    [[4.1, 0, 0], [0.2, 4.3, 0], [0.1, 0.3, 4.7]],
+    id="oxide",
+)
+CRYSTALS = [SALT, OXIDE]
+GAPS = [1.5, float("nan")]
+
+
+def pymatgen_dict(crystal):
+    found = crystal.to_pymatgen().as_dict()
+    for site in found["sites"]:  # Parquet has no empty objects
+        site["properties"] = {"magmom": 0.0}
+    return found | {"properties": {"note": "relaxed"}}
+
+
+def jarvis_dict(crystal):
+    return {
+        "lattice_mat": crystal.cell.tolist(),
+        "coords": crystal.scaled_positions.tolist(),
+        "elements": crystal.symbols,
+        "cartesian": False,
+        "props": [""] * crystal.n_atoms,
+    }
+
+
+def ase_dict(crystal):
+    atoms = crystal.to_ase()
+    return {key: np.asarray(value).tolist() for key, value in atoms.todict().items()}
+
+
+def resource(crystal, gap):
+    attributes = {
+        "lattice_vectors": crystal.cell.tolist(),
+        "cartesian_site_positions": crystal.positions.tolist(),
+        "species_at_sites": crystal.symbols,
+        "species": [
+            {"name": s, "chemical_symbols": [s], "concentration": [1.0]}
+            for s in dict.fromkeys(crystal.symbols)
+        ],
+        "dimension_types": [1, 1, 1],
+        "nsites": crystal.n_atoms,
+        "last_modified": "2024-01-01T00:00:00Z",
+        "structure_features": [],
+        "_lab_gap": None if np.isnan(gap) else gap,
+        "_lab_functional": "PBE",
+    }
+    return {"id": crystal.id, "type": "structures", "attributes": attributes}
+
+
+def text_of(crystal, kind):
+    return format_cif([crystal]) if kind == "cif" else format_poscar(crystal)
+
+
+def rows(structure):
+    functional = ["PBE", "HSE"]
+    return [
+        {
+            "material_id": crystal.id,
+            "structure": structure(crystal),
+            "gap": None if np.isnan(gap) else gap,
+            "functional": functional[k],
+            "split": "train",
+        }
+        for k, (crystal, gap) in enumerate(zip(CRYSTALS, GAPS, strict=True))
+    ]
+
+
+def write_csv(path, structure, *, separator=",", encoding="utf-8", comma=False, hint=False):
+    records = rows(structure)
+    with open(path, "w", newline="", encoding=encoding) as file:
+        if hint:
+            file.write(f"sep={separator}\r\n")
+        writer = csv.writer(file, delimiter=separator)
+        writer.writerow(records[0])
+        for item in records:
+            gap = "" if item["gap"] is None else str(item["gap"])
+            item["gap"] = gap.replace(".", ",") if comma else gap
+            writer.writerow(item.values())
+
+
+def write_excel(path, structure):
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    book.active.append(["a note"])
+    sheet = book.create_sheet("data")
+    records = rows(structure)
+    sheet.append(list(records[0]))
+    for item in records:
+        sheet.append(list(item.values()))
+    book.save(path)
+
+
+def write_parquet(path, structure):
+    import pyarrow
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.Table.from_pylist(rows(structure)), path)
+
+
+def write_folder(path, table, suffix="cif"):
+    path.mkdir()
+    (path / "id_prop.csv").write_text(table)
+    for crystal in CRYSTALS:
+        (path / f"{crystal.id}.{suffix}").write_text(text_of(crystal, suffix))
+
+
+def write_frames(path):
+    atoms = [crystal.to_ase() for crystal in CRYSTALS]
+    for item, crystal, functional in zip(atoms, CRYSTALS, ("PBE", "HSE"), strict=True):
+        item.info = {"material_id": crystal.id, "functional": functional, "split": "train"}
+        item.arrays["forces"] = np.zeros((len(item), 3))
+    atoms[0].info["gap"] = 1.5
+    atoms[0].info["stress"] = np.eye(3)
+    ase.io.write(path, atoms, format="extxyz")
+
+
+def write_database(path):
+    with ase.db.connect(path) as database:
+        for crystal, gap, functional in zip(CRYSTALS, GAPS, ("PBE", "HSE"), strict=True):
+            pairs = {"name": crystal.id, "functional": functional, "split": "train"}
+            pairs |= {} if np.isnan(gap) else {"gap": gap}
+            database.write(crystal.to_ase(), **pairs, data={"note": [1, 2]})
+
+
+def zipped(path, content):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(path.name.removesuffix(".zip"), content)
+
+
+def split_table():
+    records = rows(pymatgen_dict)
+    names = [name for name in records[0] if name != "material_id"]
+    return json.dumps(
+        {
+            "index": [item["material_id"] for item in records],
+            "columns": names,
+            "data": [[item[name] for name in names] for item in records],
+        }
+    )
+
+
+def by_columns():
+    table = {item["material_id"]: item for item in rows(jarvis_dict)}
+    names = [name for name in next(iter(table.values())) if name != "material_id"]
+    return json.dumps({name: {id: item[name] for id, item in table.items()} for name in names})
+
+
+def response():
+    resources = [resource(c, gap) for c, gap in zip(CRYSTALS, GAPS, strict=True)]
+    resources[1]["attributes"]["_lab_functional"] = "HSE"
+    meta = {"api_version": "1.1.0", "more_data_available": False}
+    return json.dumps({"links": {"next": None}, "data": resources, "meta": meta})
+
+
+def jarvis():
+    names = {"material_id": "jid", "structure": "atoms"}
+    records = [{names.get(k, k): v for k, v in item.items()} for item in rows(jarvis_dict)]
+    for item in records:
+        item["gap"] = "na" if item["gap"] is None else item["gap"]
+    return json.dumps(records)
+
+
+def json_text(convert):
+    return lambda crystal: json.dumps(convert(crystal))
+
+
+def cif(crystal):
+    return text_of(crystal, "cif")
+
+
+def poscar(crystal):
+    return text_of(crystal, "poscar")
+
+
+HEADED = "id,gap,functional,split\nsalt,1.5,PBE,train\noxide,,HSE,train\n"
+SOURCES = {
+    "a.csv: CIF": lambda p: write_csv(p, cif),
+    "b.csv: semicolons and decimal commas": lambda p: write_csv(
+        p, poscar, separator=";", comma=True, encoding="utf-8-sig"
+    ),
+    "c.csv: with the hint of Excel": lambda p: write_csv(p, cif, separator=";", hint=True),
+    "d.txt: Unicode text of Excel": lambda p: write_csv(
+        p, poscar, separator="\t", encoding="utf-16"
+    ),
+    "e.tsv: pymatgen": lambda p: write_csv(p, json_text(pymatgen_dict), separator="\t"),
+    "f.xlsx: POSCAR": lambda p: write_excel(p, poscar),
+    "g.parquet: CIF": lambda p: write_parquet(p, cif),
+    "h.parquet: nested JARVIS": lambda p: write_parquet(p, jarvis_dict),
+    "i.parquet: nested pymatgen": lambda p: write_parquet(p, pymatgen_dict),
+    "j.jsonl: nested ASE": lambda p: p.write_text(jsonl(*rows(ase_dict))),
+    "k.jsonl: ASE as text": lambda p: p.write_text(jsonl(*rows(json_text(ase_dict)))),
+    "l.jsonl.xz: CIF": lambda p: p.write_bytes(lzma.compress(jsonl(*rows(cif)).encode())),
+    "m.json: JARVIS": lambda p: p.write_text(jarvis()),
+    "n.json.zip: JARVIS": lambda p: zipped(p, jarvis()),
+    "o.json.gz: MatBench": lambda p: p.write_bytes(gzip.compress(split_table().encode())),
+    "p.json: pandas by columns": lambda p: p.write_text(by_columns()),
+    "q.json: records by id": lambda p: p.write_text(
+        json.dumps({item.pop("material_id"): item for item in rows(cif)})
+    ),
+    "r.extxyz: ASE": write_frames,
+    "s.db: ASE": write_database,
+    "t.json: database of ASE": write_database,
+    "u: CGCNN": lambda p: write_folder(p, HEADED),
+    "v: ALIGNN": lambda p: write_folder(
+        p, HEADED.replace("salt,", "salt.poscar,").replace("oxide,", "oxide.poscar,"), "poscar"
+    ),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_every_source_gives_the_same_table(tmp_path, source):
+    path = tmp_path / source.partition(":")[0]
+    SOURCES[source](path)
+    entries = list(data.scan(path, targets="gap"))
+    assert [str(getattr(e, "reason", "")) for e in entries] == ["", ""]
+    assert [entry.id.removesuffix(".poscar") for entry in entries] == ["salt", "oxide"]
+    np.testing.assert_array_equal([e.targets.get("gap", np.nan) for e in entries], GAPS)
+    assert [entry.info["functional"] for entry in entries] == ["PBE", "HSE"]
+    assert [entry.split for entry in entries] == ["train"] * 2
+    for entry, expected in zip(entries, CRYSTALS, strict=True):
+        assert entry.crystal.id == entry.id
+        assert same_crystal(entry.crystal, expected)
+    dataset = data.open(path, units={"gap": "eV"})
+    assert list(dataset.targets) == ["gap"]
+    assert dataset.units == {"gap": "eV"}
+
+
+def same_crystal(found, expected):
+    """Return whether two crystals are the same up to rotation and the order of atoms."""
+
+    def distances(crystal):
+        atoms = crystal.to_ase()
+        return np.sort(atoms.get_all_distances(mic=True), axis=None)
+
+    same_atoms = sorted(found.numbers) == sorted(expected.numbers)
+    return same_atoms and np.allclose(distances(found), distances(expected), atol=1e-6)
+
+
+def test_optimade_properties_have_the_prefix_of_their_provider(tmp_path):
+    path = tmp_path / "response.json"
+    path.write_text(response())
+    dataset = data.open(path)
+    assert dataset.ids == ("salt", "oxide")
+    assert list(dataset.targets) == ["_lab_gap"]
+    np.testing.assert_array_equal(dataset.targets["_lab_gap"], GAPS)
+    assert all(map(same_crystal, dataset.crystals, CRYSTALS))
+    single = json.loads(response())
+    single["data"] = single["data"][0]
+    path.write_text(json.dumps(single))
+    assert data.open(path).ids == ("salt",)
+
+
+def test_one_page_of_an_optimade_response_is_reported(tmp_path):
+    path = tmp_path / "response.json"
+    path.write_text(
+        response().replace('"more_data_available": false', '"more_data_available": true')
+    )
+    with pytest.warns(UserWarning, match="one page of several"):
+        assert len(data.open(path)) == 2
+
+
+def test_a_folder_without_table_has_no_targets(tmp_path):
+    write_folder(tmp_path / "set", "")
+    (tmp_path / "set" / "id_prop.csv").unlink()
+    dataset = data.open(tmp_path / "set")
+    assert sorted(dataset.ids) == ["oxide", "salt"]
+    assert dataset.targets == {}
+
+
+# --------------------------------------------------------------------------------------- units
+
+
+@pytest.mark.parametrize(
+    ("source", "wanted", "value", "expected"),
+    [
+        ("eV/cell", "eV/atom", -6.0, -2.0),
+        ("eV/atom", "meV/cell", -2.0, -6000.0),
+        ("kJ/mol", "eV", 96.48533212331, 1.0),
+        ("Ha", "eV", 1.0, 27.211386245988),
+        ("THz", "1/cm", 1.0, 33.35640951981521),
+        ("THz", "meV", 1.0, 4.135667696923859),
+        ("eV/Å^3", "GPa", 1.0, 160.2176634),
+        ("eV/A^3", "log10(GPa)", 1.0, 2.204710),
+        ("log10 GPa", "kbar", 2.0, 1000.0),
+        ("log10(GPa)", "log10(Pa)", 2.0, 11.0),
+    ],
+)
+def test_units_are_converted_when_asked(tmp_path, source, wanted, value, expected):
+    path = tmp_path / "set.csv"
+    path.write_text(f'id,structure,y [{source}]\noxide,"{poscar(OXIDE)}",{value}\n')
+    name = f"y [{source}]"
+    dataset = data.open(path, units={name: wanted})
+    assert dataset.units == {name: wanted}
+    assert dataset.targets[name][0] == pytest.approx(expected, rel=1e-6)
+    plain = data.open(path)
+    assert (plain.units, plain.targets[name][0]) == ({name: source}, value)
+
+
+@pytest.mark.parametrize(
+    ("source", "wanted", "message"),
+    [
+        ("eV", "eV/atom", "target 'y': the new unit must measure the same .* got 'eV/atom'"),
+        ("GPa", "eV", "must measure the same as the old one, got 'eV' for 'GPa'"),
+        ("eV", "furlongs", "unit must be one that can be converted .* got 'furlongs'"),
+        ("apples", "eV", "unit must be one that can be converted .* got 'apples'"),
+    ],
+)
+def test_wrong_conversions_are_refused(tmp_path, source, wanted, message):
+    path = tmp_path / "set.jsonl"
+    path.write_text(jsonl(record(targets={"y": 1.0})))
+    with pytest.raises(DataError, match=message):
+        list(data.scan(path, units={"y": wanted}, source_units={"y": source}))
+
+
+@pytest.mark.parametrize("value", [0.0, -3.5])
+def test_what_has_no_logarithm_is_refused_with_its_row(tmp_path, value):
+    path = tmp_path / "set.jsonl"
+    path.write_text(jsonl(record(targets={"K": value}, units={"K": "GPa"}), record("b")))
+    failure, _ = data.scan(path, units={"K": "log10(GPa)"})
+    assert failure.reason.startswith("set.jsonl, line 1: a: target 'K' must be positive")
+
+
+def test_ase_energies_are_those_of_the_cell(tmp_path):
+    atoms = OXIDE.to_ase()
+    atoms.calc = SinglePointCalculator(atoms, energy=-9.0)
+    ase.io.write(tmp_path / "set.extxyz", atoms)
+    ase.db.connect(tmp_path / "set.db").write(atoms, gap=2.0)
+    for name in ("set.extxyz", "set.db"):
+        dataset = data.open(tmp_path / name, targets="energy", units={"energy": "eV/atom"})
+        assert dataset.targets["energy"].tolist() == [-3.0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Literal
@@ -18,6 +18,7 @@ from potnet.data.elastic import SOURCE as ELASTIC_SOURCE
 from potnet.data.entry import Entry
 from potnet.data.readers import rows_of, stem_of
 from potnet.data.readers.rows import Row, entry_of
+from potnet.data.units import Units
 from potnet.errors import DataError, Failure, PotNetError
 
 EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
@@ -57,15 +58,18 @@ def scan(
     *,
     targets: str | Sequence[str] | None = None,
     units: Mapping[str, str] | None = None,
+    source_units: Mapping[str, str] | None = None,
 ) -> Iterator[Entry | Failure]:
     """Yield the crystals of a dataset one by one, and for each row that cannot be used the reason.
 
-    Memory does not grow with the number of rows of JSON Lines, JSON lists, CSV and folders.
+    Memory does not grow with the number of rows; of a JSON table by columns, and of a JSON table
+    whose rows come before their names, all rows are held at once.
 
     Args:
         source: As in :func:`open`.
         targets: Columns that must be numbers; None takes every number for a target.
-        units: Unit of each target, where the source does not say.
+        units: As in :func:`open`.
+        source_units: As in :func:`open`.
 
     Yields:
         Entries in the order of the source, and a ``Failure`` of stage "read" for each row that
@@ -73,10 +77,11 @@ def scan(
         is kept in memory.
 
     Raises:
-        DataError: If the source is unknown, or no row has a target that was asked for.
+        DataError: If the source is unknown, a unit cannot be had, or no row has a target that was
+            asked for.
     """
-    for item in _walk(source, _listed(targets), units or {}):
-        yield item if isinstance(item, Entry) else Failure(item.id, "read", str(item.error))
+    for item in _walk(source, _listed(targets), Units(units or {}, source_units or {})):
+        yield item if isinstance(item, Entry) else item.failure
 
 
 def open(  # noqa: A001  (potnet.data.open reads like gzip.open)
@@ -84,19 +89,29 @@ def open(  # noqa: A001  (potnet.data.open reads like gzip.open)
     *,
     targets: str | Sequence[str] | None = None,
     units: Mapping[str, str] | None = None,
+    source_units: Mapping[str, str] | None = None,
     on_error: Literal["raise", "skip"] = "raise",
 ) -> Dataset:
     """Return a dataset.
 
     Args:
-        source: The name of an embedded dataset (see :func:`available`); a folder with an
-            ``id_prop.csv`` beside structure files (CGCNN and ALIGNN layouts, header or not); or a
-            table, also gzipped: JSON Lines or JSON with records ``{id, lattice, species,
-            frac_coords, targets, split}`` or with a structure column (JARVIS, MatBench, pymatgen
-            dictionaries); CSV with a column of structures (CIF or POSCAR text, JSON, or paths);
-            extended XYZ with targets among the comment's keys.
+        source: The name of an embedded dataset (see :func:`available`), or one of these, also
+            compressed (.gz, .bz2, .xz, or .zip with one file in it):
+
+            - a folder of structure files, with targets in ``id_prop.csv`` (CGCNN and ALIGNN
+              layouts, header or not) or without targets;
+            - a table with a column of structures (CIF or POSCAR text, dictionaries of pymatgen,
+              JARVIS or ASE, or paths of files): CSV with any separator, Excel (.xlsx), Parquet;
+            - JSON Lines or JSON with records ``{id, lattice, species, frac_coords, targets,
+              split}`` or with a column of structures, as JARVIS, MatBench and pandas write it;
+              responses of OPTIMADE servers;
+            - extended XYZ with targets among the keys of the comment;
+            - a database of ASE (.db or .json).
         targets: Columns to keep, in this order; None keeps all columns of numbers.
-        units: Unit of each target, where the source does not say.
+        units: Unit to have a target in, such as ``{"energy": "eV/atom"}``. Values are converted
+            where the source names another unit; where it names none, this is taken to be it.
+        source_units: Unit that a target has in the source, where the source does not say, or says
+            something else.
         on_error: "raise" stops at the first row that cannot be used; "skip" leaves such rows out
             and lists them in ``failures`` of the dataset.
 
@@ -104,21 +119,22 @@ def open(  # noqa: A001  (potnet.data.open reads like gzip.open)
         Crystals, targets (nan where missing), units and the source's own split if it has one.
 
     Raises:
-        DataError: If the source is unknown, empty or malformed, or a target is not in it.
+        DataError: If the source is unknown, empty or malformed, a target is not in it, or a unit
+            cannot be had.
         StructureError: If a crystal cannot be used and ``on_error`` is "raise".
     """
     wanted = _listed(targets)
     entries: dict[str, Entry] = {}
     failures: list[Failure] = []
-    for item in _walk(source, wanted, units or {}):
+    for item in _walk(source, wanted, Units(units or {}, source_units or {})):
         if isinstance(item, Entry) and item.id in entries:
-            item = _Refused(item.id, DataError(_twice(source, item.id)))
+            item = Refused(item.id, DataError(_twice(source, item.id)))
         if isinstance(item, Entry):
             entries[item.id] = item
         elif on_error == "raise":
             raise item.error
         else:
-            failures.append(Failure(item.id, "read", str(item.error)))
+            failures.append(item.failure)
     return _collect(list(entries.values()), failures, source, wanted, units or {})
 
 
@@ -127,18 +143,23 @@ def _twice(source: Source, id: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Refused:
+class Refused:
     """A row that cannot be used."""
 
     id: str
     error: PotNetError
+
+    @property
+    def failure(self) -> Failure:
+        """What lists of failures say."""
+        return Failure(self.id, "read", str(self.error))
 
 
 def _listed(targets: str | Sequence[str] | None) -> list[str]:
     return [targets] if isinstance(targets, str) else list(targets or ())
 
 
-def _origin(source: Source) -> Origin:
+def origin_of(source: Source) -> Origin:
     """Return where a source lies: a name, or a path."""
     if str(source) in ORIGINS:
         return ORIGINS[str(source)]
@@ -151,34 +172,40 @@ def _origin(source: Source) -> Origin:
     return Origin(path, "", source=path.name)
 
 
-def _walk(
-    source: Source, wanted: Sequence[str], units: Mapping[str, str]
-) -> Iterator[Entry | _Refused]:
+def name_of(source: Source) -> str:
+    """Return what the dataset of a source is called."""
+    return str(source) if str(source) in ORIGINS else stem_of(origin_of(source).path)
+
+
+def _walk(source: Source, wanted: Sequence[str], units: Units) -> Iterator[Entry | Refused]:
     """Yield the entries of a source and what was refused; a broken file ends with its error."""
-    origin = _origin(source)
-    units = {**origin.units, **units}
+    units = units.of(origin_of(source).units)
+    for row in rows_before_crystals(source, wanted):
+        yield used(row, wanted, units)
+
+
+def rows_before_crystals(source: Source, wanted: Sequence[str]) -> Iterator[Row | Refused]:
+    """Yield the rows of a source whose crystals are still to be built, which takes longest.
+
+    Raises:
+        DataError: If the source is unknown, or no row has a target that was asked for.
+    """
     unseen, columns = set(wanted), {}
-    rows = rows_of(origin.path)
+    rows = rows_of(origin_of(source).path)
     while True:
         try:
             row = next(rows)
         except StopIteration:
             break
         except PotNetError as error:  # the source is at its end, wanted or not
-            yield _Refused(str(source), error)
+            yield Refused(str(source), error)
             return
         if isinstance(row, PotNetError):
-            yield _Refused(_place(row), row)
+            yield Refused(_place(row), row)
             continue
         unseen -= row.values.keys()
         columns |= dict.fromkeys(row.values)
-        try:
-            entry = entry_of(row, wanted)
-        except PotNetError as error:
-            yield _Refused(_name(row), error)
-            continue
-        known = {**row.units, **units}
-        yield _with_units(entry, {name: known.get(name, "") for name in entry.targets})
+        yield row
     if unseen and columns:
         absent = next(name for name in wanted if name in unseen)
         raise DataError(
@@ -187,8 +214,24 @@ def _walk(
         )
 
 
-def _with_units(entry: Entry, units: Mapping[str, str]) -> Entry:
-    return Entry(entry.id, entry.crystal, entry.targets, entry.split, entry.info, units)
+def used(row: Row | Refused, wanted: Sequence[str], units: Units) -> Entry | Refused:
+    """Return the entry of a row, in the units asked for.
+
+    Raises:
+        DataError: If the units that the row names cannot be converted.
+    """
+    if isinstance(row, Refused):
+        return row
+    units = units.of(row.units)
+    try:
+        entry = entry_of(row, wanted)
+        try:
+            targets, names = units.applied(entry.targets, entry.crystal.n_atoms)
+        except DataError as error:
+            raise DataError(f"{row.place}: {entry.id}: {error}") from error
+    except PotNetError as error:
+        return Refused(_name(row), error)
+    return replace(entry, targets=targets, units=names)
 
 
 def _name(row: Row) -> str:
@@ -209,8 +252,7 @@ def _collect(
     units: Mapping[str, str],
 ) -> Dataset:
     """Return the dataset of ``entries``."""
-    origin = _origin(source)
-    name = str(source) if str(source) in ORIGINS else stem_of(origin.path)
+    origin, name = origin_of(source), name_of(source)
     if not entries:
         reason = f"; first: {failures[0].reason}" if failures else ""
         raise DataError(f"{name}: must hold at least one usable crystal, got none{reason}")

@@ -21,9 +21,10 @@ from potnet.crystal import Crystal
 from potnet.errors import Failure, StructureError
 from potnet.files import atomic_write
 from potnet.io.cif import NoStructure, format_cif, parse_cif
+from potnet.io.extxyz import format_extxyz, parse_extxyz
 from potnet.io.poscar import format_poscar, parse_poscar
 from potnet.io.records import dumps, parse_json
-from potnet.io.through_ase import format_extxyz, format_xsf, parse_extxyz, parse_with_ase
+from potnet.io.through_ase import format_xsf, parse_with_ase
 
 MAX_FILE_BYTES = 256 * 1024**2  # of one file, or one line of a .jsonl file, decompressed
 
@@ -217,6 +218,9 @@ def _read_file(path: Path) -> Iterator[Found]:
         if kind == "jsonl":
             with _open(path) as file:
                 yield from _parse_jsonl(file, path.name, id)
+        elif kind == "extxyz":
+            with _open(path) as file:
+                yield from parse_extxyz(_lines(file, path.name), path.name, id)
         elif kind:
             text = _decode(_content(path), path.name)
             yield from _parse_text(text, kind, path.name, id)
@@ -245,8 +249,6 @@ def _parse_text(text: str, kind: str, source: str, id: str) -> Iterator[Found]:
         yield from parse_cif(text, source, id)
     elif kind == "json":
         yield from parse_json(text, source, id)
-    elif kind == "extxyz":
-        yield from parse_extxyz(text, source, id)
     else:
         yield from parse_with_ase(StringIO(text), source, id, kind)
 
@@ -284,12 +286,17 @@ def _decode(content: bytes, source: str) -> str:
         return content.decode("latin-1")
 
 
-def _parse_jsonl(file: Any, source: str, id: str) -> Iterator[Found]:
-    """Yield the crystal of each line, without holding the file in memory."""
+def _lines(file: Any, source: str) -> Iterator[str]:
+    """Yield the lines of a text, without holding the file in memory."""
     for line_number in itertools.count(1):
         line = file.readline(MAX_FILE_BYTES)
         if not line:
             return
+        yield _decode(line, f"{source}, line {line_number}")
+
+
+def _parse_jsonl(file: Any, source: str, id: str) -> Iterator[Found]:
+    """Yield the crystal of each line."""
+    for line_number, line in enumerate(_lines(file, source), 1):
         if line.strip():
-            where = f"{source}, line {line_number}"
-            yield from parse_json(_decode(line, where), where, f"{id}#{line_number}")
+            yield from parse_json(line, f"{source}, line {line_number}", f"{id}#{line_number}")

@@ -14,11 +14,13 @@ from potnet.errors import StructureError
 if TYPE_CHECKING:
     from potnet.io.files import Found
 
+_DTYPES = ("float64", "float32", "int64", "int32", "int8", "uint8", "bool")
+
 
 def parse_json(text: str, source: str, id: str) -> Iterator[Found]:
     """Yield the crystals of a JSON document: one, a list, a table by id, or ASE's own."""
     try:
-        items = list(_json_items(_arrays(json.loads(text))))
+        items = list(_json_items(plain_arrays(json.loads(text))))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         yield id, StructureError(f"{source}: the file must be valid JSON, got '{error}'. Mend it.")
         return
@@ -49,16 +51,26 @@ def _json_items(data: Any) -> Iterator[tuple[object, Any]]:
         yield None, data
 
 
-def _arrays(data: Any) -> Any:
-    """Return JSON data with the arrays and cells of ASE as plain lists."""
+def plain_arrays(data: Any) -> Any:
+    """Return JSON data with the arrays and cells of ASE as plain lists.
+
+    Raises:
+        StructureError: If an array is of a kind that no crystal has: its size would be whatever
+            the file says.
+    """
     if isinstance(data, list):
-        return [_arrays(item) for item in data]
+        return [plain_arrays(item) for item in data]
     if not isinstance(data, dict):
         return data
     if "__ndarray__" in data:
         shape, dtype, values = data["__ndarray__"]
+        if dtype not in _DTYPES:
+            raise StructureError(
+                f"array: `dtype` must be one of {', '.join(_DTYPES)}, got {str(dtype)[:60]!r}. "
+                "Write the file again."
+            )
         return np.array(values, dtype=dtype).reshape(shape).tolist()
-    data = {key: _arrays(value) for key, value in data.items()}
+    data = {key: plain_arrays(value) for key, value in data.items()}
     kind = data.pop("__ase_objtype__", None)
     return data["array"] if kind == "cell" and "array" in data else data
 

@@ -1,16 +1,13 @@
-"""extxyz, XSF and the formats that ASE reads for us."""
+"""XSF and the formats that ASE reads for us."""
 
 from __future__ import annotations
 
-import itertools
 import lzma
-import re
 import zlib
 from collections.abc import Iterable, Iterator
-from io import StringIO
 from typing import TYPE_CHECKING, Any
 
-from potnet.crystal import MAX_ATOMS, Crystal
+from potnet.crystal import Crystal
 from potnet.errors import StructureError
 
 if TYPE_CHECKING:
@@ -34,33 +31,6 @@ _READER_ERRORS = (
     lzma.LZMAError,
     zlib.error,
 )
-
-
-def parse_extxyz(text: str, source: str, id: str) -> Iterator[Found]:
-    """Yield the crystal of each frame; a bad frame does not hide the others."""
-    lines = text.rstrip().splitlines()
-    if not lines:
-        yield id, StructureError(f"{source}: the file must hold a frame, got none. Check it.")
-    at, one = 0, True
-    for index in itertools.count():
-        if at >= len(lines):
-            return
-        word = lines[at].strip()
-        n_atoms = int(word) if re.fullmatch("[0-9]{1,9}", word) else 0
-        stop = at + 2 + n_atoms
-        one = one and stop == len(lines)
-        name, where = (id, source) if one else (f"{id}#{index}", f"{source}, frame {index}")
-        if not 1 <= n_atoms <= MAX_ATOMS or stop > len(lines):
-            yield (
-                name,
-                StructureError(
-                    f"{source}, line {at + 1}: a frame must begin with its number of atoms, 1 to "
-                    f"{MAX_ATOMS}, and have a line for each, got {word[:60]!r}. Mend the frame."
-                ),
-            )
-            return
-        yield from parse_with_ase(StringIO("\n".join(lines[at:stop])), where, name, "extxyz")
-        at, one = stop, False
 
 
 def parse_with_ase(file: Any, source: str, id: str, format: str | None = None) -> Iterator[Found]:
@@ -99,25 +69,6 @@ def parse_with_ase(file: Any, source: str, id: str, format: str | None = None) -
             yield name, crystal.replace(id=name)
         except StructureError as error:
             yield name, error
-
-
-def format_extxyz(crystals: list[Crystal]) -> str:
-    """Return one frame of extended XYZ for each crystal, with its ``info``."""
-    from ase.io.extxyz import key_val_dict_to_str
-
-    frames = []
-    for crystal in crystals:
-        info = dict(crystal.info) | ({"id": crystal.id} if crystal.id else {})
-        header = [
-            f'Lattice="{_join(crystal.cell.ravel())}"',
-            "Properties=species:S:1:pos:R:3",
-            f'pbc="{" ".join("FT"[int(flag)] for flag in crystal.pbc)}"',
-            key_val_dict_to_str(info).replace("\n", " "),
-        ]
-        atoms = zip(crystal.symbols, crystal.positions, strict=True)
-        rows = [f"{symbol} {_join(xyz)}" for symbol, xyz in atoms]
-        frames.append("\n".join([str(crystal.n_atoms), " ".join(header).strip(), *rows]))
-    return "\n".join(frames) + "\n"
 
 
 def format_xsf(crystal: Crystal) -> str:

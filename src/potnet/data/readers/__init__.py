@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from potnet.data.readers.ase_db import read_ase_db
 from potnet.data.readers.csv_table import read_csv
+from potnet.data.readers.excel import read_excel
 from potnet.data.readers.folder import TABLE, read_folder
 from potnet.data.readers.frames import read_extxyz
 from potnet.data.readers.json_tables import read_json, read_json_lines
+from potnet.data.readers.parquet import read_parquet
 from potnet.data.readers.rows import Rows
 from potnet.data.readers.text import COMPRESSED, plain_name
 from potnet.errors import DataError
@@ -18,9 +21,16 @@ FORMATS: dict[str, Callable[[Path], Rows]] = {
     ".ndjson": read_json_lines,
     ".json": read_json,
     ".csv": read_csv,
+    ".tsv": read_csv,
+    ".txt": read_csv,  # as Excel names its Unicode text
+    ".xlsx": read_excel,
+    ".parquet": read_parquet,
+    ".db": read_ase_db,
     ".extxyz": read_extxyz,
     ".xyz": read_extxyz,
 }
+
+_WHOLE = (read_excel, read_parquet, read_ase_db)  # compressed inside
 
 
 def rows_of(path: Path) -> Rows:
@@ -40,6 +50,8 @@ def rows_of(path: Path) -> Rows:
             f"{', '.join(COMPRESSED)}), got {path.name!r}. Convert it, or name a folder with an "
             f"{TABLE}."
         )
+    if reader in _WHOLE and plain_name(path) != path.name:
+        raise DataError(f"{path}: the file must be unpacked, got {path.suffix!r}. Unpack it.")
     return reader(path)
 
 

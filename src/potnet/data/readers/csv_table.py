@@ -3,65 +3,94 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
+from typing import TextIO
 
-from potnet.data.readers.rows import ID_COLUMNS, STRUCTURE_COLUMNS, Row, Rows, structure_of_cell
+from potnet.data.readers.columns import Columns
+from potnet.data.readers.rows import Rows
 from potnet.data.readers.text import MAX_RECORD, lines_of, open_text
-from potnet.errors import DataError, PotNetError
+from potnet.errors import DataError
+
+_SEPARATORS = (",", ";", "\t", "|")
+_DECIMAL = re.compile(r"\s*[+-]?\d*([.,])\d+(?:[eE][+-]?\d+)?\s*", re.ASCII)
 
 
 def read_csv(path: Path) -> Rows:
-    """Yield the rows of a table whose header names a column of structures."""
-    csv.field_size_limit(MAX_RECORD)
+    """Yield the rows of a table whose header names a column of structures.
+
+    Excel separates by semicolons where the comma is the decimal mark: there, a column of numbers
+    may have either mark, but not both.
+    """
     with open_text(path) as file:
-        reader = csv.reader(lines_of(file, path.name), skipinitialspace=True, strict=True)
+        cells = csv_cells(file, path)
+        header = next(cells, (0, []))[1]
+        columns = Columns(header, path)
+        for number, row in enumerate(cells, 1):
+            yield columns.row(row[1], f"{path.name}, row {number}", number)
+
+
+def csv_cells(file: TextIO, path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield line number and cells of each row that is not empty, whatever separates them."""
+    csv.field_size_limit(MAX_RECORD)
+    lines = lines_of(file, path.name)
+    first = next(lines, "")
+    hint = re.fullmatch(r"sep=(.)\s*", first)  # which Excel writes and reads
+    first = next(lines, "") if hint else first
+    separator = hint[1] if hint else _separator(first)
+    marks: dict[int, str] = {}
+    reader = csv.reader(
+        chain([first], lines), delimiter=separator, skipinitialspace=separator != "\t", strict=True
+    )
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                where = f"{path.name}, line {reader.line_num + bool(hint)}"
+                yield reader.line_num, _with_points(cells, separator, marks, where)
+    except csv.Error as error:
+        raise DataError(
+            f"{path.name}, line {reader.line_num + bool(hint)}: must be CSV, got '{error}'. "
+            "Quote cells that hold commas, quotes or line ends."
+        ) from error
+
+
+def _separator(line: str) -> str:
+    """Return what separates the cells of the first line."""
+
+    def merit(separator: str) -> tuple[bool, int]:
         try:
-            header = [name.strip() for name in next(reader, [])]
-            columns = _Columns(header, path)
-            for number, cells in enumerate(reader, 1):
-                if any(cells):
-                    yield columns.row(cells, f"{path.name}, row {number}", number)
-        except csv.Error as error:
+            cells = next(csv.reader([line], delimiter=separator), [])
+        except csv.Error:
+            cells = []
+        return Columns.has_structures(cells), len(cells)
+
+    return max(_SEPARATORS, key=merit)
+
+
+def _with_points(
+    cells: Sequence[str], separator: str, marks: dict[int, str], where: str
+) -> list[str]:
+    """Return the cells with decimal points for decimal commas.
+
+    Args:
+        cells: The cells of a row.
+        separator: What separates them; where it is a comma, no number has one.
+        marks: The decimal mark of each column so far.
+        where: File and line, for messages.
+    """
+    if separator == ",":
+        return list(cells)
+    found = list(cells)
+    for column, cell in enumerate(cells):
+        match = _DECIMAL.fullmatch(cell)
+        if match is None:
+            continue
+        if marks.setdefault(column, match[1]) != match[1]:
             raise DataError(
-                f"{path.name}, line {reader.line_num}: must be CSV, got '{error}'. "
-                "Quote cells that hold commas, quotes or line ends."
-            ) from error
-
-
-class _Columns:
-    """Which column of a table is what."""
-
-    def __init__(self, header: Sequence[str], path: Path) -> None:
-        lower = [name.lower() for name in header]
-        structure = next((lower.index(k) for k in STRUCTURE_COLUMNS if k in lower), None)
-        if structure is None:
-            raise DataError(
-                f"{path}: the header must name a column of structures "
-                f"({', '.join(STRUCTURE_COLUMNS)}), got {', '.join(header)[:200] or 'nothing'}. "
-                "Rename it, or put id_prop.csv beside structure files."
+                f"{where}: a column must have one decimal mark, got {cell.strip()!r} below numbers "
+                f"with {marks[column]!r}. Write all numbers alike, without separators of thousands."
             )
-        self.header = header
-        self.folder = path.parent
-        self.structure = structure
-        self.id = next((lower.index(k) for k in ID_COLUMNS if k in lower), None)
-        self.split = lower.index("split") if "split" in lower else None
-
-    def row(self, cells: Sequence[str], place: str, number: int) -> Row | PotNetError:
-        if len(cells) != len(self.header):
-            return DataError(
-                f"{place}: must have {len(self.header)} cells, got {len(cells)}. "
-                "Leave missing values empty."
-            )
-        taken = (self.structure, self.id, self.split)
-        try:
-            structure = structure_of_cell(cells[self.structure], self.folder)
-        except DataError as error:
-            return DataError(f"{place}: {error}")
-        return Row(
-            place,
-            cells[self.id] if self.id is not None else number,
-            structure,
-            {name: cells[k] for k, name in enumerate(self.header) if k not in taken},
-            cells[self.split] if self.split is not None else None,
-        )
+        found[column] = cell.replace(",", ".")
+    return found

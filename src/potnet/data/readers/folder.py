@@ -1,52 +1,72 @@
-"""A folder of structure files with their targets in ``id_prop.csv`` (CGCNN and ALIGNN)."""
+"""A folder of structure files, with their targets in ``id_prop.csv`` (CGCNN and ALIGNN) or none."""
 
 from __future__ import annotations
 
-import csv
+import re
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
+from potnet.data.readers.csv_table import csv_cells
 from potnet.data.readers.rows import Row, Rows, number, path_within
-from potnet.data.readers.text import lines_of, open_text
-from potnet.errors import DataError
+from potnet.data.readers.text import open_text
+from potnet.data.units import unit_in
+from potnet.errors import DataError, Failure, StructureError
 
 SUFFIXES = (".cif", ".vasp", ".poscar", ".xyz", ".extxyz", ".json", ".pdb")
 TABLE = "id_prop.csv"
+_NAMES = re.compile(r"(.*[^a-z])?(id|ids|mpid|jid|name|file|filename|path|cif|structure)", re.I)
 
 
 def read_folder(folder: Path) -> Rows:
     """Yield the rows of ``id_prop.csv``: id or file name, then targets; maybe a header."""
     path = folder / TABLE
     if not path.is_file():
-        raise DataError(
-            f"{folder}: a dataset folder must hold {TABLE}, got none. Write one line "
-            "`name,target` per structure file, or give a table."
-        )
+        yield from _files(folder)
+        return
     with open_text(path) as file:
-        reader = csv.reader(lines_of(file, path.name), skipinitialspace=True, strict=True)
-        try:
-            yield from _rows((row for row in reader if any(row)), folder)
-        except csv.Error as error:
-            raise DataError(
-                f"{path}, line {reader.line_num}: must be CSV, got '{error}'. "
-                "Quote cells that hold commas, quotes or line ends."
-            ) from error
+        yield from _rows(csv_cells(file, path), folder)
 
 
-def _rows(lines: Iterator[list[str]], folder: Path) -> Rows:
+def _files(folder: Path) -> Rows:
+    """Yield the structure files of a folder without table; they have no targets."""
+    from potnet.io import scan
+
+    found = False
+    for item in scan([folder]):
+        if isinstance(item, Failure):
+            nothing = not found and item.id == str(folder)
+            if nothing:
+                raise DataError(
+                    f"{folder}: a dataset folder must hold {TABLE} or structure files, got none. "
+                    "Write one line `name,target` per structure file, or give a table."
+                )
+            yield StructureError(item.reason)
+        else:
+            found = True
+            yield Row(f"{folder.name}/{item.id}", item.id, item)
+
+
+def _rows(lines: Iterator[tuple[int, list[str]]], folder: Path) -> Rows:
     first = next(lines, None)
     if first is None:
         raise DataError(f"{folder / TABLE}: must hold at least one line, got none. Fill it in.")
-    is_header = not _find(folder, first[0]) and all(number(cell) is None for cell in first[1:])
-    if is_header and len(first) > 1:
-        names, numbered = [name.strip() for name in first[1:]], enumerate(lines, 2)
+    cells = [cell.strip() for cell in first[1]]
+    words = [cell for cell in cells[1:] if number(cell) is None]
+    if len(words) == len(cells) - 1 and _NAMES.fullmatch(cells[0]) and not _find(folder, cells[0]):
+        names = cells[1:]
     else:
-        width = len(first)
+        width = len(cells)
         names = ["target"] if width == 2 else [f"target{k}" for k in range(1, width)]
-        numbered = enumerate(chain([first], lines), 1)
-    for line, cells in numbered:
-        place = f"{TABLE}, row {line}"
+        lines = chain([first], lines)
+    if len(set(names)) != len(names) or "" in names:
+        raise DataError(
+            f"{folder / TABLE}: the names of the header must not repeat or be empty, got "
+            f"{', '.join(map(repr, names))}. Name each target."
+        )
+    units = {name: unit_in(name) for name in names if unit_in(name)}
+    for line, cells in lines:
+        place = f"{TABLE}, line {line}"
         if len(cells) not in (1, len(names) + 1):  # An id alone is a crystal without targets.
             yield DataError(
                 f"{place}: must have {len(names) + 1} cells, got {len(cells)}. "
@@ -60,7 +80,7 @@ def _rows(lines: Iterator[list[str]], folder: Path) -> Rows:
         except DataError as error:
             yield DataError(f"{place}: {error}")
             continue
-        yield Row(place, cells[0], structure, values, split)
+        yield Row(place, cells[0], structure, values, split, units=units)
 
 
 def _find(folder: Path, name: str) -> Path | None:

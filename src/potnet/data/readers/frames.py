@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
+from potnet.data.readers.ase_db import UNITS
 from potnet.data.readers.rows import ID_COLUMNS, Row, Rows
-from potnet.errors import Failure, StructureError
+from potnet.data.readers.text import lines_of, open_text
+from potnet.errors import StructureError
+from potnet.io.extxyz import parse_extxyz
 
 
 def read_extxyz(path: Path) -> Rows:
     """Yield the frames."""
-    from potnet.io import scan
-
-    for number, item in enumerate(scan([path])):
-        if isinstance(item, Failure):
-            yield StructureError(item.reason)
-            continue
-        info = {k: v for k, v in item.info.items() if not isinstance(v, Mapping)}
-        key = next((key for key in ID_COLUMNS if key in info), None)
-        id = item.id or str(number) if key is None else str(info[key])
-        values = {k: v for k, v in info.items() if k not in (*ID_COLUMNS, "split")}
-        split = info.get("split")
-        yield Row(f"{path.name}, frame {number}", id, item, values, split)
+    with open_text(path) as file:
+        found = parse_extxyz(lines_of(file, path.name), path.name, "")
+        for index, (name, item) in enumerate(found):
+            if isinstance(item, StructureError):
+                yield item
+                continue
+            key = next((key for key in ID_COLUMNS if key in item.info), None)
+            id = name.removeprefix("#") or str(index) if key is None else item.info[key]
+            values = {k: v for k, v in item.info.items() if k not in (key, "split")}
+            place = f"{path.name}, frame {index}"
+            yield Row(place, id, item, values, item.info.get("split"), units=UNITS)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from potnet.data.readers.ase_db import row_of_ase
 from potnet.data.readers.json_stream import JsonStream, parse
+from potnet.data.readers.optimade import check_response, is_resource, row_of_resource
 from potnet.data.readers.rows import STRUCTURE_COLUMNS, Row, Rows, row_of_record, structure_keys
 from potnet.data.readers.text import lines_of, open_text
 from potnet.errors import DataError, PotNetError
 
+_ASE_ROW = {"numbers", "positions", "cell", "pbc", "unique_id"}
 _READ = object()  # what stands for the data of a table that was read already
 
 
@@ -22,10 +26,11 @@ def read_json_lines(path: Path) -> Rows:
                 continue
             place = f"{path.name}, line {number}"
             try:
-                row: Row | PotNetError = row_of_record(parse(line, place), place, number)
+                record = parse(line, place)
             except PotNetError as error:
-                row = error
-            yield row
+                yield error
+            else:
+                yield _row(record, place, number)
 
 
 def read_json(path: Path) -> Rows:
@@ -50,6 +55,11 @@ def _records(records: Iterator[Any], place: str) -> Rows:
 
 def _row(record: Any, place: str, number: int, id: Any = None) -> Row | PotNetError:
     try:
+        if is_resource(record):
+            return row_of_resource(record, place)
+        if isinstance(record, Mapping) and record.keys() >= _ASE_ROW:
+            structure = {key: record[key] for key in ("numbers", "positions", "cell", "pbc")}
+            return row_of_ase(record, structure, place, number if id is None else id)
         return row_of_record(record, place, number, id=id)
     except PotNetError as error:
         return error
@@ -66,13 +76,20 @@ def _rows_of_object(stream: JsonStream, path: Path) -> Rows:
     for key in stream.names():
         if key == "data" and stream.peek() == "[":
             items = stream.items()
+            first = list(islice(items, 1))
+            items = chain(first, items)
             if "columns" in head:
                 yield from _rows_of_table(head, items, path.name)
+                head["data"] = _READ
+            elif first and isinstance(first[0], Mapping):
+                yield from _records(items, path.name)
                 head["data"] = _READ
             else:
                 head["data"] = list(items)
             continue
         value = stream.value()
+        if by_id and key in ("ids", "nextid"):  # the end of a database of ASE
+            continue
         if by_id or (not head and _is_record(key, value)):
             by_id += 1
             yield _row(value, f"{path.name}, record {key!r}", by_id, id=key)
@@ -80,8 +97,11 @@ def _rows_of_object(stream: JsonStream, path: Path) -> Rows:
             head[key] = value
     if by_id:
         return
+    check_response(head, path.name)
     data = head.get("data")
-    if isinstance(data, list) and "columns" in head:
+    if is_resource(data):
+        yield _row(data, path.name, 1)
+    elif isinstance(data, list) and "columns" in head:
         yield from _rows_of_table(head, iter(data), path.name)
     elif isinstance(data, list):
         yield from _records(iter(data), path.name)

@@ -14,6 +14,7 @@ import numpy as np
 from potnet.crystal import Crystal
 from potnet.data.entry import Entry, Labels
 from potnet.errors import DataError, PotNetError, StructureError
+from potnet.io.records import plain_arrays
 
 ID_COLUMNS = ("id", "material_id", "jid", "mpid", "name", "filename", "file", "path")
 STRUCTURE_COLUMNS = ("structure", "cif", "poscar", "crystal", "atoms", "path", "filename", "file")
@@ -112,10 +113,14 @@ def row_of_record(record: Any, place: str, number: int, *, id: Any = None) -> Ro
     taken = {*keys, *others, *nested, "split", *(() if one else _OPTIONAL)}
     beside = {str(key): value for key, value in record.items() if key not in taken}
     info = {key: value for key, value in others.items() if key not in keys and value is not found}
+    units = record.get("units")
+    units = units if isinstance(units, Mapping) else {}
+    beside = {k: v for k, v in beside.items() if k != "units" or not units}
     if "targets" in nested:
         info, beside = info | beside, {}
     values = beside | dict(nested.get("info", {})) | dict(nested.get("targets", {}))
-    return Row(place, found, structure, values, record.get("split"), info)
+    units = {str(name): str(unit) for name, unit in units.items()}
+    return Row(place, found, structure, values, record.get("split"), info, units)
 
 
 _OPTIONAL = ("pbc", "cartesian", "abc", "angles", "charge", "@module", "@class")
@@ -208,6 +213,11 @@ def _crystal(structure: Any, id: str) -> Crystal:
             f"{id}: the structure must be text or a dictionary, got {type(structure).__name__}. "
             "Fill it in, or leave the row out."
         )
+    if isinstance(structure, Mapping) and "numbers" in structure:
+        structure = {
+            key: plain_arrays(value) if isinstance(value, dict) else value
+            for key, value in structure.items()
+        }
     return Crystal.from_any(structure, id=id)
 
 

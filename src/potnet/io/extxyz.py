@@ -1,0 +1,272 @@
+"""Extended XYZ: frames of atoms with a line of keys, read one by one and to the letter."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potnet.crystal import MAX_ATOMS, Crystal, number_of
+from potnet.crystal.elements import SYMBOLS
+from potnet.errors import StructureError
+
+if TYPE_CHECKING:
+    from potnet.io.files import Found
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d+)?|[+-]?(nan|inf)", re.ASCII | re.I)
+_ITEM = re.compile(
+    r"""\s*(?P<key>"(?:[^"\\]|\\.)*"|[^\s="']+)
+    (?:\s*=\s*(?P<value>"(?:[^"\\]|\\.)*"|'[^']*'|\{[^{}]*\}|\[[^]]*(?:\](?=\s*[],[])[^]]*)*\]
+    |[^\s"'{\[]\S*))?(?=\s|$)""",
+    re.VERBOSE,
+)
+_DEFAULT = "species:S:1:pos:R:3"
+_OCCUPANCIES = ("occupancy", "occupancies", "occ")
+
+
+class _Frame(NamedTuple):
+    """The lines of a frame, with the number of the first; a reason where they are no frame."""
+
+    line: int
+    header: str
+    atoms: list[str]
+    reason: str = ""
+
+
+def parse_extxyz(lines: Iterable[str], source: str, id: str) -> Iterator[Found]:
+    """Yield id and crystal of each frame; a bad frame does not hide the others.
+
+    The memory needed is that of two frames. A frame that lacks lines is the last one, as nobody
+    knows where the next would begin.
+
+    Args:
+        lines: The text, line by line.
+        source: Name of the file, for messages.
+        id: Name of a crystal that has none in its frame, with ``#`` and the number of the frame if
+            there are several.
+    """
+    frames = _frames(iter(lines))
+    first = next(frames, None)
+    if first is None:
+        yield id, StructureError(f"{source}: the file must hold a frame, got none. Check it.")
+        return
+    second = next(frames, None)
+    yield _found(first, 0, second is None, source, id)
+    for index, frame in enumerate(chain([second] if second else [], frames), 1):
+        yield _found(frame, index, False, source, id)
+
+
+def format_extxyz(crystals: list[Crystal]) -> str:
+    """Return one frame of extended XYZ for each crystal, with its ``info``."""
+    from ase.io.extxyz import key_val_dict_to_str
+
+    frames = []
+    for crystal in crystals:
+        info = dict(crystal.info) | ({"id": crystal.id} if crystal.id else {})
+        header = [
+            f'Lattice="{_join(crystal.cell.ravel())}"',
+            f"Properties={_DEFAULT}",
+            f'pbc="{" ".join("FT"[int(flag)] for flag in crystal.pbc)}"',
+            key_val_dict_to_str(info).replace("\n", " "),
+        ]
+        atoms = zip(crystal.symbols, crystal.positions, strict=True)
+        rows = [f"{symbol} {_join(xyz)}" for symbol, xyz in atoms]
+        frames.append("\n".join([str(crystal.n_atoms), " ".join(header).strip(), *rows]))
+    return "\n".join(frames) + "\n"
+
+
+def _join(values: Iterable[float]) -> str:
+    return " ".join(repr(float(value)) for value in values)
+
+
+def _frames(lines: Iterator[str]) -> Iterator[_Frame]:
+    at = 0
+    for line in lines:
+        at += 1
+        word = line.strip()
+        if not word:  # between frames and after the last
+            continue
+        n_atoms = int(word) if re.fullmatch("[0-9]{1,9}", word) else 0
+        if not 1 <= n_atoms <= MAX_ATOMS:
+            yield _Frame(at, "", [], f"{word[:60]!r}")
+            return
+        header = next(lines, None)
+        atoms = list(islice(lines, n_atoms))
+        if header is None or len(atoms) < n_atoms:
+            yield _Frame(at, "", [], f"{word!r} and {len(atoms)} lines of atoms")
+            return
+        yield _Frame(at, header, atoms)
+        at += 1 + n_atoms
+
+
+def _found(frame: _Frame, index: int, is_only: bool, source: str, id: str) -> Found:
+    name, where = (id, source) if is_only else (f"{id}#{index}", f"{source}, frame {index}")
+    try:
+        if frame.reason:
+            raise StructureError(
+                f"{source}, line {frame.line}: a frame must begin with its number of atoms, 1 to "
+                f"{MAX_ATOMS}, and have a line for each, got {frame.reason}. Mend the frame."
+            )
+        info = _parse_header(frame.header, f"{source}, line {frame.line + 1}")
+        crystal = _crystal(frame, info, where, source)
+        name = str(info.get("id", "")).strip() or name
+        return name, crystal.replace(id=name)
+    except StructureError as error:
+        return name, error
+
+
+def _crystal(frame: _Frame, info: dict[str, Any], where: str, source: str) -> Crystal:
+    lattice = next((info.pop(key) for key in ("Lattice", "lattice") if key in info), None)
+    if lattice is None or np.shape(lattice) not in ((9,), (3, 3)):
+        got = "none" if lattice is None else repr(str(lattice)[:60])
+        raise StructureError(
+            f"{where}: `Lattice` must be nine numbers, the three lattice vectors, got {got}. "
+            "Give the cell in the second line of the frame."
+        )
+    pbc = info.pop("pbc", True)
+    numbers, positions = _parse_atoms(frame, str(info.pop("Properties", _DEFAULT)), source)
+    return Crystal(numbers, positions, np.reshape(lattice, (3, 3)), pbc, id=where, info=info)
+
+
+def _parse_header(text: str, where: str) -> dict[str, Any]:
+    """Return the items of the line of keys; words without a value are true."""
+    info: dict[str, Any] = {}
+    at, text = 0, text.strip()
+    while at < len(text):
+        match = _ITEM.match(text, at)
+        if match is None:
+            if "Lattice" not in text:
+                return {}  # any comment, as plain XYZ has it; the cell will be missed
+            raise StructureError(
+                f"{where}: the keys must be key=value, quoted where there are spaces, got "
+                f"{text[at : at + 60].strip()!r}. Correct the line."
+            )
+        key = _unquoted(match["key"])
+        if key in info:
+            raise StructureError(
+                f"{where}: a key must not repeat, got {key[:60]!r} twice. Remove one."
+            )
+        info[key] = True if match["value"] is None else _value(match["value"], where)
+        at = match.end()
+    return info
+
+
+def _unquoted(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text[1:-1]) if text.startswith('"') else text
+
+
+def _value(text: str, where: str) -> Any:
+    """Return a number, a bool, a list of them, or text."""
+    if text[0] in "\"'":
+        text = _unquoted(text) if text.startswith('"') else text[1:-1]
+    elif text[0] in "{[":
+        return _array(text)
+    if text.startswith("_JSON "):
+        try:
+            return json.loads(text.removeprefix("_JSON "))
+        except (ValueError, RecursionError) as error:
+            raise StructureError(
+                f"{where}: the value after _JSON must be JSON, got '{error}'. Correct the line."
+            ) from error
+    words = text.split()
+    plain = [_scalar(word) for word in words]
+    if len(plain) > 1 and not any(isinstance(value, str) for value in plain):
+        return plain
+    return plain[0] if len(plain) == 1 and text == words[0] else text
+
+
+def _array(text: str) -> Any:
+    inner = text[1:-1]
+    if text.startswith("["):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            pass
+    values = [_scalar(word) for word in re.split(r"[\s,]+", inner.strip()) if word]
+    return text if any(isinstance(value, str) for value in values) else values
+
+
+def _scalar(word: str) -> Any:
+    if word in ("T", "True", "true", "TRUE"):
+        return True
+    if word in ("F", "False", "false", "FALSE"):
+        return False
+    if re.fullmatch(r"[+-]?[0-9]{1,18}", word):
+        return int(word)
+    return _float(word) if _NUMBER.fullmatch(word) else word
+
+
+def _float(word: str) -> float:
+    return float(re.sub("[dD]", "e", word))
+
+
+def _parse_atoms(
+    frame: _Frame, properties: str, source: str
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return atomic numbers and positions; the columns are as ``Properties`` says."""
+    columns, width = _columns(properties, f"{source}, line {frame.line + 1}")
+    first = columns.get("species", columns.get("Z", slice(0, 1))).start
+    numbers: list[int] = []
+    rows: list[list[str]] = []
+    strict = properties != _DEFAULT  # plain XYZ may have more columns than it says
+    for at, line in enumerate(frame.atoms, frame.line + 2):
+        words = line.split()
+        where = f"{source}, line {at}"
+        xyz = words[columns["pos"]]
+        is_full = len(words) == width if strict else len(words) >= width
+        if not is_full or not all(_NUMBER.fullmatch(word) for word in xyz):
+            raise StructureError(
+                f"{where}: an atom must have {width} columns with three numbers for its position, "
+                f"got {line.strip()[:60]!r}. Correct the line."
+            )
+        numbers.append(_element(words[first], where))
+        rows.append(xyz)
+        for name in (name for name in _OCCUPANCIES if name in columns):
+            _check_occupancy(words[columns[name]], where)
+        if "Z" in columns and words[columns["Z"].start] not in (str(numbers[-1]), words[first]):
+            raise StructureError(
+                f"{where}: `species` and `Z` must agree, got {words[first]} and "
+                f"{words[columns['Z'].start]}. Correct the line."
+            )
+    return np.array(numbers), np.array([[_float(word) for word in xyz] for xyz in rows])
+
+
+def _columns(properties: str, where: str) -> tuple[Mapping[str, slice], int]:
+    """Return which words of a line each property is, and how many there are."""
+    parts = properties.split(":")
+    triples = list(zip(parts[::3], parts[1::3], parts[2::3], strict=False))
+    counts = [int(count) if re.fullmatch("[1-9][0-9]{0,3}", count) else 0 for *_, count in triples]
+    columns: dict[str, slice] = {}
+    at = 0
+    for (name, _, _), count in zip(triples, counts, strict=True):
+        columns[name] = slice(at, at + count)
+        at += count
+    kinds = {name: (kind, count) for (name, kind, _), count in zip(triples, counts, strict=True)}
+    valid = len(parts) % 3 == 0 and all(counts) and len(columns) == len(triples)
+    has_atoms = kinds.get("species") == ("S", 1) or kinds.get("Z") == ("I", 1)
+    if not valid or not has_atoms or kinds.get("pos") != ("R", 3):
+        raise StructureError(
+            f"{where}: `Properties` must list name, kind and columns of each, with species:S:1 (or "
+            f"Z:I:1) and pos:R:3, got {properties[:80]!r}. Correct the line."
+        )
+    return columns, at
+
+
+def _element(word: str, where: str) -> int:
+    """Return the atomic number of a symbol, or of a number."""
+    if re.fullmatch("[0-9]{1,3}", word) and 1 <= int(word) < len(SYMBOLS):
+        return int(word)
+    return number_of(word, where)
+
+
+def _check_occupancy(words: list[str], where: str) -> None:
+    if any(not _NUMBER.fullmatch(word) or not abs(_float(word) - 1) <= 1e-3 for word in words):
+        raise StructureError(
+            f"{where}: `occupancy` must be 1, got {' '.join(words)}. "
+            "Replace the disordered sites by an ordered model."
+        )
