@@ -274,6 +274,22 @@ def test_official_folds_are_the_test_sets(tmp_path):
         make_split(dataset, SplitConfig(fold=5, n_folds=9))
 
 
+def test_a_target_learned_beside_another_follows_the_split_of_the_other():
+    names = ("gap", "energy")
+    targets = {name: np.arange(20.0) for name in names}
+    own = np.array(["train"] * 8 + ["val", "test"] + [""] * 10)
+    other = np.array(["test", "val"] + ["train"] * 18)
+    dataset = made_up_dataset(
+        20, targets=targets, units=dict.fromkeys(names, "eV"), splits={"gap": own, "energy": other}
+    )
+    split, _ = make_split(dataset, SplitConfig(kind="given", of="gap"), names)
+    assert split.val.tolist() == [8]
+    assert split.test.tolist() == [9]
+    assert split.train.tolist() == [*range(8), *range(10, 20)]
+    with pytest.raises(ValueError, match="`of` goes with given"):
+        SplitConfig(kind="random", of="gap")
+
+
 @pytest.mark.parametrize("folds", [[0.5] * 10, [0] * 9, [-2] * 10])
 def test_folds_that_do_not_fit_are_refused(folds):
     with pytest.raises(DataError, match="`folds` must be one whole number"):

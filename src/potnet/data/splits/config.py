@@ -19,6 +19,8 @@ class SplitConfig(BaseModel):
             "element" tests on the crystals with certain elements, "time" on the newest ones, and
             "file" takes the parts that a file lists. "auto" is "given" where the dataset has
             labels or folds and "random" elsewhere. A word of ``by`` is "random" by that.
+        of: For "given": the target whose split counts, where the targets have splits of their own.
+            The others are learned beside it, also from crystals that its split does not name.
         by: What "random", "k-fold", "nested" and "element" keep in one part: single crystals, or
             all crystals of one reduced formula, one set of elements, one prototype (anonymous
             formula, space group and orbits), or one cluster of like crystals.
@@ -39,6 +41,7 @@ class SplitConfig(BaseModel):
     kind: Literal[
         "auto", "given", "random", "published", "k-fold", "nested", "element", "time", "file"
     ] = "auto"
+    of: str = ""
     by: By = "crystal"
     seed: Annotated[int, Field(ge=0)] = 123
     train: Annotated[float, Field(gt=0)] = 0.8
@@ -73,6 +76,8 @@ class SplitConfig(BaseModel):
                     f"`{name}` must be below `{folds}` = {getattr(self, folds)}, "
                     f"got {getattr(self, name)}"
                 )
+        if self.of and self.kind not in ("given", "auto"):
+            raise ValueError(f"`of` goes with given, got {self.of!r} and {self.kind}")
         for kind, name in (("element", "elements"), ("file", "path")):
             if (self.kind == kind) != bool(getattr(self, name)):
                 raise ValueError(

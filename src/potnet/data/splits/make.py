@@ -67,7 +67,9 @@ def _named(dataset: Dataset, config: SplitConfig, targets: Sequence[str]) -> Spl
     """Return the split by the dataset's own labels or folds or by a file; None for other kinds."""
     if config.kind == "file":
         return Split.read(config.path, dataset.ids, partial=True)
-    labels = dataset.split_for(targets)
+    labels = dataset.split_for([config.of] if config.of else targets)
+    if config.of and labels is not None:
+        labels = np.where(labels == "", "train", labels)
     if config.kind not in ("given", "auto"):
         return None
     if labels is not None:
