@@ -4,10 +4,15 @@ from potnet.sums.notation import parse_potential, unit_of
 from potnet.sums.pairs import LatticeSums, PairSums, lattice_sums, pair_sums
 from potnet.sums.points import PointSums, point_sums
 from potnet.sums.potentials import (
+    Buckingham,
+    Combination,
     Coulomb,
     Exponential,
+    Gaussian,
     InversePower,
+    LennardJones,
     London,
+    Morse,
     Pauli,
     Potential,
     Shell,
@@ -15,11 +20,16 @@ from potnet.sums.potentials import (
 )
 
 __all__ = [
+    "Buckingham",
+    "Combination",
     "Coulomb",
     "Exponential",
+    "Gaussian",
     "InversePower",
     "LatticeSums",
+    "LennardJones",
     "London",
+    "Morse",
     "PairSums",
     "Pauli",
     "PointSums",

@@ -37,6 +37,7 @@ def evaluate(
     n_atoms: Indices,
     potentials: Sequence[Potential],
     tolerance: float,
+    share: NDArray[np.float64] | float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """Return the sums of all ordered pairs of each crystal, and the bound of their error.
 
@@ -45,8 +46,10 @@ def evaluate(
         cells: Lattice vectors as rows in Å, float64, shape (n_graphs, d, 3), for crystals that
             are periodic in d directions, 0 to 3.
         n_atoms: Atoms of each crystal, at least 1, shape (n_graphs,).
-        potentials: What to sum.
+        potentials: What to sum, no combinations.
         tolerance: Largest absolute error.
+        share: Multiplies the tolerance of each potential, shape (n_potentials,) or
+            (n_graphs, n_potentials).
 
     Returns:
         Sums of shape (n_pairs, n_potentials), crystal after crystal, i slow and j fast; and the
@@ -59,9 +62,10 @@ def evaluate(
     rows, points = cells.detach().cpu().numpy(), positions.detach().cpu().numpy()
     starts = np.cumsum(n_atoms) - n_atoms
     if cells.shape[1] == 3:
-        plan = make_plan(rows, n_atoms, potentials, tolerance)
+        plan = make_plan(rows, n_atoms, potentials, tolerance, share)
     else:
-        plan = lower.make_plan(rows, potentials, tolerance, _heights(points, rows, n_atoms))
+        heights = _heights(points, rows, n_atoms)
+        plan = lower.make_plan(rows, potentials, tolerance, heights, share)
     far_off = np.maximum.reduceat(np.abs(points).max(1), starts)
     grid = _grids(plan, far_off)
     values, stats, order = [], [], []
@@ -71,7 +75,7 @@ def evaluate(
         values.append(chunk_values)
         stats.append(chunk_stats)
         order.append(graphs)
-    error_bound = _certify(plan, potentials, np.concatenate(order), _cat_stats(stats))
+    error_bound = _certify(plan, potentials, tolerance, np.concatenate(order), _cat_stats(stats))
     return _in_order(values, order, n_atoms, positions.device), error_bound.to(positions.device)
 
 
@@ -280,7 +284,7 @@ def _evaluate_chunk(chunk: _Chunk, potentials: Sequence[Potential]) -> tuple[Ten
         if chunk.is_split[p]:
             itself = potential.long_at_zero(chunk.alpha[:, p])
             column = column + flat[p] - itself[:, None] * own
-            size = flat[p].detach().abs().amax(1) + itself
+            size = flat[p].detach().abs().amax(1) + itself.detach()
         columns.append(column.index_select(1, pair.view(-1)))
         if p in wave:
             columns[-1] = columns[-1] + wave[p].reshape(g, n * n)
@@ -552,6 +556,7 @@ def _in_order(
 def _certify(
     plan: Plan,
     potentials: Sequence[Potential],
+    tolerance: float,
     order: Indices,
     stats: dict[str, NDArray[np.float64]],
 ) -> Tensor:
@@ -559,15 +564,15 @@ def _certify(
     back = np.argsort(order)
     rounding = rounding_bounds(plan, potentials, **{k: v[back] for k, v in stats.items()})
     bounds = plan.truncation + rounding
-    worst = bounds.max(0)
-    if (worst > plan.tolerance).any():
-        graph, p = np.unravel_index(int(bounds.argmax()), bounds.shape)
+    excess = bounds / plan.tolerance
+    if not (excess <= 1).all():
+        graph, p = np.unravel_index(int(np.nan_to_num(excess, nan=np.inf).argmax()), excess.shape)
         raise ConfigError(
-            f"crystal {graph}: `tolerance` must be at least {bounds[graph, p]:.1e} for "
-            f"{potentials[int(p)].name} to be kept in float64, got {plan.tolerance:g}. "
+            f"crystal {graph}: `tolerance` must be at least {tolerance * excess[graph, p]:.1e} "
+            f"for {potentials[int(p)].name} to be kept in float64, got {tolerance:g}. "
             "Give a larger tolerance, or check for atoms that almost touch."
         )
-    return torch.from_numpy(worst)
+    return torch.from_numpy(bounds.max(0))
 
 
 def _report_same_spot(chunk: _Chunk, g: int, pair: int, distance: float) -> None:

@@ -24,14 +24,9 @@ from torch import Tensor
 
 from potnet.sums import plan
 from potnet.sums.plan import Lattice, Plan, Quadrature
-from potnet.sums.potentials import (
-    Exponential,
-    InversePower,
-    Potential,
-    Yukawa,
-    exponential_integral,
-    upper_gamma_bound,
-)
+from potnet.sums.potentials import Exponential, InversePower, Potential, Scalar, Yukawa
+from potnet.sums.potentials.base import as_number
+from potnet.sums.potentials.powers import exponential_integral, upper_gamma_bound
 
 Array = NDArray[np.float64]
 
@@ -43,9 +38,14 @@ class Mixture:
     Powers of the distance, screened or not, and exponentials all are of this form.
     """
 
-    weight: float
+    weight: Scalar
     power: float
-    rate: float = 0.0
+    rate: Scalar = 0.0
+
+    @property
+    def as_numbers(self) -> Mixture:
+        """The same without tensors, for bounds."""
+        return Mixture(as_number(self.weight), self.power, as_number(self.rate))
 
 
 @singledispatch
@@ -71,7 +71,11 @@ def _(potential: Yukawa) -> Mixture:
 
 
 def make_plan(
-    cells: Array, potentials: Sequence[Potential], tolerance: float, heights: Array
+    cells: Array,
+    potentials: Sequence[Potential],
+    tolerance: float,
+    heights: Array,
+    share: Array | float = 1.0,
 ) -> Plan:
     """Return how to sum ``potentials`` over slabs, wires and clusters within ``tolerance``.
 
@@ -80,6 +84,7 @@ def make_plan(
         potentials: What to sum.
         tolerance: Largest absolute error of a sum.
         heights: Bounds of the distance of two atoms across the lattice in Å, shape (n_graphs,).
+        share: Multiplies the tolerance, shape (n_potentials,) or (n_graphs, n_potentials).
 
     Raises:
         ConfigError: If the tolerance is out of range.
@@ -91,9 +96,9 @@ def make_plan(
     lengths = plan.gram_schmidt_lengths(basis)
     plan._check_lengths(basis, lengths)
     lattice = Lattice.from_lengths(lengths)
-    # The rest of the tolerance is for rounding: half of it near the end of double precision.
-    budget = max(0.5 * tolerance, 0.98 * tolerance - 5e-11)
     shape = (len(cells), len(potentials))
+    tolerances = plan.shared_tolerances(tolerance, share, shape)
+    budget = plan.truncation_budget(tolerances)
     if lattice.dimension:
         halves = _balance(potentials, lattice, lengths, budget)
     else:  # nothing repeats: a sum is the one term of its pair
@@ -109,7 +114,7 @@ def make_plan(
         alpha=halves.alpha,
         quadrature=halves.quadrature,
         truncation=halves.truncation,
-        tolerance=tolerance,
+        tolerance=tolerances,
     )
     plan._check_effort(found)
     return found
@@ -127,15 +132,18 @@ class _Halves:
 
 
 def _balance(
-    potentials: Sequence[Potential], lattice: Lattice, lengths: Array, budget: float
+    potentials: Sequence[Potential], lattice: Lattice, lengths: Array, budget: Array
 ) -> _Halves:
     """Return where the halves end: two fifths of the budget for each, a fifth for the nodes.
 
     All split potentials of a crystal share the nodes, and so the width of the split.
     """
-    mixtures = [mixture(potential) for potential in potentials]
-    balanced = _balanced_radius(lattice, budget)
-    direct = np.stack([plan._direct_radius(v, lattice, budget) for v in potentials], 1)
+    found = [mixture(potential) if potential.can_split else None for potential in potentials]
+    mixtures = [m and m.as_numbers for m in found]
+    balanced = _balanced_radius(lattice, budget.min(1))
+    direct = np.stack(
+        [plan._direct_radius(v, lattice, budget[:, p]) for p, v in enumerate(potentials)], 1
+    )
     split = np.array([m is not None for m in mixtures]) & (direct > 1.4 * balanced[:, None])
     radius = np.where(split, balanced[:, None], direct).max(1)
     halved = [
@@ -154,23 +162,22 @@ def _balance(
     waves = _Waves.of(lattice, lengths)
     alpha = np.zeros(len(radius))
     for p, potential, _ in halved:
-        width = plan._solve_alpha(potential, lattice, radius, 0.4 * budget)
+        width = plan._solve_alpha(potential, lattice, radius, 0.4 * budget[:, p])
         alpha = np.maximum(alpha, np.where(split[:, p], width, 0))
     whole = alpha == 0  # crystals that split nothing, for which any numbers do
     alpha = np.where(whole, 1, alpha)
     wave_radius, lowest = np.zeros(len(radius)), alpha
     for p, _, mixed in halved:
-        k = waves.solve_radius(mixed, alpha, 0.4 * budget)
+        k = waves.solve_radius(mixed, alpha, 0.4 * budget[:, p])
         wave_radius = np.maximum(wave_radius, np.where(split[:, p], k, 0))
-        lowest = np.where(
-            split[:, p], np.minimum(lowest, waves.solve_lowest(mixed, 0.1 * budget)), lowest
-        )
+        low = waves.solve_lowest(mixed, 0.1 * budget[:, p])
+        lowest = np.where(split[:, p], np.minimum(lowest, low), lowest)
     length = np.maximum(2 * np.log(alpha / lowest), 0.5)
     lowest = alpha * np.exp(-length / 2)
     count = np.full(len(radius), 2)
     n_waves = waves.lattice.most(wave_radius)
     for p, _, mixed in halved:
-        needed = _nodes_needed(mixed, waves, alpha, length, n_waves, 0.1 * budget)
+        needed = _nodes_needed(mixed, waves, alpha, length, n_waves, 0.1 * budget[:, p])
         count = np.maximum(count, np.where(split[:, p], needed, 2))
     rule = Quadrature(length, count)
     for p, potential, mixed in halved:
@@ -181,7 +188,7 @@ def _balance(
     return _Halves(radius, wave_radius, np.where(split, alpha[:, None], 0), rule, truncation)
 
 
-def _balanced_radius(lattice: Lattice, budget: float) -> Array:
+def _balanced_radius(lattice: Lattice, budget: Array) -> Array:
     """Return the radius (Å) at which images and waves cost about the same.
 
     With N images for each pair there are b^2 (log(1 / budget) / pi)^d / (2 N) waves, b being the
@@ -189,8 +196,8 @@ def _balanced_radius(lattice: Lattice, budget: float) -> Array:
     """
     d = lattice.dimension
     ball = (2.0, math.pi)[d - 1]
-    product = 0.5 * ball**2 * ((math.log(1 / budget) + 1) / math.pi) ** d
-    images = max(1.0, math.sqrt(0.3 * product))
+    product = 0.5 * ball**2 * ((np.log(1 / budget) + 1) / math.pi) ** d
+    images = np.maximum(1.0, np.sqrt(0.3 * product))
     return (lattice.volume * images / ball) ** (1 / d)
 
 
@@ -235,19 +242,17 @@ class _Waves:
         total = self.beyond(mixed, self.shortest, alpha)
         return total + self.one(mixed, np.zeros_like(alpha), alpha) if mixed.rate else total
 
-    def solve_radius(self, mixed: Mixture, alpha: Array, budget: float) -> Array:
+    def solve_radius(self, mixed: Mixture, alpha: Array, budget: Array) -> Array:
         """Return a small wave number beyond which wave vectors add at most ``budget``."""
         y = plan._solve_gaussian(
-            lambda y: self.beyond(mixed, 2 * alpha * np.sqrt(y), alpha), alpha, budget
+            lambda y: self.beyond(mixed, 2 * alpha * np.sqrt(y), alpha), budget
         )
         return 2 * alpha * np.sqrt(y)
 
-    def solve_lowest(self, mixed: Mixture, budget: float) -> Array:
+    def solve_lowest(self, mixed: Mixture, budget: Array) -> Array:
         """Return a large alpha for which all t < alpha^2 together add at most ``budget``."""
         k = np.minimum(self.shortest, mixed.rate) if mixed.rate else self.shortest
-        y = plan._solve_gaussian(
-            lambda y: self.below(mixed, k / (2 * np.sqrt(y))), self.shortest, budget
-        )
+        y = plan._solve_gaussian(lambda y: self.below(mixed, k / (2 * np.sqrt(y))), budget)
         return k / (2 * np.sqrt(y))
 
 
@@ -267,7 +272,7 @@ def _rule_error(
 
 
 def _nodes_needed(
-    mixed: Mixture, waves: _Waves, alpha: Array, length: Array, n_waves: Array, budget: float
+    mixed: Mixture, waves: _Waves, alpha: Array, length: Array, n_waves: Array, budget: Array
 ) -> NDArray[np.int64]:
     """Return the smallest numbers of nodes whose error is within the budget, shape (n_graphs,)."""
     two = Quadrature(length, np.full(len(length), 2))
@@ -388,7 +393,7 @@ def long_sums(
     weights = torch.stack([_weights(m, d, t) for m in mixtures], -1)
     weights = weights * (length[:, None] * widths)[:, :, None]
     # a screened potential has a wave k = 0 like the others; that of a power needs continuation
-    screened = torch.tensor([m.rate > 0 for m in mixtures], device=alpha.device)
+    screened = torch.tensor([bool(m.rate > 0) for m in mixtures], device=alpha.device)
     flat = torch.where(screened, weights / measure[:, None, None], 0.0)
     powers = [(q, m) for q, m in enumerate(mixtures) if m.rate == 0]
     parts = []

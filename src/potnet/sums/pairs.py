@@ -15,7 +15,8 @@ from torch import Tensor
 
 from potnet.errors import ConfigError, StructureError
 from potnet.sums import ewald
-from potnet.sums.potentials import Potential, resolve
+from potnet.sums.plan import TOLERANCE_RANGE
+from potnet.sums.potentials import Combination, Expansion, Potential, resolve
 
 if TYPE_CHECKING:
     from potnet.crystal import Crystal
@@ -107,7 +108,7 @@ def pair_sums(
     >>> print(f"Madelung constant {2 * (s[1] - s[0]):.8f}")
     Madelung constant 1.74756459
     """
-    chosen = resolve(potentials)
+    chosen = tuple(v.prepared(positions.device) for v in resolve(potentials))
     positions, cells, n_atoms = _check_shapes(positions, cell, graph_index)
     _check_finite(positions, graph_index)
     periodic = _as_pbc(pbc, len(cells))
@@ -115,26 +116,12 @@ def pair_sums(
     if len(n_atoms) == 0:
         empty = positions.new_zeros(len(chosen))
         return PairSums(i, j, positions.new_zeros(0, len(chosen)), empty)
-    dimensions = periodic.sum(1)
-    if (dimensions == dimensions[0]).all():
-        values, error_bound = _evaluate(positions, cells, n_atoms, periodic, chosen, tolerance)
-        return PairSums(i, j, values, error_bound)
-    owner = np.repeat(np.arange(len(cells)), n_atoms)
-    parts, rows, bounds = [], [], []
-    for d in np.unique(dimensions):
-        graphs = np.flatnonzero(dimensions == d)
-        atoms = torch.from_numpy(np.flatnonzero(dimensions[owner] == d)).to(positions.device)
-        own = cells[torch.from_numpy(graphs).to(positions.device)]
-        group = (positions[atoms], own, n_atoms[graphs], periodic[graphs])
-        try:
-            values, error_bound = _evaluate(*group, chosen, tolerance)
-        except (ConfigError, StructureError) as error:
-            raise type(error)(_renumbered(str(error), graphs)) from None
-        parts.append(values)
-        rows.append(np.flatnonzero(np.repeat(dimensions == d, n_atoms**2)))
-        bounds.append(error_bound)
-    back = torch.from_numpy(np.argsort(np.concatenate(rows))).to(positions.device)
-    return PairSums(i, j, torch.cat(parts)[back], torch.stack(bounds).amax(0))
+    crystals = _Crystals(positions, cells, n_atoms, periodic)
+    if not any(isinstance(potential, Combination) for potential in chosen):
+        return PairSums(i, j, *_sum(crystals, chosen, tolerance))
+    expansion = Expansion.of(chosen, positions.device)
+    sums = _sum(crystals, expansion.terms, tolerance, expansion.share)
+    return PairSums(i, j, *expansion.combine(*sums))
 
 
 def lattice_sums(
@@ -164,29 +151,82 @@ def lattice_sums(
     )
 
 
-def _evaluate(
-    positions: Tensor,
-    cells: Tensor,
-    n_atoms: NDArray[np.int64],
-    pbc: NDArray[np.bool_],
+@dataclass(frozen=True)
+class _Crystals:
+    """What was checked: float64 tensors, the atoms of each crystal, and where each repeats."""
+
+    positions: Tensor
+    cells: Tensor
+    n_atoms: NDArray[np.int64]
+    pbc: NDArray[np.bool_]
+
+    def chosen(self, graphs: NDArray[np.int64]) -> _Crystals:
+        """Return some of the crystals."""
+        device = self.positions.device
+        owner = np.repeat(np.arange(len(self.cells)), self.n_atoms)
+        atoms = torch.from_numpy(np.flatnonzero(np.isin(owner, graphs))).to(device)
+        cells = self.cells[torch.from_numpy(graphs).to(device)]
+        return _Crystals(self.positions[atoms], cells, self.n_atoms[graphs], self.pbc[graphs])
+
+
+def _sum(
+    crystals: _Crystals,
     potentials: Sequence[Potential],
     tolerance: float,
+    share: NDArray[np.float64] | float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """Return values and error bound of crystals with the same number of periodic directions."""
+    """Return values and error bounds of potentials that are no combinations.
+
+    Args:
+        share: Multiplies the tolerance of each potential, shape (n_potentials,).
+    """
+    dimensions = crystals.pbc.sum(1)
+    if (dimensions == dimensions[0]).all():
+        return _evaluate(crystals, potentials, tolerance, share)
+    parts, rows, bounds = [], [], []
+    for d in np.unique(dimensions):
+        graphs = np.flatnonzero(dimensions == d)
+        try:
+            values, error_bound = _evaluate(crystals.chosen(graphs), potentials, tolerance, share)
+        except (ConfigError, StructureError) as error:
+            raise type(error)(_renumbered(str(error), graphs)) from None
+        parts.append(values)
+        rows.append(np.flatnonzero(np.repeat(dimensions == d, crystals.n_atoms**2)))
+        bounds.append(error_bound)
+    back = torch.from_numpy(np.argsort(np.concatenate(rows))).to(crystals.positions.device)
+    return torch.cat(parts)[back], torch.stack(bounds).amax(0)
+
+
+def _evaluate(
+    crystals: _Crystals,
+    potentials: Sequence[Potential],
+    tolerance: float,
+    share: NDArray[np.float64] | float,
+) -> tuple[Tensor, Tensor]:
+    """Return what :func:`_sum` returns, for crystals that repeat in equally many directions."""
+    positions, cells, n_atoms = crystals.positions, crystals.cells, crystals.n_atoms
+    pbc = crystals.pbc
     if not pbc.all():
         rows = cells[torch.tensor(pbc, device=cells.device)].view(len(cells), int(pbc[0].sum()), 3)
-        return ewald.evaluate(positions, rows, n_atoms, potentials, tolerance)
+        return ewald.evaluate(positions, rows, n_atoms, potentials, tolerance, share)
     fast = _fast_path(positions, cells, potentials)
-    if fast is None:
-        return ewald.evaluate(positions, cells, n_atoms, potentials, tolerance)
-    sums, bounds = fast.pair_sums(
-        positions.detach().numpy(),
-        cells.detach().numpy(),
-        n_atoms,
-        potentials,
-        tolerance=tolerance,
-        n_threads=torch.get_num_threads(),
-    )
+    # the compiled sums know one tolerance, so all terms are held to the smallest
+    smallest = tolerance * min(float(np.min(share)), 1.0)
+    if fast is None or smallest < TOLERANCE_RANGE[0] <= tolerance:
+        return ewald.evaluate(positions, cells, n_atoms, potentials, tolerance, share)
+    try:
+        sums, bounds = fast.pair_sums(
+            positions.detach().numpy(),
+            cells.detach().numpy(),
+            n_atoms,
+            potentials,
+            tolerance=smallest,
+            n_threads=torch.get_num_threads(),
+        )
+    except ConfigError:
+        if smallest == tolerance:
+            raise
+        return ewald.evaluate(positions, cells, n_atoms, potentials, tolerance, share)
     return torch.from_numpy(sums), torch.from_numpy(bounds.max(0))
 
 
@@ -213,6 +253,8 @@ def _fast_path(
     if positions.device.type != "cpu":
         return None
     if torch.is_grad_enabled() and (positions.requires_grad or cells.requires_grad):
+        return None
+    if any(potential.tensors for potential in potentials):
         return None
     try:
         from potnet.sums import fast

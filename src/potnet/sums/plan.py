@@ -7,7 +7,6 @@ those of docs/theory.md.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -136,7 +135,7 @@ class Plan:
             (n_graphs, n_potentials).
         quadrature: Nodes of the long half of wires and slabs; None for others.
         truncation: Proven bounds of what is left out, shape (n_graphs, n_potentials).
-        tolerance: The absolute error that was asked for.
+        tolerance: Absolute errors that may be made, shape (n_graphs, n_potentials).
     """
 
     transform: Array
@@ -149,7 +148,7 @@ class Plan:
     alpha: Array
     quadrature: Quadrature | None
     truncation: Array
-    tolerance: float
+    tolerance: Array
 
     @property
     def n_images(self) -> Array:
@@ -251,6 +250,7 @@ def make_plan(
     n_atoms: NDArray[np.int64],
     potentials: Sequence[Potential],
     tolerance: float,
+    share: Array | float = 1.0,
 ) -> Plan:
     """Return how to sum ``potentials`` over each crystal within ``tolerance``.
 
@@ -260,6 +260,7 @@ def make_plan(
             two halves of the split, not the result.
         potentials: What to sum.
         tolerance: Largest absolute error of a sum.
+        share: Multiplies the tolerance, shape (n_potentials,) or (n_graphs, n_potentials).
 
     Raises:
         ConfigError: If the tolerance is out of range.
@@ -273,22 +274,23 @@ def make_plan(
     lattice = Lattice.from_lengths(lengths)
     waves = Lattice.from_lengths(2 * np.pi / lengths)
 
-    # The rest of the tolerance is for rounding: half of it near the end of double precision.
-    budget = max(0.5 * tolerance, 0.98 * tolerance - 5e-11)
-    balanced = balanced_radius(lattice.volume, n_atoms, tolerance)
     shape = (len(cells), len(potentials))
+    tolerances = shared_tolerances(tolerance, share, shape)
+    budget = truncation_budget(tolerances)
+    balanced = balanced_radius(lattice.volume, n_atoms, tolerances.min(1))
     truncation, alpha = np.zeros(shape), np.zeros(shape)
     split = np.zeros(shape, dtype=bool)
     radius = np.zeros(len(cells))
     for p, potential in enumerate(potentials):
-        direct = _direct_radius(potential, lattice, budget)
+        direct = _direct_radius(potential, lattice, budget[:, p])
         split[:, p] = potential.can_split & (direct > 1.4 * balanced)
         radius = np.maximum(radius, np.where(split[:, p], balanced, direct))
     wave_radius = np.zeros(len(cells))
     for p, potential in enumerate(potentials):
         if split[:, p].any():
-            alpha[:, p] = _solve_alpha(potential, lattice, radius, 0.5 * budget)
-            wave = _solve_wave_radius(potential, lattice, waves, alpha[:, p], 0.5 * budget)
+            half = 0.5 * budget[:, p]
+            alpha[:, p] = _solve_alpha(potential, lattice, radius, half)
+            wave = _solve_wave_radius(potential, lattice, waves, alpha[:, p], half)
             alpha[:, p] = np.where(split[:, p], alpha[:, p], 0)
             wave_radius = np.maximum(wave_radius, np.where(split[:, p], wave, 0))
     for p, potential in enumerate(potentials):
@@ -312,19 +314,32 @@ def make_plan(
         alpha=alpha,
         quadrature=None,
         truncation=truncation,
-        tolerance=tolerance,
+        tolerance=tolerances,
     )
     _check_effort(plan)
     return plan
 
 
-def balanced_radius(volume: Array, n_atoms: NDArray[np.int64], tolerance: float) -> Array:
+def shared_tolerances(tolerance: float, share: Array | float, shape: tuple[int, int]) -> Array:
+    """Return the error that each crystal and potential may make, shape (n_graphs, n_potentials)."""
+    return np.broadcast_to(np.minimum(tolerance * np.asarray(share), TOLERANCE_RANGE[1]), shape)
+
+
+def truncation_budget(tolerance: Array) -> Array:
+    """Return the part of a tolerance that truncation may use.
+
+    The rest is for rounding: half of it near the end of double precision.
+    """
+    return np.maximum(0.5 * tolerance, 0.98 * tolerance - 5e-11)
+
+
+def balanced_radius(volume: Array, n_atoms: NDArray[np.int64], tolerance: float | Array) -> Array:
     """Return the real-space radius (Å) that makes the two halves cost the same (eq. 18).
 
     The number of images per pair times the number of wave vectors depends on the tolerance
     alone; the weights are measured costs of the steps in ns.
     """
-    product = 8.75 * (math.log(1 / tolerance) + 1) ** 3 / np.pi**3
+    product = 8.75 * (np.log(1 / tolerance) + 1) ** 3 / np.pi**3
     pairs = 0.5 * n_atoms * (n_atoms - 1) + 1
     per_wave = 0.6 * pairs + 25.0 * n_atoms + 150
     per_image = 60.0 * pairs + 600
@@ -332,7 +347,7 @@ def balanced_radius(volume: Array, n_atoms: NDArray[np.int64], tolerance: float)
     return (3 * volume * images / (4 * np.pi)) ** (1 / 3)
 
 
-def _direct_radius(potential: Potential, lattice: Lattice, budget: float) -> Array:
+def _direct_radius(potential: Potential, lattice: Lattice, budget: Array) -> Array:
     """Return the radius that sums ``potential`` without a split; infinite if none does."""
     low, high = np.zeros_like(lattice.volume), np.full_like(lattice.volume, 1.0)
     tail = potential.direct_tail(lattice, high)
@@ -364,29 +379,27 @@ def _wave_tail(
     return waves.gaussian_tail(edge, k, 1 / (4 * alpha**2))
 
 
-def _solve_alpha(potential: Potential, lattice: Lattice, radius: Array, budget: float) -> Array:
+def _solve_alpha(potential: Potential, lattice: Lattice, radius: Array, budget: Array) -> Array:
     """Return a small alpha whose images beyond ``radius`` add at most ``budget``."""
     y = _solve_gaussian(
-        lambda y: _short_tail(potential, lattice, radius, np.sqrt(y) / radius), radius, budget
+        lambda y: _short_tail(potential, lattice, radius, np.sqrt(y) / radius), budget
     )
-    return np.sqrt(y) / radius
+    return np.maximum(np.sqrt(y) / radius, potential.least_alpha)
 
 
 def _solve_wave_radius(
-    potential: Potential, lattice: Lattice, waves: Lattice, alpha: Array, budget: float
+    potential: Potential, lattice: Lattice, waves: Lattice, alpha: Array, budget: Array
 ) -> Array:
     """Return a small wave number beyond which wave vectors add at most ``budget``."""
     y = _solve_gaussian(
-        lambda y: _wave_tail(potential, lattice, waves, 2 * alpha * np.sqrt(y), alpha),
-        alpha,
-        budget,
+        lambda y: _wave_tail(potential, lattice, waves, 2 * alpha * np.sqrt(y), alpha), budget
     )
     return 2 * alpha * np.sqrt(y)
 
 
-def _solve_gaussian(tail, like: Array, budget: float) -> Array:
+def _solve_gaussian(tail, budget: Array) -> Array:
     """Return y with ``tail(y) <= budget``, about as small as possible, for tails ~ exp(-y)."""
-    y = np.full_like(like, math.log(1 / budget) + 2)
+    y = np.maximum(np.log(1 / budget) + 2, 0.5)
     for _ in range(4):
         # The prefactors shrink with y too, so this step lands a little beyond the solution.
         y = np.maximum(y + np.log(np.maximum(tail(y) / budget, 1e-9)), 0.5)
