@@ -9,8 +9,8 @@ import pytest
 
 from potnet.benchmark import SUITES, Suite, Task, open_suite
 from potnet.benchmark.folds import matbench_folds, outer_and_inner
+from potnet.data import SplitConfig
 from potnet.errors import ConfigError, DataError
-from potnet.training import SplitConfig
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 TINY = Suite("tiny", "a test", (Task("energy", "eV", ("the energy",)),), "matbench", 23, ("multi",))

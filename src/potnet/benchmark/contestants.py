@@ -18,12 +18,12 @@ from safetensors.torch import load_file
 
 from potnet.benchmark.composition import composition_table
 from potnet.benchmark.cost import Cost, Meter, peak_memory_mb
-from potnet.data import Dataset, Split
+from potnet.data import Dataset, Split, SplitConfig
 from potnet.errors import ConfigError
 from potnet.features import Batch
 from potnet.files import atomic_write
 from potnet.models import registry
-from potnet.training import Progress, SplitConfig, TrainingConfig, train
+from potnet.training import Progress, TrainingConfig, train
 
 Combine = Literal["median", "mean"]
 Values = NDArray[np.float64]

@@ -29,9 +29,9 @@ import numpy as np
 from potnet.benchmark.contestants import Combine, Job, Outcome
 from potnet.benchmark.cost import Cost, resident_mb
 from potnet.crystal import Crystal
+from potnet.data import SplitConfig
 from potnet.errors import ConfigError, DataError
 from potnet.files import atomic_write
-from potnet.training import SplitConfig
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potnet.benchmark.folds import N_FOLDS, matbench_folds, matbench_place, outer_and_inner
-from potnet.data import Dataset, Split, published_split
+from potnet.data import Dataset, Split, SplitConfig, make_split
 from potnet.data import open as open_dataset
 from potnet.errors import ConfigError, DataError
-from potnet.training import SplitConfig
-from potnet.training.loop import make_split
 
 
 @dataclass(frozen=True)
@@ -200,21 +198,15 @@ class OpenSuite:
             DataError: If a part would be empty.
         """
         rule = rule or SplitConfig()
-        data = self.dataset
         if self.folds is not None:
             return outer_and_inner(self.folds, fold, turn=turn, val_share=rule.val, seed=rule.seed)
-        labels = data.split_for(targets)
-        if self.suite.rule == "labels":
-            return make_split(len(data), labels, rule.model_copy(update={"kind": "given"}))
-        known = np.any([np.isfinite(data.targets[name]) for name in targets], axis=0)
-        rows = np.flatnonzero(known)
         if self.suite.rule == "shuffle":
-            local = published_split(len(rows), shares=self.suite.shares)
-        elif rule.kind == "given" or (rule.kind == "auto" and labels is not None):
-            return make_split(len(data), labels, rule)
-        else:
-            local = make_split(len(rows), None, rule)
-        return Split(rows[local.train], rows[local.val], rows[local.test])
+            shares = dict(zip(("train", "val", "test"), self.suite.shares, strict=True))
+            rule = SplitConfig(kind="published", **shares)
+        elif self.suite.rule == "labels":
+            rule = rule.model_copy(update={"kind": "given"})
+        split, _ = make_split(self.dataset, rule, targets)
+        return split
 
     def job_dataset(self, targets: Sequence[str], split: Split) -> Dataset:
         """Return the data as a contestant sees them: the test targets are nan."""
@@ -359,6 +351,8 @@ def _folds(
     folds = np.full(len(dataset), -1)
     for row, (place, detail) in enumerate(zip(places, details, strict=True)):
         label = detail.get("matbench_fold")
+        if label is None and dataset.folds is not None and dataset.folds[row] >= 0:
+            label = int(dataset.folds[row])
         if place is None and label is None:
             continue
         if place is not None and not 0 <= place < len(official):
