@@ -347,7 +347,7 @@ def test_tables_that_cannot_be_read_are_refused(tmp_path, name, content, message
 
 
 def test_an_unknown_name_is_refused():
-    with pytest.raises(DataError, match="one of elastic or an existing file"):
+    with pytest.raises(DataError, match="`potnet datasets` lists, or be an existing file"):
         data.open("elastik")
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from potnet.crystal import Crystal
 from potnet.data import Dataset, Split, SplitConfig, make_split, nested_k_fold, published_split
+from potnet.data import open as open_dataset
 from potnet.data.splits import (
     cluster,
     fingerprint,
@@ -232,6 +233,16 @@ def test_time_comes_from_numbers_dates_or_ids(column):
     split, _ = make_split(dataset, SplitConfig(kind="time", column=column))
     assert order[split.train].tolist() == list(range(16))
     assert order[split.test].tolist() == [18, 19]
+
+
+def test_a_column_of_dates_in_a_table_divides_it(tmp_path):
+    records = [
+        {**salt(11, 17).as_dict(), "id": f"x-{k}", "seen": f"20{30 - k}-05-01"} for k in range(10)
+    ]
+    path = tmp_path / "set.jsonl"
+    path.write_text("\n".join(map(json.dumps, records)))
+    split, _ = make_split(open_dataset(path), SplitConfig(kind="time", column="seen"))
+    assert (split.train.tolist(), split.test.tolist()) == ([*range(9, 1, -1)], [0])
 
 
 def test_times_that_are_missing_are_refused_with_the_crystal():

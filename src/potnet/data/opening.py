@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -12,12 +13,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from potnet.crystal import Crystal
+from potnet.data.benchmarks.catalogue import BENCHMARKS, Benchmark
+from potnet.data.benchmarks.library import checked_files, files_of
+from potnet.data.benchmarks.rows import benchmark_rows
 from potnet.data.dataset import Dataset
 from potnet.data.elastic import LICENCE as ELASTIC_LICENCE
 from potnet.data.elastic import SOURCE as ELASTIC_SOURCE
 from potnet.data.entry import Entry
 from potnet.data.readers import rows_of, stem_of
-from potnet.data.readers.rows import Row, entry_of
+from potnet.data.readers.rows import Row, Rows, entry_of
 from potnet.data.units import Units
 from potnet.errors import DataError, Failure, PotNetError
 
@@ -28,13 +33,23 @@ Source = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a named dataset lies, and what its file does not say."""
+    """Where a named dataset lies, and what its file does not say.
+
+    Attributes:
+        path: Its file.
+        about: One line about it.
+        units: Unit of each target.
+        source: Where it comes from, and whom to name.
+        licence: What may be done with it.
+        rows: Its rows with the columns that were asked for, where the file alone is not enough.
+    """
 
     path: Path
     about: str
     units: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
     licence: str = ""
+    rows: Callable[[Sequence[str]], Rows] | None = None
 
 
 ORIGINS = {
@@ -49,8 +64,11 @@ ORIGINS = {
 
 
 def available() -> dict[str, str]:
-    """Return the datasets that come with the package: name and one line about it."""
-    return {name: origin.about for name, origin in ORIGINS.items()}
+    """Return the datasets that have a name, and one line about each.
+
+    Those with a colon, and qmof, are not part of the package: see ``potnet datasets get``.
+    """
+    return {name: about.about for name, about in (ORIGINS | BENCHMARKS).items()}
 
 
 def scan(
@@ -163,18 +181,32 @@ def origin_of(source: Source) -> Origin:
     """Return where a source lies: a name, or a path."""
     if str(source) in ORIGINS:
         return ORIGINS[str(source)]
+    if str(source) in BENCHMARKS:
+        return _benchmark(BENCHMARKS[str(source)])
     path = Path(source)
     if not path.exists():
         raise DataError(
-            f"{source}: a dataset must be one of {', '.join(ORIGINS)} or an existing file or "
-            "folder, got neither. Check the path."
+            f"{source}: a dataset must have a name that `potnet datasets` lists, or be an existing "
+            "file or folder, got neither. Check the path."
         )
     return Origin(path, "", source=path.name)
 
 
+def _benchmark(found: Benchmark) -> Origin:
+    """Return where a benchmark lies in the cache; its files are checked when they are read."""
+    return Origin(
+        files_of(found)[0],
+        found.about,
+        units=found.targets,
+        source=f"{found.citation}; {', '.join(file.urls[0] for file in found.files)}",
+        licence=found.licence,
+        rows=lambda wanted: benchmark_rows(found, checked_files(found), wanted),
+    )
+
+
 def name_of(source: Source) -> str:
     """Return what the dataset of a source is called."""
-    return str(source) if str(source) in ORIGINS else stem_of(origin_of(source).path)
+    return str(source) if str(source) in available() else stem_of(origin_of(source).path)
 
 
 def _walk(source: Source, wanted: Sequence[str], units: Units) -> Iterator[Entry | Refused]:
@@ -191,7 +223,8 @@ def rows_before_crystals(source: Source, wanted: Sequence[str]) -> Iterator[Row 
         DataError: If the source is unknown, or no row has a target that was asked for.
     """
     unseen, columns = set(wanted), {}
-    rows = rows_of(origin_of(source).path)
+    origin = origin_of(source)
+    rows = origin.rows(wanted) if origin.rows else rows_of(origin.path)
     while True:
         try:
             row = next(rows)
@@ -263,18 +296,26 @@ def _collect(
             f"{name}: `units` must name targets ({', '.join(columns)}), got {unknown[0]!r}. "
             "Correct the name."
         )
+    folds = _folds(entries)
     known = {name: unit for entry in entries for name, unit in entry.units.items() if unit}
     return Dataset(
         ids=tuple(entry.id for entry in entries),
-        crystals=tuple(entry.crystal for entry in entries),
+        crystals=tuple(_described(entry) for entry in entries),
         targets=columns,
         units={key: unit for key, unit in known.items() if key in columns},
-        splits=_splits(entries, list(columns)),
+        splits={} if folds is not None else _splits(entries, list(columns)),
+        folds=folds,
         name=name,
         source=origin.source,
         licence=origin.licence,
         failures=tuple(failures),
     )
+
+
+def _described(entry: Entry) -> Crystal:
+    """Return the crystal with the words of its row: dates, functionals, where it is from."""
+    words = {name: value for name, value in entry.info.items() if isinstance(value, str) and value}
+    return entry.crystal.replace(info={**entry.crystal.info, **words}) if words else entry.crystal
 
 
 def _columns(entries: Sequence[Entry], wanted: Sequence[str]) -> dict[str, NDArray[np.float64]]:
@@ -287,6 +328,16 @@ def _columns(entries: Sequence[Entry], wanted: Sequence[str]) -> dict[str, NDArr
         if wanted or not np.isnan(column).all():
             columns[name] = column
     return columns
+
+
+def _folds(entries: Sequence[Entry]) -> NDArray[np.int64] | None:
+    """Return the numbers of official folds, where the labels are fold0, fold1...; else None."""
+    labels = [str(entry.split or "") for entry in entries]
+    found = [re.fullmatch(r"fold(\d{1,3})", label) for label in labels]
+    n_labels = sum(map(bool, labels))
+    if not n_labels or sum(map(bool, found)) != n_labels:
+        return None
+    return np.array([int(match.group(1)) if match else -1 for match in found])
 
 
 def _splits(entries: Sequence[Entry], targets: Sequence[str]) -> dict[str, NDArray[np.str_]]:

@@ -1,0 +1,117 @@
+"""Rows of a benchmark with its ids and its official split."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from potnet.data.benchmarks.catalogue import Benchmark
+from potnet.data.benchmarks.official import Labels
+from potnet.data.benchmarks.pickled import plain_data
+from potnet.data.readers import rows_of
+from potnet.data.readers.rows import Row, Rows, number, row_of_record
+from potnet.errors import DataError, PotNetError
+
+
+def benchmark_rows(benchmark: Benchmark, paths: Sequence[Path], wanted: Sequence[str] = ()) -> Rows:
+    """Yield the rows of a benchmark, with official labels as their split.
+
+    The files are read twice: the labels depend on the values of all rows, and crystals do not fit
+    into memory everywhere.
+
+    Args:
+        benchmark: What is read.
+        paths: Its files, in their order.
+        wanted: Columns to keep; none for all targets of the benchmark.
+
+    Raises:
+        DataError: If the number of rows is not that of the benchmark.
+    """
+    columns = tuple(wanted) or tuple(benchmark.targets)
+    values: dict[str, list[float]] = {name: [] for name in columns}
+    files: list[int] = []
+    ids: Counter[Any] = Counter()
+    for file, row in _all(paths):
+        files.append(file)
+        found = row.values if isinstance(row, Row) else {}
+        for name in columns:
+            value = number(_plain(found.get(name)))
+            values[name].append(np.nan if value is None else value)
+    _check_count(benchmark, len(files), paths)
+    labels = _labels(benchmark, values, files)
+    for k, (_, row) in enumerate(_all(paths)):
+        if not isinstance(row, Row):
+            yield row
+            continue
+        ids[row.id] += 1
+        yield dataclasses.replace(
+            row,
+            id=_id(benchmark, row.id, k, len(files), ids[row.id]),
+            values={name: _plain(row.values[name]) for name in columns if name in row.values},
+            split=_at(labels, k),
+            units={name: benchmark.targets.get(name, "") for name in columns},
+        )
+
+
+def _all(paths: Sequence[Path]) -> Iterator[tuple[int, Row | PotNetError]]:
+    """Yield the rows of all files, each with the number of its file."""
+    for file, path in enumerate(paths):
+        rows = _pickled_rows(path) if path.suffix == ".pkl" else rows_of(path)
+        for row in rows:
+            yield file, row
+
+
+def _pickled_rows(path: Path) -> Rows:
+    records = plain_data(path)
+    if not isinstance(records, list):
+        raise DataError(
+            f"{path}: must hold a list of records, got {type(records).__name__}. Fetch it again."
+        )
+    for count, record in enumerate(records, 1):
+        place = f"{path.name}, record {count}"
+        try:
+            row: Row | PotNetError = row_of_record(record, place, count)
+        except PotNetError as error:
+            row = error
+        yield row
+
+
+def _plain(value: Any) -> Any:
+    """Return a class of two, such as metal or not, as 1 or 0; anything else as it is."""
+    return float(value) if isinstance(value, bool) else value
+
+
+def _id(benchmark: Benchmark, id: Any, k: int, n: int, times: int) -> Any:
+    """Return the id of row ``k`` of ``n``, which has had this id ``times`` times."""
+    if benchmark.ids:
+        return f"{benchmark.ids}{k + 1:0{len(str(n))}d}"
+    return id if times == 1 else f"{id}#{times}"
+
+
+def _labels(
+    benchmark: Benchmark, values: Mapping[str, Sequence[float]], files: Sequence[int]
+) -> Labels | None:
+    if benchmark.official is None:
+        return None
+    columns = {name: np.array(column) for name, column in values.items()}
+    return benchmark.official.labels(columns, np.array(files))
+
+
+def _at(labels: Labels | None, k: int) -> str | dict[str, str] | None:
+    if isinstance(labels, dict):
+        return {name: str(column[k]) for name, column in labels.items()}
+    return None if labels is None else str(labels[k])
+
+
+def _check_count(benchmark: Benchmark, n: int, paths: Sequence[Path]) -> None:
+    if benchmark.counts and n not in benchmark.counts:
+        raise DataError(
+            f"{benchmark.name}: must have {benchmark.counts[-1]} rows, got {n} in "
+            f"{', '.join(path.name for path in paths)}. It is another version: results would not "
+            "compare."
+        )
