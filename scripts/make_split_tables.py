@@ -1,4 +1,4 @@
-"""Make ``src/potnet/sums/split_tables.safetensors``, the constants that ``sums/fast.py`` reads.
+"""Make ``src/potnet/sums/split_tables.safetensors``, the constants that ``sums/fast`` reads.
 
 The Kaiser-Bessel split of r^-p, p = 1 and 6, one table each, one row per cut in wave number. All
 lengths are in units of the real-space cutoff R, all wave numbers t = k R.

@@ -106,16 +106,13 @@ def test_agrees_with_the_torch_path(tolerance):
 
 
 def test_slow_exponential_uses_few_images():
+    # Alone it would take 800 Å, and more lattice vectors than are allowed.
     positions, cells, counts = batch(sizes=(6,))
-    kinds, parameters = fast._describe((Exponential(0.02),))
-    reduced, transforms, inverses = (np.empty_like(cells) for _ in range(3))
-    sizes = np.zeros(3, dtype=np.int64)
-    geometry, splits = np.zeros((1, fast.G_WIDTH)), np.zeros((1, 1, fast.S_WIDTH))
-    fast._plan(
-        cells, reduced, transforms, inverses, counts, kinds, parameters, 1e-6, *fast._tables(),
-        geometry, splits, sizes,
-    )  # fmt: skip
-    assert splits[0, 0, fast.S_CUTOFF] < 15  # alone it would take hundreds of Å
+    values, bounds = fast.pair_sums(positions, cells, counts, (Exponential(0.02),), tolerance=1e-6)
+    expected, _ = ewald.evaluate(
+        torch.tensor(positions), torch.tensor(cells), counts, (Exponential(0.02),), 1e-9
+    )
+    assert np.abs(values - expected.numpy()).max() <= bounds.max() + 1e-9
 
 
 def test_shells_equal_a_direct_sum():
@@ -227,9 +224,22 @@ def test_labels_out_of_order_are_refused(orbits):
 
 def test_importing_compiles_nothing():
     code = (
-        "from potnet.sums import fast\n"
-        "import numba\n"
-        "jitted = [f for f in vars(fast).values() if hasattr(f, 'signatures')]\n"
+        "from potnet.sums.fast import evaluate, images, lattice, plan, waves\n"
+        "rooms = [vars(room).values() for room in (images, lattice, plan, waves)]\n"
+        "jitted = [f for room in rooms for f in room if hasattr(f, 'signatures')] + [evaluate]\n"
         "assert len(jitted) > 10 and not any(f.signatures for f in jitted)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_changed_source_is_compiled_again(tmp_path, monkeypatch):
+    # numba looks at the file of the function it stores only: the fingerprint covers the others.
+    from potnet.sums.fast import compiled
+
+    for name in ("compiled.py", "room.py"):
+        (tmp_path / name).write_text("")
+    monkeypatch.setattr(compiled, "__file__", str(tmp_path / "compiled.py"))
+    before = compiled.sources()
+    (tmp_path / "room.py").write_text("changed = True")
+    assert compiled.sources() != before
+    assert fast.evaluate.py_func.__closure__, "the fingerprint must be a part of numba's key"

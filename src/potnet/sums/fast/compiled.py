@@ -1,0 +1,27 @@
+"""How the sums are compiled, and how numba is told that a source file has changed."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numba as nb
+
+# No "reassoc" and no "nnan": sums keep their order, so every run gives the same bits.
+_OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"contract", "nsz", "arcp"},
+}
+
+#: Compile a function that only compiled code calls; it is stored as a part of what calls it.
+part: Any = nb.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)
+
+#: Compile a function that Python calls, and store it on disk. numba compares nothing but the
+#: file of the function itself and its closure: an entry must close over :func:`sources`.
+entry: Any = nb.njit(cache=True, no_cfunc_wrapper=True, **_OPTIONS)
+
+
+def sources() -> str:
+    """Return a fingerprint of all compiled code, which changes when any file here does."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
