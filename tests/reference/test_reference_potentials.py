@@ -62,7 +62,7 @@ def oracle(potential: Potential, name: str, place: tuple[float, ...]) -> float:
         case Yukawa(rate):
             return brute(lambda r: np.exp(-rate * r) / r, 36 / rate)
         case Gaussian(width):
-            return brute(lambda r: np.exp(-((r / width) ** 2)), 6.5 * width)
+            return brute(lambda r: np.exp(-((r / width) ** 2)), max(6.5 * width, 16))
         case LennardJones(epsilon, sigma):
             twelve, six = (power(name, place, p) * sigma**p for p in (12, 6))
             return 4 * epsilon * (twelve - six)
@@ -104,6 +104,20 @@ def test_every_potential_keeps_its_bound_on_every_cell(name, tolerance):
             assert abs(value - expected) <= sums.error_bound[q] + rounding, potential.name
 
 
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("tolerance", [1e-3, 1e-8])
+def test_relative_tolerances_are_kept_for_each_value(name, tolerance):
+    cell = torch.tensor(CELLS[name])
+    positions = torch.tensor(np.array(PLACES)) @ cell
+    chosen = (Coulomb(), *POTENTIALS)
+    sums = pair_sums(positions, cell, chosen, tolerance=tolerance, relative=True)
+    assert (sums.error_bound <= tolerance).all()
+    for q, potential in enumerate(chosen):
+        for value, place in zip(sums.values[:2, q].tolist(), PLACES, strict=True):
+            expected = oracle(potential, name, place)
+            assert value == pytest.approx(expected, rel=tolerance, abs=0), potential.name
+
+
 EXPONENTS = (1e-3, 0.05, 1.5, 1.999, 2.0001, 2.9999, 3.0001, 4.99999, 5, 9.01, 21, 30, 31, 60)
 
 
@@ -126,6 +140,19 @@ def test_the_stored_powers_are_those_of_the_oracle():
         for place in PLACES:
             exact = power_sum(CELLS[name], np.array(place) @ CELLS[name], exponent, digits=12)
             assert power(name, place, exponent) == pytest.approx(float(exact), rel=1e-11)
+
+
+def test_tiny_values_have_relative_accuracy_beside_large_ones():
+    cell = torch.eye(3, dtype=torch.float64) * 60
+    positions = torch.tensor([[0.0, 0, 0], [1.0, 0, 0], [30.0, 29, 31]], dtype=torch.float64)
+    chosen = (Pauli(), London(), Gaussian(3.0))
+    values = pair_sums(positions, cell, chosen, tolerance=1e-9, relative=True).values
+    for row, vector in ((1, positions[1]), (2, positions[2]), (8, 0 * positions[2])):
+        for q, v in enumerate((lambda r: np.exp(-3 * r), None, lambda r: np.exp(-((r / 3) ** 2)))):
+            if v is not None:
+                expected = brute_force_sum(cell.numpy(), vector.numpy(), v, 75.0)
+                assert values[row, q].item() == pytest.approx(expected, rel=1e-9, abs=0)
+    assert values[2, 0] < 1e-60 < 1e-2 < values[1, 0]
 
 
 def test_own_images_are_left_out_of_combinations_too():

@@ -91,6 +91,32 @@ def test_a_tolerance_that_float64_cannot_keep_is_refused():
         pair_sums(close, CELL, ["london"], tolerance=1e-8)
 
 
+@pytest.mark.parametrize("pbc", [True, [True, True, False], False])
+def test_a_relative_error_is_refused_where_a_value_may_be_zero(pbc):
+    zero = Coulomb() - Coulomb() * (1 + 1e-17)
+    sums = pair_sums(ATOMS, CELL, [zero], tolerance=1e-6, relative=True, pbc=pbc)
+    assert not sums.values.any()  # nothing is exactly nothing
+    tuned = pair_sums(ATOMS, CELL, ["coulomb", "london"], tolerance=1e-12, pbc=pbc).values[1]
+    crossing = Coulomb() - London() * float(tuned[0] / tuned[1])
+    with pytest.raises(ConfigError, match="crystal 0: `tolerance` must .* of atoms 0 and 1, which"):
+        pair_sums(ATOMS, CELL, [London(), crossing], tolerance=1e-6, relative=True, pbc=pbc)
+
+
+def test_relative_tolerances_hold_in_batches_of_all_dimensions():
+    index = torch.tensor([0, 0, 1, 1, 2, 2])
+    pbc = [[True] * 3, [False] * 3, [True, False, True]]
+    potentials = (London(), Pauli(), Coulomb() - 0.5 * London())
+    x = ATOMS.repeat(3, 1).requires_grad_()
+    cells = CELL.expand(3, 3, 3)
+    loose = pair_sums(
+        x, cells, potentials, tolerance=1e-5, relative=True, graph_index=index, pbc=pbc
+    )
+    tight = pair_sums(x, cells, potentials, tolerance=1e-12, graph_index=index, pbc=pbc)
+    assert (loose.error_bound <= 1e-5).all()
+    assert ((loose.values - tight.values).abs() <= 1e-5 * tight.values.abs() + 1e-12).all()
+    assert loose.values.requires_grad
+
+
 def test_unknown_potentials_are_refused():
     with pytest.raises(ConfigError, match="got 'gravity'"):
         pair_sums(ATOMS, CELL, ["gravity"])

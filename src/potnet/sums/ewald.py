@@ -38,6 +38,8 @@ def evaluate(
     potentials: Sequence[Potential],
     tolerance: float,
     share: NDArray[np.float64] | float = 1.0,
+    *,
+    of_each: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Return the sums of all ordered pairs of each crystal, and the bound of their error.
 
@@ -50,10 +52,11 @@ def evaluate(
         tolerance: Largest absolute error.
         share: Multiplies the tolerance of each potential, shape (n_potentials,) or
             (n_graphs, n_potentials).
+        of_each: Whether to bound the error of each sum, and not to refuse any.
 
     Returns:
         Sums of shape (n_pairs, n_potentials), crystal after crystal, i slow and j fast; and the
-        largest error bound over the crystals, shape (n_potentials,).
+        largest error bound over the crystals, shape (n_potentials,), or those of each sum.
 
     Raises:
         StructureError: If a cell cannot be summed over, or two atoms are on one spot.
@@ -71,12 +74,34 @@ def evaluate(
     values, stats, order = [], [], []
     for graphs in _chunks(plan, n_atoms):
         chunk = _Chunk.gather(positions, cells, plan, grid, graphs, starts[graphs], n_atoms[graphs])
-        chunk_values, chunk_stats = _evaluate_chunk(chunk, potentials)
+        chunk_values, chunk_stats = _evaluate_chunk(chunk, potentials, of_each)
         values.append(chunk_values)
         stats.append(chunk_stats)
         order.append(graphs)
-    error_bound = _certify(plan, potentials, tolerance, np.concatenate(order), _cat_stats(stats))
-    return _in_order(values, order, n_atoms, positions.device), error_bound.to(positions.device)
+    sums = _in_order(values, order, n_atoms, positions.device)
+    back = np.argsort(np.concatenate(order))
+    wave_sums, constants = _cat(stats, "wave_sums")[back], _cat(stats, "constants")[back]
+    if of_each:
+        graph = np.repeat(np.arange(len(n_atoms)), n_atoms**2)
+        short = _in_order([s.short_sums for s in stats], order, n_atoms, positions.device)
+        rounding = rounding_bounds(
+            plan,
+            potentials,
+            short_sums=short.cpu().numpy(),
+            wave_sums=wave_sums,
+            constants=constants,
+            graph=graph,
+        )
+        return sums, torch.from_numpy(plan.truncation[graph] + rounding).to(positions.device)
+    bounds = plan.truncation + rounding_bounds(
+        plan,
+        potentials,
+        short_sums=_cat(stats, "short_sums")[back],
+        wave_sums=wave_sums,
+        constants=constants,
+    )
+    _certify(plan, potentials, tolerance, bounds)
+    return sums, torch.from_numpy(bounds.max(0)).to(positions.device)
 
 
 def _heights(
@@ -229,19 +254,25 @@ def _chunks(plan: Plan, n_atoms: Indices) -> Iterator[Indices]:
 
 @dataclass(frozen=True)
 class _Stats:
-    """Sizes of what was added, for the rounding bound; one row per crystal."""
+    """Sizes of what was added, for the rounding bound.
+
+    Attributes:
+        short_sums: The largest of each crystal, (g, q), or those of each pair, (n_pairs, q).
+        wave_sums, constants: One row per crystal, (g, q).
+    """
 
     short_sums: Tensor
     wave_sums: Tensor
     constants: Tensor
 
 
-def _cat_stats(stats: Sequence[_Stats]) -> dict[str, NDArray[np.float64]]:
-    names = ("short_sums", "wave_sums", "constants")
-    return {n: torch.cat([getattr(s, n) for s in stats]).cpu().numpy() for n in names}
+def _cat(stats: Sequence[_Stats], name: str) -> NDArray[np.float64]:
+    return torch.cat([getattr(s, name) for s in stats]).cpu().numpy()
 
 
-def _evaluate_chunk(chunk: _Chunk, potentials: Sequence[Potential]) -> tuple[Tensor, _Stats]:
+def _evaluate_chunk(
+    chunk: _Chunk, potentials: Sequence[Potential], of_each: bool
+) -> tuple[Tensor, _Stats]:
     """Return the sums of the ordered pairs of a chunk, shape (n_pairs, q)."""
     (high, low), (basis_high, basis_low) = chunk.positions, chunk.basis
     basis = basis_high + basis_low
@@ -289,13 +320,13 @@ def _evaluate_chunk(chunk: _Chunk, potentials: Sequence[Potential]) -> tuple[Ten
         if p in wave:
             columns[-1] = columns[-1] + wave[p].reshape(g, n * n)
         constants.append(size)
-    values = torch.stack(columns, -1)
-    stats = _Stats(
-        short_sums=torch.stack([s.detach().amax(1) for s in short], -1),
-        wave_sums=wave_sums,
-        constants=torch.stack(constants, -1),
-    )
-    return _drop_padding(values, chunk.n_atoms, n), stats
+    values = _drop_padding(torch.stack(columns, -1), chunk.n_atoms, n)
+    if of_each:
+        added = torch.stack([s.detach().index_select(1, pair.view(-1)) for s in short], -1)
+        short_sums = _drop_padding(added, chunk.n_atoms, n)
+    else:
+        short_sums = torch.stack([s.detach().amax(1) for s in short], -1)
+    return values, _Stats(short_sums, wave_sums, torch.stack(constants, -1))
 
 
 def _inverse(basis: Tensor) -> tuple[Tensor, Tensor]:
@@ -554,25 +585,18 @@ def _in_order(
 
 
 def _certify(
-    plan: Plan,
-    potentials: Sequence[Potential],
-    tolerance: float,
-    order: Indices,
-    stats: dict[str, NDArray[np.float64]],
-) -> Tensor:
-    """Return the error bounds of the worst crystals, shape (q,), or refuse the tolerance."""
-    back = np.argsort(order)
-    rounding = rounding_bounds(plan, potentials, **{k: v[back] for k, v in stats.items()})
-    bounds = plan.truncation + rounding
+    plan: Plan, potentials: Sequence[Potential], tolerance: float, bounds: NDArray[np.float64]
+) -> None:
+    """Refuse a tolerance that is smaller than the bounds, shape (n_graphs, q)."""
     excess = bounds / plan.tolerance
-    if not (excess <= 1).all():
-        graph, p = np.unravel_index(int(np.nan_to_num(excess, nan=np.inf).argmax()), excess.shape)
-        raise ConfigError(
-            f"crystal {graph}: `tolerance` must be at least {tolerance * excess[graph, p]:.1e} "
-            f"for {potentials[int(p)].name} to be kept in float64, got {tolerance:g}. "
-            "Give a larger tolerance, or check for atoms that almost touch."
-        )
-    return torch.from_numpy(bounds.max(0))
+    if (excess <= 1).all():
+        return
+    graph, p = np.unravel_index(int(np.nan_to_num(excess, nan=np.inf).argmax()), excess.shape)
+    raise ConfigError(
+        f"crystal {graph}: `tolerance` must be at least {tolerance * excess[graph, p]:.1e} "
+        f"for {potentials[int(p)].name} to be kept in float64, got {tolerance:g}. "
+        "Give a larger tolerance, or check for atoms that almost touch."
+    )
 
 
 def _report_same_spot(chunk: _Chunk, g: int, pair: int, distance: float) -> None:

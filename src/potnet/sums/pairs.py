@@ -17,6 +17,7 @@ from potnet.errors import ConfigError, StructureError
 from potnet.sums import ewald
 from potnet.sums.plan import TOLERANCE_RANGE
 from potnet.sums.potentials import Combination, Expansion, Potential, resolve
+from potnet.sums.relative import relative_sums
 
 if TYPE_CHECKING:
     from potnet.crystal import Crystal
@@ -34,8 +35,9 @@ class PairSums:
         i: First atom of each pair, counted over the batch, int64, shape (n_pairs,).
         j: Second atom of each pair, counted over the batch, int64, shape (n_pairs,).
         values: One column per potential, float64, shape (n_pairs, n_potentials).
-        error_bound: Bound of the absolute error of each column, the largest over the crystals,
-            not larger than the tolerance, float64, shape (n_potentials,).
+        error_bound: Bound of the absolute error of each column, the largest over the crystals, or
+            of the relative error over all values, if that was asked for; not larger than the
+            tolerance, float64, shape (n_potentials,).
     """
 
     i: Tensor
@@ -50,7 +52,8 @@ class LatticeSums:
 
     Attributes:
         values: S(i, j) of each potential, float64, shape (n_atoms, n_atoms, n_potentials).
-        error_bound: Bound of the absolute error, float64, shape (n_potentials,).
+        error_bound: Bound of the absolute error, or of the relative one, if that was asked for,
+            float64, shape (n_potentials,).
         potentials: Names of the potentials.
     """
 
@@ -65,6 +68,7 @@ def pair_sums(
     potentials: Sequence[Potential | str] = DEFAULT_POTENTIALS,
     *,
     tolerance: float = 1e-8,
+    relative: bool = False,
     graph_index: Tensor | None = None,
     pbc: ArrayLike | Tensor = True,
 ) -> PairSums:
@@ -85,6 +89,8 @@ def pair_sums(
         potentials: Potentials, or names out of "coulomb" (1/r), "london" (r^-6) and "pauli"
             (exp(-3 r)).
         tolerance: Largest absolute error of a value, in the unit of the value, 1e-12 to 1e-2.
+        relative: Whether the tolerance is relative to each value instead. A value that may be 0
+            within what float64 can tell is refused. Takes several evaluations.
         graph_index: Crystal of each atom, ascending, shape (n_atoms,); not needed for one crystal.
         pbc: Periodic directions, one bool, three for all crystals, or shape (n_graphs, 3). Lattice
             vectors of other directions do not matter.
@@ -117,11 +123,18 @@ def pair_sums(
         empty = positions.new_zeros(len(chosen))
         return PairSums(i, j, positions.new_zeros(0, len(chosen)), empty)
     crystals = _Crystals(positions, cells, n_atoms, periodic)
-    if not any(isinstance(potential, Combination) for potential in chosen):
+    if not (relative or any(isinstance(potential, Combination) for potential in chosen)):
         return PairSums(i, j, *_sum(crystals, chosen, tolerance))
     expansion = Expansion.of(chosen, positions.device)
-    sums = _sum(crystals, expansion.terms, tolerance, expansion.share)
-    return PairSums(i, j, *expansion.combine(*sums))
+    if not relative:
+        share = expansion.shares(np.ones((len(n_atoms), len(chosen))))
+        sums = _sum(crystals, expansion.terms, tolerance, share)
+        return PairSums(i, j, *expansion.combine(*sums))
+
+    def evaluate(share: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
+        return _sum(crystals, expansion.terms, tolerance, share, of_each=True)
+
+    return PairSums(i, j, *relative_sums(evaluate, expansion, chosen, n_atoms, tolerance))
 
 
 def lattice_sums(
@@ -129,6 +142,7 @@ def lattice_sums(
     potentials: Sequence[Potential | str] = DEFAULT_POTENTIALS,
     *,
     tolerance: float = 1e-8,
+    relative: bool = False,
 ) -> LatticeSums:
     """Return the lattice sums of all pairs of atoms of ``crystal``, as numpy arrays.
 
@@ -138,11 +152,15 @@ def lattice_sums(
         crystal: The crystal; its cell is used as it is, in the directions in which it repeats.
         potentials: Potentials or their names.
         tolerance: Largest absolute error of a value, 1e-12 to 1e-2.
+        relative: Whether the tolerance is relative to each value instead.
     """
     chosen = resolve(potentials)
     positions = torch.tensor(np.asarray(crystal.positions), dtype=torch.float64)
     cell = torch.tensor(np.asarray(crystal.cell), dtype=torch.float64)
-    sums = pair_sums(positions, cell, chosen, tolerance=tolerance, pbc=crystal.pbc)
+    with torch.no_grad():
+        sums = pair_sums(
+            positions, cell, chosen, tolerance=tolerance, relative=relative, pbc=crystal.pbc
+        )
     n = len(positions)
     return LatticeSums(
         values=sums.values.view(n, n, len(chosen)).numpy(),
@@ -173,47 +191,62 @@ def _sum(
     crystals: _Crystals,
     potentials: Sequence[Potential],
     tolerance: float,
-    share: NDArray[np.float64] | float = 1.0,
+    share: NDArray[np.float64] | None = None,
+    *,
+    of_each: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Return values and error bounds of potentials that are no combinations.
 
     Args:
-        share: Multiplies the tolerance of each potential, shape (n_potentials,).
+        share: Multiplies the tolerance, shape (n_graphs, n_potentials).
+        of_each: Whether to bound the error of each value, and not to refuse any.
     """
+    if share is None:
+        share = np.ones((len(crystals.n_atoms), len(potentials)))
     dimensions = crystals.pbc.sum(1)
     if (dimensions == dimensions[0]).all():
-        return _evaluate(crystals, potentials, tolerance, share)
+        return _evaluate(crystals, potentials, tolerance, share, of_each)
     parts, rows, bounds = [], [], []
     for d in np.unique(dimensions):
         graphs = np.flatnonzero(dimensions == d)
         try:
-            values, error_bound = _evaluate(crystals.chosen(graphs), potentials, tolerance, share)
+            values, error_bound = _evaluate(
+                crystals.chosen(graphs), potentials, tolerance, share[graphs], of_each
+            )
         except (ConfigError, StructureError) as error:
             raise type(error)(_renumbered(str(error), graphs)) from None
         parts.append(values)
         rows.append(np.flatnonzero(np.repeat(dimensions == d, crystals.n_atoms**2)))
         bounds.append(error_bound)
     back = torch.from_numpy(np.argsort(np.concatenate(rows))).to(crystals.positions.device)
-    return torch.cat(parts)[back], torch.stack(bounds).amax(0)
+    errors = torch.cat(bounds)[back] if of_each else torch.stack(bounds).amax(0)
+    return torch.cat(parts)[back], errors
 
 
 def _evaluate(
     crystals: _Crystals,
     potentials: Sequence[Potential],
     tolerance: float,
-    share: NDArray[np.float64] | float,
+    share: NDArray[np.float64],
+    of_each: bool,
 ) -> tuple[Tensor, Tensor]:
     """Return what :func:`_sum` returns, for crystals that repeat in equally many directions."""
     positions, cells, n_atoms = crystals.positions, crystals.cells, crystals.n_atoms
     pbc = crystals.pbc
+
+    def in_torch(rows: Tensor) -> tuple[Tensor, Tensor]:
+        return ewald.evaluate(
+            positions, rows, n_atoms, potentials, tolerance, share, of_each=of_each
+        )
+
     if not pbc.all():
-        rows = cells[torch.tensor(pbc, device=cells.device)].view(len(cells), int(pbc[0].sum()), 3)
-        return ewald.evaluate(positions, rows, n_atoms, potentials, tolerance, share)
-    fast = _fast_path(positions, cells, potentials)
+        rows = cells[torch.tensor(pbc, device=cells.device)]
+        return in_torch(rows.view(len(cells), int(pbc[0].sum()), 3))
+    fast = None if of_each else _fast_path(positions, cells, potentials)
     # the compiled sums know one tolerance, so all terms are held to the smallest
-    smallest = tolerance * min(float(np.min(share)), 1.0)
+    smallest = tolerance * min(float(share.min()), 1.0)
     if fast is None or smallest < TOLERANCE_RANGE[0] <= tolerance:
-        return ewald.evaluate(positions, cells, n_atoms, potentials, tolerance, share)
+        return in_torch(cells)
     try:
         sums, bounds = fast.pair_sums(
             positions.detach().numpy(),
@@ -226,7 +259,7 @@ def _evaluate(
     except ConfigError:
         if smallest == tolerance:
             raise
-        return ewald.evaluate(positions, cells, n_atoms, potentials, tolerance, share)
+        return in_torch(cells)
     return torch.from_numpy(sums), torch.from_numpy(bounds.max(0))
 
 

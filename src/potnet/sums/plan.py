@@ -415,18 +415,21 @@ def rounding_bounds(
     short_sums: Array,
     wave_sums: Array,
     constants: Array,
+    graph: NDArray[np.int64] | slice = slice(None),
 ) -> Array:
     """Bound the rounding errors of the sums, to first order in the unit roundoff (eq. 19).
 
     Args:
         plan: The plan that was followed.
         potentials: What was summed.
-        short_sums: Largest sum of short halves of any pair, shape (n_graphs, n_potentials).
-        wave_sums: Sum of the Fourier coefficients, same shape.
+        short_sums: Sums of short halves, the largest of each crystal or those of each pair, shape
+            (n_rows, n_potentials).
+        wave_sums: Sum of the Fourier coefficients, shape (n_graphs, n_potentials).
         constants: Sum of the magnitudes of the k = 0 and self terms, same shape.
+        graph: Crystal of each row of ``short_sums``, where the rows are not the crystals.
 
     Returns:
-        One bound per crystal and potential, shape (n_graphs, n_potentials).
+        One bound per row and potential, shape (n_rows, n_potentials).
     """
     lengths = gram_schmidt_lengths(plan.basis)
     lattice = Lattice.from_lengths(lengths)
@@ -438,14 +441,15 @@ def rounding_bounds(
     bounds = np.zeros_like(short_sums)
     for p, potential in enumerate(potentials):
         total, alpha = short_sums[:, p], plan.alpha[:, p]
-        others = np.minimum(total, potential.direct_sum(lattice, apart))
-        slopes = potential.slope_sum(others, count, apart, plan.radius, alpha)
+        others = np.minimum(total, potential.direct_sum(lattice, apart)[graph])
+        sizes = (count[graph], apart[graph], plan.radius[graph], alpha[graph])
+        slopes = potential.slope_sum(others, *sizes)
         order = max(potential.order, 2.0)
-        real = (10 + 4 * order + 5 * np.sqrt(count)) * total + shift * slopes
+        real = (10 + 4 * order + 5 * np.sqrt(sizes[0])) * total + shift[graph] * slopes
         wave = (10 + 5 * np.sqrt(n_waves) + 16 * plan.reach * plan.wave_radius) * wave_sums[:, p]
         slope = 4 * alpha * plan.reach if lattice.dimension < 3 else 0  # of the background
         rest = (10 + 4 * order + slope) * constants[:, p]
-        bounds[:, p] = _UNIT_ROUNDOFF * (real + wave + rest)
+        bounds[:, p] = _UNIT_ROUNDOFF * (real + (wave + rest)[graph])
     return bounds
 
 

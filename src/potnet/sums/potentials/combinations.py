@@ -133,13 +133,13 @@ class Expansion:
     Attributes:
         terms: The potentials to be summed, each once.
         coefficients: How they add up to the combinations, shape (n_terms, n_potentials), float64.
-        share: Part of the tolerance that each term may use, so that the errors of a combination
-            add up to the tolerance, shape (n_terms,).
+        parts: Part of the tolerance of each combination that a term may use, so that the errors
+            add up to the tolerance, shape (n_terms, n_potentials); infinite where it has no part.
     """
 
     terms: tuple[Potential, ...]
     coefficients: Tensor
-    share: Array
+    parts: Array
 
     @staticmethod
     def of(potentials: Sequence[Potential], device: torch.device) -> Expansion:
@@ -157,16 +157,27 @@ class Expansion:
         sizes = np.abs(coefficients.detach().cpu().numpy())
         # equal parts, a little less than all of it, which leaves room for the last additions
         with np.errstate(divide="ignore"):
-            share = (1 - 2.0**-10) / ((sizes > 0).sum(0) * sizes)
-        return Expansion(terms, coefficients, share.min(1))
+            parts = (1 - 2.0**-10) / (np.maximum((sizes > 0).sum(0), 1) * sizes)
+        return Expansion(terms, coefficients, parts)
+
+    def shares(self, scale: Array) -> Array:
+        """Return parts of a tolerance for the terms of each crystal, shape (n_graphs, n_terms).
+
+        Args:
+            scale: Multiplies the tolerance of the combinations, shape (n_graphs, n_potentials).
+        """
+        return (scale[:, None] * self.parts).min(2)
 
     def combine(self, values: Tensor, error_bound: Tensor) -> tuple[Tensor, Tensor]:
         """Return the sums of the combinations and the bounds of their errors.
 
         Args:
             values: Sums of the terms, shape (n_pairs, n_terms).
-            error_bound: Bounds of their errors, shape (n_terms,).
+            error_bound: Bounds of their errors, shape (n_terms,) or (n_pairs, n_terms).
         """
         sizes = self.coefficients.detach().abs()
-        rounding = values.detach().abs().amax(0) * ((len(self.terms) + 8) * 2.0**-53)
+        largest = values.detach().abs()
+        if error_bound.ndim == 1:
+            largest = largest.amax(0)
+        rounding = largest * ((len(self.terms) + 8) * 2.0**-53)
         return values @ self.coefficients, (error_bound + rounding) @ sizes
