@@ -287,6 +287,21 @@ def test_sums_plot_a_landscape(salt_file, tmp_path) -> None:
     assert out.read_bytes().startswith(b"\x89PNG")
 
 
+def test_sums_keep_a_relative_tolerance(salt_file, tmp_path) -> None:
+    out = tmp_path / "sums.json"
+    options = ["-p", "lennard-jones:0.01,2.4", "-p", "gaussian:0.5", "--tolerance", "1e-6"]
+    result = potnet_cli("sums", salt_file, *options, "--relative", "-o", out)
+    assert result.exit_code == 0, result.stderr
+    content = json.loads(out.read_text())
+    assert content["relative"] is True
+    assert content["units"] == ["", ""]
+    tiny = content["values"][0][1][1]
+    assert 0 < tiny < 1e-6  # and yet it has digits
+    shown = potnet_cli("sums", salt_file, *options, "--relative")
+    assert f"{tiny:.10g}" in shown.stdout
+    assert "Largest possible relative error: lennard-jones(0.01, 2.4) " in shown.stdout
+
+
 def test_sums_ask_which_of_several_structures_is_meant(salts, tmp_path) -> None:
     potnet.write(salts, tmp_path / "all.extxyz")
     result = potnet_cli("sums", tmp_path / "all.extxyz")

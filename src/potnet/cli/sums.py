@@ -34,6 +34,9 @@ def sums(
         ),
     ] = None,
     tolerance: Annotated[float, typer.Option(help="Largest absolute error of a sum.")] = 1e-8,
+    relative: Annotated[
+        bool, typer.Option("--relative", help="Make the tolerance relative to each sum.")
+    ] = False,
     index: Annotated[
         int | None, typer.Option(min=0, help="Which structure of the file, from 0.")
     ] = None,
@@ -74,12 +77,15 @@ def sums(
     if plot is not None:
         section = _section(crystal, plane, atom, through)
         _plot(crystal, chosen, plot, section, width, _charges(charge or ()))
+    if output is None and plot is not None:
+        return
+    result = lattice_sums(crystal, chosen, tolerance=tolerance, relative=relative)
     if output is not None:
-        result = lattice_sums(crystal, chosen, tolerance=tolerance)
-        _write_arrays(_content(crystal, chosen, result, tolerance), output)
+        content = _content(crystal, chosen, result)
+        _write_arrays({**content, "tolerance": tolerance, "relative": relative}, output)
         typer.echo(f"Sums of {crystal.n_atoms**2} pairs: {output}")
-    elif plot is None:
-        _show_sums(crystal, chosen, lattice_sums(crystal, chosen, tolerance=tolerance))
+    else:
+        _show_sums(crystal, chosen, result, "relative error" if relative else "error")
 
 
 def _check_ending(option: str, path: Path | None, endings: Sequence[str]) -> None:
@@ -106,7 +112,7 @@ def _one_crystal(path: Path, index: int | None) -> Crystal:
 
 
 def _content(
-    crystal: Crystal, potentials: Sequence[Potential], result: LatticeSums, tolerance: float
+    crystal: Crystal, potentials: Sequence[Potential], result: LatticeSums
 ) -> dict[str, Any]:
     from potnet.sums import unit_of
 
@@ -118,13 +124,14 @@ def _content(
         "pbc": crystal.pbc,
         "potentials": result.potentials,
         "units": [unit_of(potential) for potential in potentials],
-        "tolerance": tolerance,
         "error_bound": result.error_bound,
         "values": result.values,
     }
 
 
-def _show_sums(crystal: Crystal, potentials: Sequence[Potential], result: LatticeSums) -> None:
+def _show_sums(
+    crystal: Crystal, potentials: Sequence[Potential], result: LatticeSums, error: str
+) -> None:
     from potnet.sums import unit_of
 
     labels = [f"{symbol}{k}" for k, symbol in enumerate(crystal.symbols)]
@@ -140,7 +147,7 @@ def _show_sums(crystal: Crystal, potentials: Sequence[Potential], result: Lattic
         f"{name} {bound:.1e}"
         for name, bound in zip(result.potentials, result.error_bound, strict=True)
     )
-    typer.echo(f"Largest possible error: {bounds}")
+    typer.echo(f"Largest possible {error}: {bounds}")
 
 
 def _write_arrays(content: dict[str, Any], path: Path) -> None:

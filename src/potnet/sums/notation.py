@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from potnet.errors import ConfigError
 from potnet.sums import potentials
-from potnet.sums.potentials import Potential
+from potnet.sums.potentials import Combination, Potential
 
 
 def parse_potential(text: str) -> Potential:
@@ -65,7 +65,10 @@ def _known() -> Mapping[str, type[Potential]]:
 def unit_of(potential: Potential) -> str:
     """Return the unit of a sum of a potential, empty where it has none.
 
-    An inverse power carries a length, a bounded potential carries nothing.
+    An inverse power carries a length, a bounded potential carries nothing; a combination has the
+    unit of its coefficients, which is the caller's.
     """
+    if isinstance(potential, Combination):
+        return ""
     order = float(potential.order)
     return {0.0: "", 1.0: "1/Å"}.get(order, f"Å^-{order:g}")

@@ -106,6 +106,7 @@ def point_sums(
     return PointSums(values, bound, tuple(potential.name for potential in chosen))
 
 
+@torch.no_grad()
 def _sum_blocks(
     crystal: Crystal,
     points: Floats,
