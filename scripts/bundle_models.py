@@ -4,8 +4,8 @@ Runs of the same settings and split that differ in the seed become the members o
 run that learned several targets together gives one archive for each. Metrics and intervals are
 those of the members together, on the crystals that none of them was trained on.
 
-    python benchmarks/sweep.py benchmarks/sweeps/jarvis.yaml --data FILE --output runs/jarvis
-    python benchmarks/sweep.py benchmarks/sweeps/elastic.yaml --output runs/elastic
+    potnet benchmark benchmarks/sweeps/jarvis.yaml --data FILE -o runs/jarvis
+    potnet benchmark benchmarks/sweeps/elastic.yaml -o runs/elastic
     python scripts/bundle_models.py runs/jarvis runs/elastic
 
 Test predictions of the JARVIS models, whose targets are held back, go to
@@ -120,6 +120,11 @@ def read_predictions(
     return [row["id"] for row in rows], np.array(targets), np.array(values)
 
 
+def trainings(folder: Path) -> list[Path]:
+    """Return the folders of finished trainings in that of a run, itself one or a benchmark's."""
+    return [f for f in (folder, *sorted(folder.glob("jobs/*/training"))) if (f / "model").exists()]
+
+
 def together(
     runs: list[Path], part: str, target: str
 ) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64]]:
@@ -131,7 +136,7 @@ def together(
 
 
 def bundle(name: str, recipe: Recipe, folders: list[Path]) -> None:
-    runs = [next(f / run for f in folders if (f / run / "model").exists()) for run in recipe.runs]
+    runs = [next(found for f in folders for found in trainings(f / run)) for run in recipe.runs]
     loaded = [archive.load(run / "model") for run in runs]
     card = loaded[0][1]
     for _, other in loaded[1:]:

@@ -1,7 +1,7 @@
-"""MEGNet (Chen et al. 2019) and M3GNet (Chen and Ong 2022) as MatGL has them, for potnet benchmark.
+"""MEGNet (Chen 2019) and M3GNet (Chen and Ong 2022) as MatGL has them, for potnet benchmark.
 
-Settings: model ("megnet" or "m3gnet"), cutoff (5 Å), batch_size 32, learning_rate 1e-3; the networks
-have MatGL's default sizes.
+Settings: model ("megnet" or "m3gnet"), cutoff (5 Å), batch_size 32, learning_rate 1e-3; sizes
+are the defaults of MatGL.
 """
 
 from __future__ import annotations

@@ -177,6 +177,31 @@ def test_targets_with_a_split_of_their_own_are_held_back(tmp_path) -> None:
     assert [row["id"] for row in rows] == list(data.ids[50:])
 
 
+def test_a_target_that_only_helps_is_not_scored(tmp_path) -> None:
+    data = made_up_dataset(n_targets=2)
+    labels = np.array(["train"] * 40 + ["val"] * 10 + ["test"] * 10)
+    data = replace(data, splits={"size": labels, "half": labels[::-1]})
+    suite = Suite("two", "a test", (Task("size", "Å"), Task("half", "Å")), "labels")
+    split = {"kind": "given", "of": "size"}
+    config = TrainingConfig(**SETTINGS, targets=("size", "half"), split=split)
+    opened = OpenSuite(suite, data)
+    found = compete(opened, Row("joint", Network(config), tmp_path))
+    assert list(found["tasks"]) == ["size"]
+    assert (found["tasks"]["size"]["test"]["n"], found["tasks"]["size"]["validation"]["n"]) == (
+        10,
+        10,
+    )
+    merged = compete(opened, Row("merged", Network(replaced(config, split={})), tmp_path / "m"))
+    assert list(merged["tasks"]) == ["size", "half"]
+    job = json.loads((tmp_path / "m/jobs/size+half-fold0-seed0/training/split.json").read_text())
+    held_back = {data.ids[k] for k in (*range(20), *range(40, 60))}
+    assert not held_back & set(job["train"])  # Neither target's validation or test is learned.
+
+
+def replaced(config: TrainingConfig, **changes) -> TrainingConfig:
+    return TrainingConfig(**{**config.to_dict(), **changes})
+
+
 def test_composition_alone_beats_the_mean_where_elements_decide(opened, tmp_path) -> None:
     pytest.importorskip("sklearn")
     rng = np.random.default_rng(0)

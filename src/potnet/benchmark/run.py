@@ -75,6 +75,12 @@ class _Order:
         return self.row.folder / "jobs" / self.name
 
     @property
+    def scored(self) -> tuple[str, ...]:
+        """The targets whose official split the job followed; others only helped to learn."""
+        of = self.row.contestant.split_rule.of
+        return (of,) if of else self.targets
+
+    @property
     def is_done(self) -> bool:
         return (self.folder / "job.json").exists()
 
@@ -301,6 +307,8 @@ def _conclude(
     parts: dict[str, dict[str, list[Predictions]]] = {}
     for order in orders:
         for target, values in _predicted(order).items():
+            if target not in order.scored:
+                continue
             found = parts.setdefault(target, {"validation": [], "test": []})
             split = opened.split(
                 (target,), order.fold, turn=order.turn, rule=row.contestant.split_rule
@@ -309,7 +317,7 @@ def _conclude(
                 found[part].append(_lines(opened, order, target, values, rows))
     tasks = {}
     for target, found in parts.items():
-        own = [order for order in orders if target in order.targets]
+        own = [order for order in orders if target in order.scored]
         lines = {part: concatenated(found[part]) for part in found}
         tasks[target] = {
             "unit": opened.tasks[target].unit,

@@ -14,7 +14,7 @@ from potnet.cli.train import settings_from
 from potnet.errors import ConfigError
 
 if TYPE_CHECKING:
-    from potnet.benchmark import Contestant, Row
+    from potnet.benchmark import Contestant, Row, Suite
 
 
 class SuitesAndCommands(Commands):
@@ -95,11 +95,11 @@ def run(
         settings["epochs"] = epochs
     is_sweep = Path(name).suffix in (".yaml", ".yml")
     if is_sweep:
-        suite, data, rows = _rows_of_sweep(name, data, output, settings, only or ())
+        suite, data, rows = _sweep(name, data, output, settings, only or ())
     else:
         contestant = _contestant(network, rival, title, config, settings, budget)
-        suite, rows = name, [_row(title or contestant.network, contestant, output)]
-    opened = open_suite(get(suite), data)
+        suite, rows = get(name), [_row(title or contestant.network, contestant, output)]
+    opened = open_suite(suite, data)
     for note in opened.notes:
         typer.echo(note)
     with training_progress() as bars:
@@ -208,10 +208,14 @@ def _contestant(
     return Network(chosen, budget)
 
 
-def _rows_of_sweep(
+def _sweep(
     path: str, data: str, output: Path, settings: dict[str, Any], only: Sequence[str]
-) -> tuple[str, str, list[Row]]:
+) -> tuple[Suite, str, list[Row]]:
+    """Return the suite, the data and the rows of a sweep."""
+    from dataclasses import replace
+
     from potnet.benchmark.contestants import Network
+    from potnet.benchmark.suites import get
     from potnet.benchmark.sweep import read_sweep
 
     sweep = read_sweep(path, **settings)
@@ -226,7 +230,8 @@ def _rows_of_sweep(
         for name, config in sweep.configs.items()
         if not only or name in only
     ]
-    return sweep.suite, data or sweep.data, rows
+    suite = get(sweep.suite)
+    return replace(suite, what=sweep.what or suite.what), data or sweep.data, rows
 
 
 def _row(name: str, contestant: Contestant, folder: Path) -> Row:
