@@ -497,7 +497,7 @@ def _lower_sums(
     waves = 2 * math.pi * integers @ inverse.mT
     across = vectors - fractions @ basis
     total, found = lower.long_sums(
-        [m for p in split if (m := lower.mixture(potentials[p])) is not None],
+        [m for p in split if (m := potentials[p].mixture) is not None],
         fractions=fractions,
         h2=_dot(across, across),
         integers=integers,

@@ -15,59 +15,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, singledispatch
+from functools import cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from potnet.errors import ConfigError
 from potnet.sums import plan
 from potnet.sums.plan import Lattice, Plan, Quadrature
-from potnet.sums.potentials import Exponential, InversePower, Potential, Scalar, Yukawa
-from potnet.sums.potentials.base import as_number
+from potnet.sums.potentials import Potential
+from potnet.sums.potentials.base import Mixture
 from potnet.sums.potentials.powers import exponential_integral, upper_gamma_bound
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """The weight dM / dt = weight t^(power - 1) exp(-rate^2 / 4 t) of exp(-r^2 t) in V(r).
-
-    Powers of the distance, screened or not, and exponentials all are of this form.
-    """
-
-    weight: Scalar
-    power: float
-    rate: Scalar = 0.0
-
-    @property
-    def as_numbers(self) -> Mixture:
-        """The same without tensors, for bounds."""
-        return Mixture(as_number(self.weight), self.power, as_number(self.rate))
-
-
-@singledispatch
-def mixture(potential: Potential) -> Mixture | None:
-    """Return the weights of the Gaussians that make up a potential, None if they are not known."""
-    return None
-
-
-@mixture.register
-def _(potential: InversePower) -> Mixture:
-    half = potential.exponent / 2
-    return Mixture(1 / math.gamma(half), half)
-
-
-@mixture.register
-def _(potential: Exponential) -> Mixture:
-    return Mixture(potential.rate / (2 * math.sqrt(math.pi)), -0.5, potential.rate)
-
-
-@mixture.register
-def _(potential: Yukawa) -> Mixture:
-    return Mixture(1 / math.sqrt(math.pi), 0.5, potential.rate)
 
 
 def make_plan(
@@ -138,13 +100,18 @@ def _balance(
 
     All split potentials of a crystal share the nodes, and so the width of the split.
     """
-    found = [mixture(potential) if potential.can_split else None for potential in potentials]
-    mixtures = [m and m.as_numbers for m in found]
+    mixtures = [v.mixture and v.mixture.as_numbers for v in potentials]
     balanced = _balanced_radius(lattice, budget.min(1))
     direct = np.stack(
         [plan._direct_radius(v, lattice, budget[:, p]) for p, v in enumerate(potentials)], 1
     )
     split = np.array([m is not None for m in mixtures]) & (direct > 1.4 * balanced[:, None])
+    for p, potential in enumerate(potentials):
+        if not np.isfinite(direct[~split[:, p], p]).all():
+            raise ConfigError(
+                f"{potential.name}: its sum over a slab or a wire must have a bound, got none. "
+                "Give the class `direct_tail` or `mixture`, or sum over a crystal."
+            )
     radius = np.where(split, balanced[:, None], direct).max(1)
     halved = [
         (p, v, m)
@@ -176,6 +143,7 @@ def _balance(
     lowest = alpha * np.exp(-length / 2)
     count = np.full(len(radius), 2)
     n_waves = waves.lattice.most(wave_radius)
+    wave_radius = np.where(whole, 1, wave_radius)
     for p, _, mixed in halved:
         needed = _nodes_needed(mixed, waves, alpha, length, n_waves, 0.1 * budget[:, p])
         count = np.maximum(count, np.where(split[:, p], needed, 2))
@@ -185,6 +153,7 @@ def _balance(
         total += waves.beyond(mixed, wave_radius, alpha) + waves.below(mixed, lowest)
         total += _rule_error(mixed, waves, alpha, rule, n_waves)
         truncation[:, p] = np.where(split[:, p], total, truncation[:, p])
+    wave_radius = np.where(whole, 0, wave_radius)
     return _Halves(radius, wave_radius, np.where(split, alpha[:, None], 0), rule, truncation)
 
 
@@ -192,12 +161,12 @@ def _balanced_radius(lattice: Lattice, budget: Array) -> Array:
     """Return the radius (Å) at which images and waves cost about the same.
 
     With N images for each pair there are b^2 (log(1 / budget) / pi)^d / (2 N) waves, b being the
-    volume of the unit ball, and a wave with its nodes costs about a third of an image.
+    volume of the unit ball, and an image costs about as much as six waves with their nodes.
     """
     d = lattice.dimension
     ball = (2.0, math.pi)[d - 1]
     product = 0.5 * ball**2 * ((np.log(1 / budget) + 1) / math.pi) ** d
-    images = np.maximum(1.0, np.sqrt(0.3 * product))
+    images = np.maximum(8.0, np.sqrt(0.15 * product))  # fewer would need large, cancelling halves
     return (lattice.volume * images / ball) ** (1 / d)
 
 

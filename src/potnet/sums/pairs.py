@@ -76,11 +76,11 @@ def pair_sums(
 
     The sum runs over all periodic directions without end. An atom does not see itself (i = j with
     L = 0 is left out for every potential), but sees its images. Powers too slow to be summed are
-    continued analytically, which for ``"coulomb"`` is a uniform neutralising background: in the
-    whole cell, or, if two directions are periodic, in a sheet through each atom. If one direction
-    is periodic, 1/r has a pole, and what is left without it differs from the sum within R by
-    2 log(R / Å) for each period: charges that add up to nothing do not notice. Computed in
-    float64 whatever the inputs are, and differentiable twice in ``positions`` and ``cell``.
+    continued analytically: ``"coulomb"`` is the sum within R less its mean growth, for large R. In
+    a crystal this is a uniform neutralising background, in a slab one sheet of it (2 pi R / area),
+    in a wire a line (2 log(R / Å) / length). Charges that add up to nothing do not notice.
+    Computed in float64 whatever the inputs are, and differentiable twice in ``positions`` and
+    ``cell``.
 
     Args:
         positions: Cartesian coordinates in Å, inside or outside the cell, shape (n_atoms, 3).

@@ -125,6 +125,7 @@ def _sum_blocks(
         potentials,
         tolerance=tolerance,
         graph_index=torch.arange(n_blocks).repeat_interleave(n),
+        pbc=crystal.pbc,
     )
     square = sums.values.numpy().reshape(n_blocks, n, n, len(potentials))
     return np.einsum("gpaq,aq->gpq", square[:, :size, size:], factors), sums.error_bound.numpy()

@@ -10,7 +10,7 @@ A new potential is one class: a frozen dataclass of its parameters with ``value`
 
 * to be summed directly, ``direct_tail``;
 * to be split, ``short``, ``fourier``, ``fourier_at_zero``, ``long_at_zero``, ``short_bound`` and
-  ``fourier_bound``, or
+  ``fourier_bound``, and ``mixture`` if also slabs and wires are to be split, or
 * to be combined of others, nothing but ``terms`` (:class:`Combination`).
 
 Formulas in torch are differentiable twice, also in parameters that are tensors; bounds are plain
@@ -37,6 +37,24 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 #: A parameter: a number, or a tensor without dimensions, in which sums can be differentiated.
 Scalar = float | Tensor
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The weight dM / dt = weight t^(power - 1) exp(-rate^2 / 4 t) of exp(-r^2 t) in V(r).
+
+    Powers of the distance, screened or not, and exponentials all are of this form. It is all that
+    slabs and wires need to know of the long half (docs/theory.md, eq. 32).
+    """
+
+    weight: Scalar
+    power: float
+    rate: Scalar = 0.0
+
+    @property
+    def as_numbers(self) -> Mixture:
+        """The same without tensors, for bounds."""
+        return Mixture(as_number(self.weight), self.power, as_number(self.rate))
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +86,11 @@ class Potential(ABC):
     def least_alpha(self) -> float:
         """Smallest width of the split at which the halves are what they say, 1/Å."""
         return 0.0
+
+    @property
+    def mixture(self) -> Mixture | None:
+        """The Gaussians it is made of, to split it over slabs and wires; None if it is not."""
+        return None
 
     @property
     def terms(self) -> tuple[tuple[Scalar, Potential], ...]:

@@ -10,7 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from potnet.sums.potentials.base import Array, Potential, Scalar, as_number, require_positive
+from potnet.sums.potentials.base import (
+    Array,
+    Mixture,
+    Potential,
+    Scalar,
+    as_number,
+    require_positive,
+)
 
 if TYPE_CHECKING:
     from potnet.sums.plan import Lattice
@@ -41,6 +48,10 @@ class Exponential(Potential):
     @property
     def decay(self) -> float:
         return as_number(self.rate)
+
+    @property
+    def mixture(self) -> Mixture:
+        return Mixture(self.rate / (2 * math.sqrt(math.pi)), -0.5, self.rate)
 
     def value(self, r2: Tensor) -> Tensor:
         return (-self.rate * r2.sqrt()).exp()
@@ -116,6 +127,10 @@ class Yukawa(Potential):
     @property
     def decay(self) -> float:
         return as_number(self.rate)
+
+    @property
+    def mixture(self) -> Mixture:
+        return Mixture(1 / math.sqrt(math.pi), 0.5, self.rate)
 
     def value(self, r2: Tensor) -> Tensor:
         r = r2.sqrt()

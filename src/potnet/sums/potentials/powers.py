@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from potnet.errors import ConfigError
-from potnet.sums.potentials.base import Array, Potential, require_positive
+from potnet.sums.potentials.base import Array, Mixture, Potential, require_positive
 
 if TYPE_CHECKING:
     from potnet.sums.plan import Lattice
@@ -132,6 +132,11 @@ class InversePower(Potential):
     @property
     def can_split(self) -> bool:
         return self.exponent <= _LARGEST_SPLIT
+
+    @property
+    def mixture(self) -> Mixture | None:
+        half = self.exponent / 2
+        return Mixture(1 / math.gamma(half), half) if self.can_split else None
 
     def value(self, r2: Tensor) -> Tensor:
         return _power(r2, self.exponent)
