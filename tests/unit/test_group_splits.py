@@ -316,6 +316,7 @@ def test_folds_that_do_not_fit_are_refused(folds):
         ({"kind": "time", "by": "composition"}, "`by` goes with random, k-fold, nested"),
         ({"kind": "nested", "inner_fold": 5}, "`inner_fold` must be below `inner_folds` = 5"),
         ({"kind": "cluster", "train": 100}, "all below 1 or all numbers"),
+        ({"kind": "cluster", "by": "composition"}, "cluster goes with no other `by`"),
         ({"kind": "letters"}, "'auto'"),
     ],
 )

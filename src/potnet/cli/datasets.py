@@ -13,9 +13,11 @@ app.add_typer(group, name="datasets")
 
 @group.callback(invoke_without_command=True)
 def datasets(context: typer.Context) -> None:
-    """List the datasets that have a name."""
+    """List the datasets that have a name, fetch them, divide any dataset."""
     if context.invoked_subcommand is not None:
         return
     from potnet import data
+    from potnet.cli.downloads import here, licence
 
-    show_table(["name", "what it is"], [list(item) for item in data.available().items()])
+    rows = [[name, about, *here(name), licence(name)] for name, about in data.available().items()]
+    show_table(["name", "what it is", "where", "size", "licence"], rows)

@@ -32,6 +32,14 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="Crystals per step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak of the one cycle.")] = None,
     members: Annotated[int | None, typer.Option(help="Networks, from different seeds.")] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND[,NAME=VALUE...]",
+            help="given, random, published, k-fold, nested, composition, chemical-system, "
+            "prototype, cluster, element, time, or a file of potnet datasets split.",
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
     setting: Annotated[
@@ -57,6 +65,7 @@ def train(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "members": members,
+        "split": None if split is None else split_settings(split),
         "seed": seed,
         "device": device,
     }
@@ -84,6 +93,18 @@ def settings_from(assignments: Sequence[str]) -> dict[str, Any]:
             equals = ""
         if not equals:
             raise ConfigError(
-                f"train: `--set` must be NAME=VALUE with a YAML value, got {text!r}. Correct it."
+                f"train: a setting must be NAME=VALUE with a YAML value, got {text!r}. Correct it."
             )
     return settings
+
+
+def split_settings(text: str) -> dict[str, Any]:
+    """Return the settings in ``KIND[,NAME=VALUE...]``, or of a split file by its name.
+
+    >>> split_settings("k-fold,fold=2,by=composition")
+    {'fold': 2, 'by': 'composition', 'kind': 'k-fold'}
+    """
+    kind, *rest = text.split(",")
+    if kind.endswith(".json"):
+        return {"kind": "file", "path": text}
+    return settings_from(rest) | {"kind": kind.strip()}

@@ -60,6 +60,8 @@ class SplitConfig(BaseModel):
     @classmethod
     def _group_as_kind(cls, settings: Any) -> Any:
         if isinstance(settings, dict) and settings.get("kind") in get_args(By):
+            if settings.get("by", settings["kind"]) != settings["kind"]:
+                raise ValueError(f"`kind` {settings['kind']} goes with no other `by`")
             return {**settings, "kind": "random", "by": settings["kind"]}
         return settings
 
