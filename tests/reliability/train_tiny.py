@@ -7,14 +7,13 @@
 from __future__ import annotations
 
 import argparse
-import itertools
-import os
-import signal
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from killing import die_at
 from tiny_network import made_up_dataset, register
 
 from potnet.training import TrainingConfig, train
@@ -28,20 +27,6 @@ CONFIG = {
     "checkpoint_seconds": 0,
     "device": "cpu",
 }
-
-
-def die_at(call: int) -> None:
-    """Kill this process in the given call of os.fsync or os.replace."""
-    calls = itertools.count(1)
-    for name in ("fsync", "replace"):
-        real = getattr(os, name)
-
-        def fatal(*args, real=real):
-            if next(calls) == call:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return real(*args)
-
-        setattr(os, name, fatal)
 
 
 def main() -> None:

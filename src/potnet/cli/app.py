@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from potnet.errors import PotNetError
+from potnet.errors import Failure, PotNetError
+
+if TYPE_CHECKING:
+    from potnet.crystal import Crystal
 
 # Exit code where some items were skipped.
 SKIPPED = 3
@@ -55,20 +59,36 @@ Structures = Annotated[
     list[str],
     typer.Argument(
         metavar="PATH...",
-        help="Structure files (CIF, POSCAR, extxyz, XSF, JSON, .gz of these), folders or patterns.",
+        help="Structure files (CIF, POSCAR, extxyz, XSF, JSON, .gz), folders, patterns or stores.",
     ),
 ]
 Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="A dataset by name (see potnet datasets), or a file or folder of your own.",
+        help="A dataset by name (see potnet datasets), or a file, folder or store of your own.",
     ),
 ]
 Recursive = Annotated[
     bool, typer.Option("--recursive", "-r", help="Enter the folders inside folders.")
 ]
 Device = Annotated[str, typer.Option(help='Where to compute: "cpu", "cuda", "cuda:1".')]
+
+
+def structures(paths: list[str], recursive: bool) -> Iterator[Crystal | Failure]:
+    """Yield the crystals of stores, then those of files, folders and patterns."""
+    from potnet.data import Store
+    from potnet.io import scan
+
+    files = []
+    for path in paths:
+        if Store.exists(path):
+            store = Store(path)
+            yield from map(store.crystal, range(len(store)))
+        else:
+            files.append(path)
+    if files:
+        yield from scan(files, recursive=recursive)
 
 
 def _show_version(wanted: bool) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from potnet.cli.app import SKIPPED, Recursive, Structures, app
+from potnet.cli.app import SKIPPED, Recursive, Structures, app, structures
 from potnet.cli.terminal import counted, show_progress, write_failures
 from potnet.errors import Failure, StructureError
 
@@ -24,11 +24,9 @@ def check(
     ] = None,
 ) -> None:
     """Read structures and say which of them cannot be used, and why."""
-    from potnet.io import scan
-
     good, refused = 0, []
     with show_progress("Checking") as progress:
-        for item in counted(scan(paths, recursive=recursive), progress):
+        for item in counted(structures(paths, recursive), progress):
             failure = item if isinstance(item, Failure) else _irreducible(item)
             if failure is None:
                 good += 1

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
-from potnet.cli.app import Commands, app
-from potnet.cli.terminal import show_table
+from potnet.cli.app import SKIPPED, Commands, Data, app
+from potnet.cli.terminal import show_progress, show_table
 
 group = typer.Typer(cls=Commands)
 app.add_typer(group, name="datasets")
@@ -21,3 +24,55 @@ def datasets(context: typer.Context) -> None:
 
     rows = [[name, about, *here(name), licence(name)] for name, about in data.available().items()]
     show_table(["name", "what it is", "where", "size", "licence"], rows)
+
+
+@group.command()
+def build(
+    source: Data,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the store.")],
+    target: Annotated[
+        list[str] | None,
+        typer.Option("--target", "-t", help="Column of numbers; may be repeated. Default: all."),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that read crystals.")] = 1,
+) -> None:
+    """Read a dataset once into a store on disk, which any command takes as its data.
+
+    A build that was interrupted goes on where it was. What cannot be used is listed in errors.csv
+    of the store; the exit code is then 3.
+    """
+    from potnet.data import build as build_store
+
+    with show_progress("Reading") as bars:
+
+        def show(done: int) -> None:
+            bars.update(bars.task_ids[0], completed=done)
+
+        store = build_store(source, output, targets=target or (), workers=workers, progress=show)
+    typer.echo(f"{len(store)} crystals: {output}")
+    if store.failures:
+        typer.echo(f"{len(store.failures)} skipped: {output / 'errors.csv'}", err=True)
+        raise typer.Exit(SKIPPED)
+
+
+@group.command()
+def verify(
+    path: Annotated[Path, typer.Argument(metavar="STORE", help="Folder of a store.")],
+) -> None:
+    """Read every byte of a store and compare it with what was written."""
+    from potnet.data import Store
+
+    store = Store(path)
+    with show_progress("Verifying") as bars:
+
+        def show(done: int, total: int) -> None:
+            bars.update(bars.task_ids[0], completed=done, total=total)
+
+        faults = store.verify(show)
+    for fault in faults:
+        typer.echo(fault)
+    if faults:
+        raise typer.Exit(1)
+    typer.echo(f"{len(store)} crystals, {len(store.failures)} failures, version {store.version}")
+    if not store.is_complete:
+        typer.echo("Not all of its source is in it yet: build it again to go on.")

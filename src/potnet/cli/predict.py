@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from potnet.cli.app import SKIPPED, Device, Recursive, Structures, app
+from potnet.cli.app import SKIPPED, Device, Recursive, Structures, app, structures
 from potnet.cli.terminal import SHOWN_ROWS, counted, show_progress, show_table
 from potnet.errors import ConfigError, Failure
 
@@ -38,7 +38,6 @@ def predict(
 
     Crystals that cannot be used are listed with the reason and skipped; the exit code is then 3.
     """
-    from potnet.io import scan
     from potnet.models import available
     from potnet.prediction import load, predict_stream
 
@@ -47,7 +46,7 @@ def predict(
         raise ConfigError("predict: `--model` must name a model, none is bundled. Give an archive.")
     predictors = [load(name, device=device) for name in names]
     with Rows(output) as rows, show_progress("Predicting") as progress:
-        items = counted(scan(paths, recursive=recursive), progress)
+        items = counted(structures(paths, recursive), progress)
         for item in predict_stream(predictors, items, batch_size=batch_size):
             rows.write(item)
     rows.summarise()

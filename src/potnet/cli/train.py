@@ -77,7 +77,7 @@ def train(
     page = training_report(output)
     show_metrics(result.metrics.get("test") or result.metrics["val"], dataset.units)
     typer.echo(f"Model:  {result.model}\nReport: {page}")
-    finish([*dataset.failures, *result.failures], output / "errors.csv")
+    finish(result.failures, output / "errors.csv")
 
 
 def settings_from(assignments: Sequence[str]) -> dict[str, Any]:

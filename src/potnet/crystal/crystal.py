@@ -299,6 +299,28 @@ class Crystal:
         )
 
     @classmethod
+    def restored(
+        cls,
+        numbers: NDArray[np.int64],
+        positions: NDArray[np.float64],
+        cell: NDArray[np.float64],
+        pbc: NDArray[np.bool_],
+        id: str,
+        info: Mapping[str, Any] | None = None,
+    ) -> Crystal:
+        """Return the crystal of arrays that were a crystal's before, without its checks.
+
+        For those who know that nothing has changed since: the checks take longer than reading.
+        The arrays are not copied; views into a mapped file stay views.
+        """
+        crystal = object.__new__(cls)
+        arrays = {"numbers": numbers, "positions": positions, "cell": cell, "pbc": pbc}
+        for array in arrays.values():
+            array.setflags(write=False)
+        vars(crystal).update(arrays, id=id, info=MappingProxyType(dict(info or {})))
+        return crystal
+
+    @classmethod
     def from_ase(cls, atoms: Any, *, id: str = "") -> Crystal:
         """Return the crystal of an ``ase.Atoms``; results of its calculator go to ``info``.
 

@@ -1,5 +1,6 @@
 """Datasets: reading them, dividing them, and the one that comes with the package."""
 
+from potnet.data.building import build
 from potnet.data.dataset import Dataset
 from potnet.data.entry import Entry
 from potnet.data.opening import available, open, scan
@@ -13,13 +14,16 @@ from potnet.data.splits import (
     published_split,
     random_split,
 )
+from potnet.data.store import Store
 
 __all__ = [
     "Dataset",
     "Entry",
     "Split",
     "SplitConfig",
+    "Store",
     "available",
+    "build",
     "given_split",
     "k_fold",
     "make_split",

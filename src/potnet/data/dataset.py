@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,13 +18,46 @@ from potnet.errors import DataError, Failure
 PARTS = ("train", "val", "test")
 
 
+class LazyCrystals(Sequence[Crystal]):
+    """Crystals that are read each time they are asked for: a dataset larger than memory."""
+
+    @abstractmethod
+    def read(self, row: int) -> Crystal:
+        """Return the crystal in place ``row``, from 0."""
+
+    @abstractmethod
+    def take(self, rows: ArrayLike) -> LazyCrystals:
+        """Return the crystals in the places ``rows``, in that order, without reading them."""
+
+    @overload
+    def __getitem__(self, index: int) -> Crystal: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> LazyCrystals: ...
+
+    def __getitem__(self, index: int | slice) -> Crystal | LazyCrystals:
+        if isinstance(index, slice):
+            return self.take(np.arange(len(self))[index])
+        place = int(index) + len(self) * (index < 0)
+        if not 0 <= place < len(self):
+            raise IndexError(f"crystals: a place must be below {len(self)}, got {index}.")
+        return self.read(place)
+
+
+def take(crystals: Sequence[Crystal], rows: ArrayLike) -> Sequence[Crystal]:
+    """Return the crystals in the places ``rows``; those on disk stay there."""
+    if isinstance(crystals, LazyCrystals):
+        return crystals.take(rows)
+    return tuple(crystals[k] for k in np.asarray(rows, dtype=np.int64).tolist())
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Crystals with numbers to learn.
 
     Attributes:
         ids: Name of each crystal; no two are equal.
-        crystals: The crystals, in the order of ``ids``.
+        crystals: The crystals, in the order of ``ids``: a tuple, or those of a store.
         targets: Columns of numbers by name, float64, shape (n,); nan where a value is missing.
         units: Unit of each target; "" where it is not known.
         splits: Official labels "train", "val", "test" or "" (in no part), shape (n,): under ""
@@ -39,7 +74,7 @@ class Dataset:
     """
 
     ids: tuple[str, ...]
-    crystals: tuple[Crystal, ...]
+    crystals: Sequence[Crystal]
     targets: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
     splits: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
@@ -52,7 +87,8 @@ class Dataset:
     def __post_init__(self) -> None:
         set_field = object.__setattr__
         set_field(self, "ids", tuple(str(id) for id in self.ids))
-        set_field(self, "crystals", tuple(self.crystals))
+        if not isinstance(self.crystals, LazyCrystals):
+            set_field(self, "crystals", tuple(self.crystals))
         n = len(self.crystals)
         if n == 0:
             raise DataError(f"{self._where}: must hold at least one crystal, got none.")
@@ -67,9 +103,10 @@ class Dataset:
                 f"{self._where}: ids must not repeat, got {twice!r} twice. "
                 "Rename or remove one of the two."
             )
-        named = zip(self.ids, self.crystals, strict=True)
-        crystals = tuple(c if c.id == id else c.replace(id=id) for id, c in named)
-        set_field(self, "crystals", crystals)
+        if not isinstance(self.crystals, LazyCrystals):
+            named = zip(self.ids, self.crystals, strict=True)
+            crystals = tuple(c if c.id == id else c.replace(id=id) for id, c in named)
+            set_field(self, "crystals", crystals)
         set_field(self, "targets", {k: self._column(k, v) for k, v in self.targets.items()})
         set_field(self, "units", {k: str(self.units.get(k, "")) for k in self.targets})
         set_field(self, "splits", {k: self._labels(k, v) for k, v in self.splits.items()})
@@ -143,7 +180,7 @@ class Dataset:
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64)
         return Dataset(
             ids=tuple(self.ids[k] for k in rows),
-            crystals=tuple(self.crystals[k] for k in rows),
+            crystals=take(self.crystals, rows),
             targets={name: column[rows] for name, column in self.targets.items()},
             units=self.units,
             splits={name: labels[rows] for name, labels in self.splits.items()},

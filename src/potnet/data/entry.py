@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from potnet.crystal import Crystal
 
@@ -32,3 +36,23 @@ class Entry:
     split: Labels | None = None
     info: Mapping[str, Any] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def described(self) -> Crystal:
+        """The crystal with the words of its row: dates, functionals, where it is from."""
+        words = words_of(self.info)
+        return self.crystal.replace(info={**self.crystal.info, **words}) if words else self.crystal
+
+
+def words_of(info: Mapping[str, Any]) -> dict[str, str]:
+    """Return what ``info`` says in words."""
+    return {name: value for name, value in info.items() if isinstance(value, str) and value}
+
+
+def official_folds(labels: Sequence[str]) -> NDArray[np.int64] | None:
+    """Return the numbers of official folds, where the labels are fold0, fold1...; else None."""
+    found = [re.fullmatch(r"fold(\d{1,3})", label) for label in labels]
+    n_labels = sum(map(bool, labels))
+    if not n_labels or sum(map(bool, found)) != n_labels:
+        return None
+    return np.array([int(match.group(1)) if match else -1 for match in found])

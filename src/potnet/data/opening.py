@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -13,16 +12,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from potnet.crystal import Crystal
 from potnet.data.benchmarks.catalogue import BENCHMARKS, Benchmark
 from potnet.data.benchmarks.library import checked_files, files_of
 from potnet.data.benchmarks.rows import benchmark_rows
 from potnet.data.dataset import Dataset
 from potnet.data.elastic import LICENCE as ELASTIC_LICENCE
 from potnet.data.elastic import SOURCE as ELASTIC_SOURCE
-from potnet.data.entry import Entry
+from potnet.data.entry import Entry, official_folds
 from potnet.data.readers import rows_of, stem_of
 from potnet.data.readers.rows import Row, Rows, entry_of
+from potnet.data.store import Store
 from potnet.data.units import Units
 from potnet.errors import DataError, Failure, PotNetError
 
@@ -98,7 +97,11 @@ def scan(
         DataError: If the source is unknown, a unit cannot be had, or no row has a target that was
             asked for.
     """
-    for item in _walk(source, _listed(targets), Units(units or {}, source_units or {})):
+    wanted, asked = _listed(targets), Units(units or {}, source_units or {})
+    if Store.exists(source):
+        yield from _stored(Store(source), wanted, asked)
+        return
+    for item in _walk(source, wanted, asked):
         yield item if isinstance(item, Entry) else item.failure
 
 
@@ -124,7 +127,8 @@ def open(  # noqa: A001  (potnet.data.open reads like gzip.open)
               split}`` or with a column of structures, as JARVIS, MatBench and pandas write it;
               responses of OPTIMADE servers;
             - extended XYZ with targets among the keys of the comment;
-            - a database of ASE (.db or .json).
+            - a database of ASE (.db or .json);
+            - the folder of a :class:`Store`, whose crystals stay on disk.
         targets: Columns to keep, in this order; None keeps all columns of numbers.
         units: Unit to have a target in, such as ``{"energy": "eV/atom"}``. Values are converted
             where the source names another unit; where it names none, this is taken to be it.
@@ -142,6 +146,8 @@ def open(  # noqa: A001  (potnet.data.open reads like gzip.open)
         StructureError: If a crystal cannot be used and ``on_error`` is "raise".
     """
     wanted = _listed(targets)
+    if Store.exists(source):
+        return Store(source).dataset(wanted, units=units, source_units=source_units)
     entries: dict[str, Entry] = {}
     failures: list[Failure] = []
     for item in _walk(source, wanted, Units(units or {}, source_units or {})):
@@ -154,6 +160,16 @@ def open(  # noqa: A001  (potnet.data.open reads like gzip.open)
         else:
             failures.append(item.failure)
     return _collect(list(entries.values()), failures, source, wanted, units or {})
+
+
+def _stored(store: Store, wanted: Sequence[str], units: Units) -> Iterator[Entry | Failure]:
+    """Yield what a store holds, its failures last."""
+    store.require_targets(wanted)
+    for entry in store:
+        kept = {k: v for k, v in entry.targets.items() if k in (wanted or entry.targets)}
+        values, names = units.of(entry.units).applied(kept, entry.crystal.n_atoms)
+        yield replace(entry, targets=values, units=names)
+    yield from store.failures
 
 
 def _twice(source: Source, id: str) -> str:
@@ -296,11 +312,11 @@ def _collect(
             f"{name}: `units` must name targets ({', '.join(columns)}), got {unknown[0]!r}. "
             "Correct the name."
         )
-    folds = _folds(entries)
+    folds = official_folds([str(entry.split or "") for entry in entries])
     known = {name: unit for entry in entries for name, unit in entry.units.items() if unit}
     return Dataset(
         ids=tuple(entry.id for entry in entries),
-        crystals=tuple(_described(entry) for entry in entries),
+        crystals=tuple(entry.described for entry in entries),
         targets=columns,
         units={key: unit for key, unit in known.items() if key in columns},
         splits={} if folds is not None else _splits(entries, list(columns)),
@@ -310,12 +326,6 @@ def _collect(
         licence=origin.licence,
         failures=tuple(failures),
     )
-
-
-def _described(entry: Entry) -> Crystal:
-    """Return the crystal with the words of its row: dates, functionals, where it is from."""
-    words = {name: value for name, value in entry.info.items() if isinstance(value, str) and value}
-    return entry.crystal.replace(info={**entry.crystal.info, **words}) if words else entry.crystal
 
 
 def _columns(entries: Sequence[Entry], wanted: Sequence[str]) -> dict[str, NDArray[np.float64]]:
@@ -328,16 +338,6 @@ def _columns(entries: Sequence[Entry], wanted: Sequence[str]) -> dict[str, NDArr
         if wanted or not np.isnan(column).all():
             columns[name] = column
     return columns
-
-
-def _folds(entries: Sequence[Entry]) -> NDArray[np.int64] | None:
-    """Return the numbers of official folds, where the labels are fold0, fold1...; else None."""
-    labels = [str(entry.split or "") for entry in entries]
-    found = [re.fullmatch(r"fold(\d{1,3})", label) for label in labels]
-    n_labels = sum(map(bool, labels))
-    if not n_labels or sum(map(bool, found)) != n_labels:
-        return None
-    return np.array([int(match.group(1)) if match else -1 for match in found])
 
 
 def _splits(entries: Sequence[Entry], targets: Sequence[str]) -> dict[str, NDArray[np.str_]]:

@@ -146,7 +146,8 @@ def train(
         if fabric.is_global_zero:
             _open_folder(output, config, resume)
         fabric.barrier()
-        split, failures = make_split(dataset, config.split, names)
+        split, unknown = make_split(dataset, config.split, names)
+        failures = [*dataset.failures, *unknown]
         _require_targets(dataset, names, split)
         used = np.sort(np.concatenate([split.train, split.val, split.test]))
         if batch is None:

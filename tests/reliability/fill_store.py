@@ -1,0 +1,61 @@
+"""A writer to be killed: ``python fill_store.py build|append FOLDER [--die-at CALL] [TABLE]``.
+
+``--die-at 7`` kills the process, without any chance to clean up, in the seventh call of
+``os.fsync`` (a file is written but not in place) or ``os.replace`` (before it happens).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from killing import die_at
+
+from potnet.crystal import Crystal
+from potnet.data import Entry, Store, build, building, store
+
+N_ENTRIES = 120
+
+
+def entry(k: int) -> Entry:
+    """Return entry ``k``."""
+    positions = [[0.01 * k, 0, 0], [2, 2, 2]]
+    size = 4 + 0.1 * k
+    crystal = Crystal([11, 17], positions, [[size, 0, 0], [0, 4, 0], [0, 0, 4]], id=f"id-{k}")
+    return Entry(crystal.id, crystal, {"energy": float(k)})
+
+
+def make_shards_small() -> None:
+    """Let a few entries need several shards."""
+    store.SHARD_ENTRIES, store.CHUNK, building.CHUNK = 16, 5, 5
+
+
+def append(folder: Path) -> None:
+    """Append what is missing, five entries at a time."""
+    kept = Store(folder) if Store.exists(folder) else Store.create(folder)
+    for start in range(len(kept), N_ENTRIES, 5):
+        kept.append(entry(k) for k in range(start, min(start + 5, N_ENTRIES)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=["build", "append"])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("table", nargs="?", type=Path)
+    parser.add_argument("--die-at", type=int)
+    parser.add_argument("--workers", type=int, default=1)
+    arguments = parser.parse_args()
+    make_shards_small()
+    if arguments.die_at:
+        die_at(arguments.die_at)
+    if arguments.what == "append":
+        append(arguments.folder)
+    else:
+        build(arguments.table, arguments.folder, workers=arguments.workers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""A store whose writer is killed at any moment has a prefix of what was written, and goes on."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from potnet.data import Store
+from potnet.errors import DataError
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from fill_store import N_ENTRIES, entry
+
+SCRIPT = Path(__file__).parent / "fill_store.py"
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def start(*arguments: object) -> subprocess.Popen:
+    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    return subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+
+
+def finish(*arguments: object) -> None:
+    process = start(*arguments)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+
+
+def shards(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
+
+
+def assert_prefix(folder: Path) -> int:
+    """Check that a store has the first entries, sound and in order; return how many."""
+    if not Store.exists(folder):
+        return 0
+    kept = Store(folder)
+    assert kept.verify() == []
+    assert kept.ids == [f"id-{k}" for k in range(len(kept))]
+    for k in range(len(kept)):
+        assert kept[k].targets == {"energy": float(k)}
+        assert kept[k].crystal.positions.tolist() == entry(k).crystal.positions.tolist()
+    return len(kept)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("table") / "table.jsonl"
+    records = (
+        {**entry(k).crystal.as_dict(), "id": f"id-{k}", "targets": {"energy": float(k)}}
+        for k in range(N_ENTRIES)
+    )
+    path.write_text("\n".join(map(json.dumps, records)))
+    return path
+
+
+@pytest.fixture(scope="module", params=["build", "append"])
+def undisturbed(request, tmp_path_factory, table) -> tuple[list, dict[str, bytes]]:
+    """What to run, and the shards of a store whose writer nobody killed."""
+    folder = tmp_path_factory.mktemp(request.param) / "s"
+    finish(request.param, folder, table)
+    assert assert_prefix(folder) == N_ENTRIES
+    return [request.param], shards(folder)
+
+
+def test_a_writer_killed_while_it_writes_goes_on_to_the_same_bytes(undisturbed, tmp_path, table):
+    what, expected = undisturbed
+    folder = tmp_path / "s"
+    moments = random.Random(7)
+    died = had = 0
+    for _ in range(4):
+        process = start(*what, folder, table, "--die-at", moments.randint(2, 18))
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode in (0, -signal.SIGKILL), errors
+        died += process.returncode == -signal.SIGKILL
+        has = assert_prefix(folder)
+        assert has >= had
+        had = has
+    assert died >= 3
+    finish(*what, folder, table)
+    assert shards(folder) == expected
+    assert not list(folder.glob(".*.tmp"))
+
+
+def test_a_build_by_two_processes_killed_from_outside_goes_on(tmp_path, table):
+    folder = tmp_path / "s"
+    process = start("build", folder, table, "--workers", 2)
+    deadline = time.monotonic() + 120
+    while not shards(folder):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.001)
+    process.kill()
+    process.communicate()
+    assert assert_prefix(folder) > 0
+    finish("build", folder, table)
+    assert assert_prefix(folder) == N_ENTRIES
+
+
+def test_two_processes_do_not_write_at_once(tmp_path):
+    Store.create(tmp_path / "s")
+    code = (
+        "import sys, time; from potnet.data import store\n"
+        "with store.Writer(store.Store(sys.argv[1])): print('in', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "s")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "in\n"
+        with pytest.raises(DataError, match="only one process may write into a store"):
+            Store(tmp_path / "s").append([entry(0)])
+        first.kill()
+    Store(tmp_path / "s").append([entry(0)])  # the right to write dies with its holder
+    assert len(Store(tmp_path / "s")) == 1

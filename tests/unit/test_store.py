@@ -1,0 +1,376 @@
+"""The store on disk: what goes in comes out, in order, whole, once, and without growing memory."""
+
+import json
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import potnet.data as data
+from potnet.crystal import Crystal
+from potnet.data import Entry, Store, block, build, store
+from potnet.errors import DataError, Failure
+
+# A cubic cell whose atom count and size tell entries apart.
+SIDE = 4.0
+
+
+def made_up(k: int) -> Entry:
+    """Return entry ``k`` of a made-up dataset: ids, sizes, targets, labels all differ."""
+    n = 1 + k % 5
+    positions = np.arange(3 * n).reshape(n, 3) * 0.7 + 1e-3 * k
+    crystal = Crystal(
+        np.arange(1, n + 1), positions, (SIDE * n + k % 7) * np.eye(3), id=f"crystal-{k}"
+    )
+    return Entry(
+        crystal.id,
+        crystal,
+        {"gap": 0.5 * k, **({"energy": -1.0 * k} if k % 3 else {})},
+        ("train", "val", "test")[k % 3],
+        {"functional": "PBE", "page": k},
+        {"gap": "eV"},
+    )
+
+
+def same(a: Entry, b: Entry) -> bool:
+    """Whether two entries agree, their coordinates to the last bit."""
+    names = ("numbers", "positions", "cell", "pbc")
+    arrays = all(np.array_equal(getattr(a.crystal, n), getattr(b.crystal, n)) for n in names)
+    infos = dict(a.crystal.info) == dict(b.crystal.info)
+    return arrays and infos and replace(a, crystal=b.crystal) == b
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    """Make shards so small that a few entries need several."""
+    monkeypatch.setattr(store, "SHARD_ENTRIES", 10)
+    monkeypatch.setattr(store, "CHUNK", 4)
+    monkeypatch.setattr("potnet.data.building.CHUNK", 4)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """A table of 60 crystals, two of which cannot be used and one of which repeats an id."""
+    path = tmp_path / "table.jsonl"
+    lines = []
+    for k in range(60):
+        entry = made_up(k % 59)
+        crystal = entry.crystal
+        record = {
+            "id": entry.id,
+            "lattice": crystal.cell.tolist(),
+            "species": crystal.symbols,
+            "frac_coords": crystal.scaled_positions.tolist(),
+            "targets": dict(entry.targets),
+            "split": entry.split,
+            "source": "made up",
+        }
+        if k in (7, 31):
+            record["species"][0] = "Xx"
+        lines.append(json.dumps(record))
+    path.write_text("\n".join(lines))
+    return path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != store.LOCK}
+
+
+# ------------------------------------------------------------------------------ what is kept
+
+
+def test_entries_come_back_to_the_last_bit_in_order(tmp_path, small_shards):
+    entries = [made_up(k) for k in range(37)]
+    kept = Store.create(tmp_path / "s")
+    kept.append(entries)
+    again = Store(tmp_path / "s")
+    assert len(again) == 37
+    assert all(same(a, b) for a, b in zip(again, entries, strict=True))
+    order = np.random.default_rng(0).permutation(37).tolist()
+    assert all(same(again[k], entries[k]) for k in order)
+    assert again.units == {"gap": "eV"}
+    assert again.place("crystal-30") == 30
+    with pytest.raises(KeyError):
+        again.place("crystal-37")
+    with pytest.raises(IndexError, match="below 37"):
+        again[37]
+
+
+def test_open_directions_labels_by_target_and_crystal_info_are_kept(tmp_path):
+    slab = Crystal([6], [[0, 0, 0]], SIDE * np.eye(3), pbc=[True, True, False], info={"a": [1, 2]})
+    entry = Entry("slab", slab.replace(id="slab"), {}, {"gap": "test", "energy": "train"}, {})
+    kept = Store.create(tmp_path / "s")
+    kept.append([entry])
+    assert same(kept[0], entry)
+    assert kept[0].split == {"gap": "test", "energy": "train"}
+
+
+def test_arrays_of_a_stored_crystal_are_read_only(tmp_path):
+    kept = Store.create(tmp_path / "s")
+    kept.append([made_up(0)])
+    for name in ("numbers", "positions", "cell", "pbc"):
+        assert not getattr(kept.crystal(0), name).flags.writeable
+
+
+def test_a_store_opens_as_the_dataset_it_was_built_from(tmp_path, table):
+    build(table, tmp_path / "s")
+    stored, read = data.open(tmp_path / "s"), data.open(table, on_error="skip")
+    assert stored.ids == read.ids
+    assert stored.sha256 == read.sha256
+    assert stored.units == read.units
+    assert stored.splits.keys() == read.splits.keys()
+    for name, labels in read.splits.items():
+        assert stored.splits[name].tolist() == labels.tolist()
+    assert len(stored.failures) == len(read.failures) == 3
+    assert dict(stored.crystals[4].info) == dict(read.crystals[4].info) == {"source": "made up"}
+    part = np.array([50, 3, 17])
+    assert stored.subset(part).sha256 == read.subset(part).sha256
+    chosen = data.open(tmp_path / "s", targets="energy", units={"energy": "eV"})
+    assert (list(chosen.targets), chosen.units["energy"]) == (["energy"], "eV")
+    with pytest.raises(DataError, match="targets must be columns of the store"):
+        data.open(tmp_path / "s", targets="volume")
+
+
+def test_official_folds_are_kept(tmp_path):
+    kept = Store.create(tmp_path / "s")
+    kept.append(replace(made_up(k), split=f"fold{k % 4}" if k else None) for k in range(9))
+    found = data.open(tmp_path / "s")
+    assert found.folds is not None
+    assert found.folds.tolist() == [-1, 1, 2, 3, 0, 1, 2, 3, 0]
+    assert not found.splits
+
+
+def test_targets_of_a_store_are_converted(tmp_path):
+    kept = Store.create(tmp_path / "s")
+    kept.append(made_up(k) for k in range(6))
+    found = data.open(tmp_path / "s", units={"gap": "meV"})
+    assert found.units["gap"] == "meV"
+    assert found.targets["gap"].tolist() == [500.0 * k for k in range(6)]
+    (entry, *_) = list(data.scan(tmp_path / "s", units={"gap": "meV"}))[2:]
+    assert (entry.targets["gap"], entry.units["gap"]) == (1000.0, "meV")
+
+
+def test_scan_of_a_store_yields_its_entries_and_failures(tmp_path, table):
+    build(table, tmp_path / "s")
+    items, read = list(data.scan(tmp_path / "s")), list(data.scan(table))
+    assert [x.id for x in items if isinstance(x, Entry)] == [
+        f"crystal-{k}" for k in range(59) if k not in (7, 31)
+    ]
+    assert sum(isinstance(x, Failure) for x in items) == 3
+    assert sum(isinstance(x, Failure) for x in read) == 2  # the id that repeats is no failure yet
+
+
+def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path, table):
+    kept = build(table, tmp_path / "s")
+    assert [f.id for f in kept.failures] == ["crystal-7", "crystal-31", "crystal-0"]
+    assert "Xx" in kept.failures[0].reason
+    assert "ids must not repeat" in kept.failures[2].reason
+    lines = (tmp_path / "s" / "errors.csv").read_text().splitlines()
+    assert lines[0] == "id,stage,reason"
+    assert len(lines) == 4
+
+
+def test_a_target_has_one_unit(tmp_path):
+    kept = Store.create(tmp_path / "s")
+    kept.append([made_up(0)])
+    with pytest.raises(DataError, match="'gap' must have one unit, got 'eV' and 'Ha'"):
+        kept.append([replace(made_up(1), units={"gap": "Ha"})])
+    assert len(Store(tmp_path / "s")) == 1
+
+
+# -------------------------------------------------------------------------- building, appending
+
+
+def test_appending_fills_the_last_shard_and_keeps_what_was_there(tmp_path, small_shards):
+    kept = Store.create(tmp_path / "s")
+    early = None
+    for k in range(0, 33, 3):
+        kept.append(made_up(i) for i in range(k, k + 3))
+        early = early or Store(tmp_path / "s")
+    assert len(list((tmp_path / "s").glob("*.safetensors"))) <= 4
+    assert len(early) == 3
+    assert all(same(early[k], made_up(k)) for k in range(3))
+    early.refresh()
+    assert [entry.id for entry in early] == [f"crystal-{k}" for k in range(33)]
+
+
+def test_an_id_that_is_there_is_refused_or_listed(tmp_path):
+    kept = Store.create(tmp_path / "s")
+    kept.append([made_up(0), made_up(1)])
+    with pytest.raises(DataError, match="ids must not repeat"):
+        kept.append([made_up(2), made_up(1)])
+    assert len(kept) == 2
+    kept.append([made_up(2), made_up(1), made_up(2)], on_error="skip")
+    assert kept.ids == ["crystal-0", "crystal-1", "crystal-2"]
+    assert [f.id for f in kept.failures] == ["crystal-1", "crystal-2"]
+
+
+def test_many_ids_are_found_beyond_the_recent_ones(monkeypatch):
+    monkeypatch.setattr(store, "RECENT_IDS", 8)
+    index = store.Ids(())
+    for start in range(0, 100, 5):
+        assert index.add([f"id-{k}" for k in range(start, start + 5)]) == []
+    assert index.find([f"id-{k}" for k in range(100)]).tolist() == list(range(100))
+    assert index.add(["new", "id-3", "new"]) == [1, 2]
+    assert index.find(["none"]).tolist() == [-1]
+
+
+def test_two_processes_build_the_same_bytes_as_one(tmp_path, table, small_shards):
+    build(table, tmp_path / "one")
+    build(table, tmp_path / "two", workers=2)
+    one, two = contents(tmp_path / "one"), contents(tmp_path / "two")
+    shards = [name for name in one if name.endswith(".safetensors")]
+    assert len(shards) > 3
+    assert all(one[name] == two[name] for name in shards)
+
+
+class Stop(Exception):
+    pass
+
+
+def test_an_interrupted_build_goes_on_where_it_was(tmp_path, table, small_shards):
+    rows = []
+
+    def stop(done: int) -> None:
+        rows.append(done)
+        if done >= 25:
+            raise Stop
+
+    with pytest.raises(Stop):
+        build(table, tmp_path / "s", progress=stop)
+    halfway = Store(tmp_path / "s")
+    assert not halfway.is_complete
+    assert 0 < len(halfway) < 57
+    resumed = []
+    finished = build(table, tmp_path / "s", progress=resumed.append)
+    assert resumed[0] > rows[-1]
+    assert finished.is_complete
+    assert finished.version == build(table, tmp_path / "whole").version
+    before = contents(tmp_path / "s")
+    build(table, tmp_path / "s")  # complete: nothing happens
+    assert contents(tmp_path / "s") == before
+
+
+def test_another_source_is_appended(tmp_path, table):
+    other = tmp_path / "other.jsonl"
+    other.write_text(table.read_text().replace("crystal-", "other-"))
+    build(table, tmp_path / "s")
+    kept = build(other, tmp_path / "s")
+    assert len(kept) == 2 * 57
+    assert kept.place("other-5") == 57 + 5
+    assert kept.is_complete
+
+
+def test_a_source_that_changed_is_not_mixed_with_what_it_was(tmp_path, table):
+    build(table, tmp_path / "s")
+    table.write_text(table.read_text() + "\n")
+    with pytest.raises(DataError, match="must stay as they were"):
+        build(table, tmp_path / "s")
+
+
+def test_a_folder_with_files_does_not_become_a_store(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(DataError, match="folder of a new store must be empty"):
+        Store.create(tmp_path)
+
+
+def test_only_one_writes_at_a_time_and_readers_read_meanwhile(tmp_path, small_shards):
+    kept = Store.create(tmp_path / "s")
+    faults, done = [], threading.Event()
+
+    def read() -> None:
+        seen = 0
+        while not done.is_set():
+            found = Store(tmp_path / "s")
+            if len(found) < seen or any(not same(found[k], made_up(k)) for k in range(len(found))):
+                faults.append(len(found))
+            seen = len(found)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with store.Writer(kept) as writer:
+        for k in range(0, 60, 3):
+            writer.add(block.Block.of([made_up(i) for i in range(k, k + 3)]))
+            if k == 30:
+                with pytest.raises(DataError, match="only one process may write"):
+                    Store(tmp_path / "s").append([made_up(99)])
+    done.set()
+    reader.join()
+    assert not faults
+    assert len(Store(tmp_path / "s")) == 60
+
+
+def test_few_shards_stay_mapped(tmp_path, small_shards, monkeypatch):
+    kept = Store.create(tmp_path / "s")
+    kept.append(made_up(k) for k in range(60))
+    monkeypatch.setattr(store, "MAPPED_BYTES", 1)
+    assert all(same(kept[k], made_up(k)) for k in (0, 59, 31, 0, 12))
+    assert len(kept._mapped) == 1
+
+
+# ------------------------------------------------------------------------------------- damage
+
+
+@pytest.fixture
+def damaged(tmp_path, small_shards) -> Path:
+    """A store of several shards, to be damaged."""
+    kept = Store.create(tmp_path / "s")
+    kept.append(made_up(k) for k in range(40))
+    assert kept.verify() == []
+    return tmp_path / "s"
+
+
+def test_every_flipped_byte_of_a_shard_is_found(damaged):
+    path = damaged / "000001.safetensors"
+    whole = path.read_bytes()
+    for place in np.random.default_rng(1).integers(len(whole), size=60).tolist():
+        bad = bytearray(whole)
+        bad[place] ^= 1 << place % 8
+        path.write_bytes(bad)
+        with pytest.raises(DataError, match="000001.safetensors: |one of its|format must be") as e:
+            list(Store(damaged))
+        assert "\n" not in str(e.value)
+    path.write_bytes(whole)
+    assert Store(damaged).verify() == []
+
+
+def test_verify_names_the_shard_with_changed_bytes(damaged):
+    path = damaged / "000002.safetensors"
+    bad = bytearray(path.read_bytes())
+    bad[-3] ^= 4
+    path.write_bytes(bad)
+    seen = []
+    (fault,) = Store(damaged).verify(lambda *step: seen.append(step))
+    assert "000002.safetensors: a shard must be as it was written, got changed bytes" in fault
+    assert seen[-1] == (len(seen), len(seen))
+
+
+@pytest.mark.parametrize("size", [0, 5, 100, -1])
+def test_a_truncated_shard_is_named_on_opening(damaged, size):
+    path = damaged / "000001.safetensors"
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(DataError, match="000001.safetensors: a shard must be as it was written"):
+        Store(damaged)
+
+
+@pytest.mark.parametrize("name", ["000000", "000001", "000003"])
+def test_a_missing_shard_is_noticed(damaged, name):
+    (damaged / f"{name}.safetensors").unlink()
+    with pytest.raises(DataError, match="all shards of a store must be there"):
+        Store(damaged)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}'])
+def test_a_damaged_manifest_is_refused(damaged, text):
+    (damaged / store.MANIFEST).write_text(text)
+    with pytest.raises(DataError, match=r"must have a readable store.json"):
+        Store(damaged)
+
+
+def test_a_later_format_is_left_to_later_versions(damaged):
+    manifest = json.loads((damaged / store.MANIFEST).read_text())
+    (damaged / store.MANIFEST).write_text(json.dumps({**manifest, "format": 99}))
+    with pytest.raises(DataError, match="format must be 1, got 99"):
+        Store(damaged)
