@@ -5,9 +5,23 @@ Every message follows one template: *where: `name` must RULE, got VALUE. What to
 
 from dataclasses import dataclass
 
+MAX_MESSAGE = 1_000  # characters; what a broken file holds must not flood a terminal or a table
+
 
 class PotNetError(Exception):
-    """Base of every error that potnet raises on purpose."""
+    """Base of every error that potnet raises on purpose.
+
+    Args:
+        message: One sentence or two. What cannot be printed is written as an escape, and the
+            middle of a very long message is left out.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        text = str(message)
+        if len(text) > MAX_MESSAGE:
+            text = f"{text[: MAX_MESSAGE // 2]} [...] {text[-MAX_MESSAGE // 2 :]}"
+        plain = (c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+        super().__init__("".join(plain))
 
 
 class StructureError(PotNetError, ValueError):

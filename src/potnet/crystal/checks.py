@@ -40,6 +40,8 @@ def as_numbers(values: ArrayLike, where: str) -> NDArray[np.int64]:
             f"{where}: `numbers` must be a list of integers, got '{error}'. "
             "Give the atomic number of each atom."
         ) from error
+    if numbers.ndim == 1 and isinstance(values, list) and any(v is True for v in values):
+        numbers = numbers.astype(bool)  # true among the numbers, which numpy takes for 1
     if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
         raise StructureError(
             f"{where}: `numbers` must be a list of integers, got {numbers.dtype} of shape "
@@ -71,6 +73,12 @@ def as_floats(
             f"{where}: `{name}` must be numbers of shape {shape}, got '{error}'. "
             "Give a rectangular array."
         ) from error
+    other = _no_number(values)
+    if other is not None:
+        raise StructureError(
+            f"{where}: `{name}` must be numbers, got {type(other).__name__} {str(other)[:60]!r}. "
+            "Write them without quotes."
+        )
     if array.shape != shape:
         raise StructureError(
             f"{where}: `{name}` must have shape {shape}, got {array.shape}. "
@@ -83,6 +91,16 @@ def as_floats(
             "Correct or remove the entry."
         )
     return array
+
+
+def _no_number(values: ArrayLike) -> object | None:
+    """Return the first word or truth value among ``values``, which numpy takes for numbers."""
+    if isinstance(values, np.ndarray) and values.dtype.kind in "iuf":
+        return None
+    rows = values if isinstance(values, (list, tuple)) else np.asarray(values, dtype=object)
+    items = (item for row in rows for item in (row if isinstance(row, (list, tuple)) else [row]))
+    items = (i for item in items for i in (item.flat if isinstance(item, np.ndarray) else [item]))
+    return next((item for item in items if isinstance(item, (str, bytes, bool, np.bool_))), None)
 
 
 def as_pbc(values: ArrayLike, where: str) -> NDArray[np.bool_]:

@@ -72,15 +72,18 @@ def from_jarvis(atoms: Any, id: str) -> Arguments:
     """Return the arguments of a JARVIS ``Atoms`` or of its dictionary."""
     data = atoms if isinstance(atoms, Mapping) else atoms.to_dict()
     where = id or "JARVIS atoms"
-    if "cartesian" not in data:
+    cartesian = data.get("cartesian")
+    if not isinstance(cartesian, (bool, np.bool_)):
+        got = "nothing" if cartesian is None else repr(cartesian)[:60]
         raise StructureError(
-            f"{where}: `cartesian` must be true or false, got nothing. "
+            f"{where}: `cartesian` must be true or false, got {got}. "
             "Say whether `coords` are Cartesian."
         )
     cell = as_floats(data["lattice_mat"], "lattice_mat", (3, 3), where)
+    _check_lengths(cell, data.get("abc"), where)
     numbers = [number_of(symbol, where) for symbol in data["elements"]]
     coords = as_floats(data["coords"], "coords", (len(numbers), 3), where)
-    positions = coords if data["cartesian"] else _cartesian(coords, cell)
+    positions = coords if cartesian else _cartesian(coords, cell)
     return {"numbers": numbers, "positions": positions, "cell": cell, "id": id}
 
 
@@ -121,15 +124,19 @@ def _from_pymatgen_dict(data: Mapping[str, Any], id: str) -> Arguments:
     where = id or "pymatgen dictionary"
     lattice = data["lattice"]
     cell = as_floats(lattice["matrix"], "lattice.matrix", (3, 3), where)
+    _check_lengths(cell, [lattice.get(name) for name in "abc"], where)
     numbers, scaled = [], []
     for index, site in enumerate(data["sites"]):
         shares = {s["element"]: float(s["occu"]) for s in site["species"]}
         numbers.append(_number_of_site(shares, index, where, site.get("label") or ""))
         scaled.append(site["abc"])
     scaled = as_floats(scaled, "abc", (len(numbers), 3), where)
+    positions = _cartesian(scaled, cell)
+    for index, site in enumerate(data["sites"]):
+        _check_twin(positions[index], site.get("xyz"), f"{where}: site {index}")
     return {
         "numbers": numbers,
-        "positions": _cartesian(scaled, cell),
+        "positions": positions,
         "cell": cell,
         "pbc": lattice.get("pbc", True),
         "id": id,
@@ -153,6 +160,32 @@ def _cartesian(scaled: NDArray[np.float64], cell: NDArray[np.float64]) -> NDArra
     return scaled @ cell
 
 
+def _check_lengths(cell: NDArray[np.float64], stated: Any, where: str) -> None:
+    """Raise if the lengths of the lattice vectors are not those that the source states beside."""
+    if stated is None or any(length is None for length in stated):
+        return
+    expected = np.array([float(length) for length in stated])
+    found = np.sqrt((cell**2).sum(1))
+    if expected.shape != (3,) or not (abs(found - expected) <= 1e-3 * (1 + expected)).all():
+        raise StructureError(
+            f"{where}: the lattice vectors must have the lengths that are stated beside them, got "
+            f"{', '.join(f'{x:.6g}' for x in found)} and {', '.join(map(str, stated))}. "
+            "Correct the one or the other."
+        )
+
+
+def _check_twin(position: NDArray[np.float64], stated: Any, where: str) -> None:
+    """Raise if a site lies elsewhere than its Cartesian coordinates say."""
+    if stated is None:
+        return
+    expected = as_floats([stated], "xyz", (1, 3), where)[0]
+    if not (abs(position - expected) <= 0.01).all():
+        raise StructureError(
+            f"{where}: `abc` and `xyz` must be the same place, got {position.round(4).tolist()} "
+            f"and {expected.tolist()} Å. Correct the one or the other."
+        )
+
+
 def _number_of_site(shares: Mapping[str, float], index: int, where: str, label: str) -> int:
     """Return the atomic number of a site from the occupancies ``shares`` of its elements."""
     site = f"{index} ({label})" if label else str(index)
@@ -161,7 +194,7 @@ def _number_of_site(shares: Mapping[str, float], index: int, where: str, label: 
 
 
 def _check_ordered(shares: Mapping[str, float], site: object, where: str) -> None:
-    if len(shares) != 1 or any(abs(share - 1) > 1e-3 for share in shares.values()):
+    if len(shares) != 1 or any(not abs(share - 1) <= 1e-3 for share in shares.values()):
         got = ", ".join(f"{symbol} {share:g}" for symbol, share in shares.items()) or "nothing"
         raise StructureError(
             f"{where}: `occupancy` of site {site} must be 1, got {got}. "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
 from potnet.errors import StructureError
@@ -15,6 +16,7 @@ Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk C
 Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og
 """
 SYMBOLS = ("X", *_TABLE.split())  # by atomic number; X stands for none
+LAST_NATURAL = 94  # plutonium
 NUMBERS: Mapping[str, int] = MappingProxyType(
     # Isotopes of hydrogen have its electrons, hence its potentials and properties.
     {symbol: number for number, symbol in enumerate(SYMBOLS) if number} | {"D": 1, "T": 1}
@@ -29,11 +31,21 @@ def number_of(symbol: str, where: str) -> int:
     Raises:
         StructureError: If there is no such element; ``where`` says what has it.
     """
-    match = re.fullmatch(r"([A-Za-z]{1,2})(\d*\.?\d*[+-]|[+-]\d*\.?\d*|0\+?)?", str(symbol))
-    number = NUMBERS.get(match.group(1).capitalize()) if match else None
+    number = _number_of(symbol) if isinstance(symbol, str) else None
     if number is None:
         raise StructureError(
-            f"{where}: `element` must be a symbol from H to Og, got {str(symbol)!r}. "
+            f"{where}: `element` must be a symbol from H to Og, got {str(symbol)[:60]!r}. "
             "Correct the symbol, or remove the site."
         )
     return number
+
+
+@lru_cache(maxsize=1024)
+def _number_of(symbol: str) -> int | None:
+    match = re.fullmatch(r"([A-Za-z]{1,2})(\d*\.?\d*[+-]|[+-]\d*\.?\d*|0\+?)?", symbol, re.ASCII)
+    if match is None:
+        return None
+    number = NUMBERS.get(match[1].capitalize(), 0)
+    # NO and CN are groups, and neither nobelium nor copernicium.
+    is_group = number > LAST_NATURAL and match[1] != SYMBOLS[number]
+    return number if number and not is_group else None

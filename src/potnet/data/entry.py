@@ -24,8 +24,8 @@ class Entry:
             are equal.
         crystal: The crystal.
         targets: Numbers by name; nan, or no item, where a value is missing.
-        split: Official label "train", "val", "test" or another of the source: one, or one for each
-            target that has its own; None if there is none.
+        split: Official label "train", "val" or "test": one, or one for each target that has its
+            own; None if there is none.
         info: What else the source says, by column: words, provenance, functionals.
         units: Unit of each target, as far as it is known.
     """

@@ -303,7 +303,7 @@ def _collect(
     """Return the dataset of ``entries``."""
     origin, name = origin_of(source), name_of(source)
     if not entries:
-        reason = f"; first: {failures[0].reason}" if failures else ""
+        reason = f"; first: {failures[0].reason}" if failures else ". Check the file."
         raise DataError(f"{name}: must hold at least one usable crystal, got none{reason}")
     columns = _columns(entries, wanted)
     unknown = [key for key in units if key not in columns] if not wanted else []

@@ -23,6 +23,7 @@ SITE_TOLERANCE = 0.05  # Å; images of a site closer than this are one atom on a
 METRIC_TOLERANCE = 0.02  # relative; of squared lengths, which a symmetry operation must keep
 OCCUPANCY_TOLERANCE = 1e-3
 FORMULA_TOLERANCE = 0.01
+VOLUME_TOLERANCE = 0.01  # relative
 
 _CELL = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
 _MAGNETIC = (
@@ -33,6 +34,11 @@ _MAGNETIC = (
     "_parent_space_group",
 )
 _MODULATED = ("_atom_site_fourier", "_cell_modulation", "_cell_subsystem", "_space_group_ssg")
+_HERMANN_MAUGUIN = (
+    "_space_group_name_h-m_alt",
+    "_symmetry_space_group_name_h-m",
+    "_space_group_name_h-m_full",
+)
 _UNKNOWN = ("", ".", "?")
 
 
@@ -114,11 +120,14 @@ def _read_block(block: _Block, where: str) -> Crystal:
             f"(`{tag}`). Give the nuclear or average structure without these tags."
         )
     cell = _read_cell(block, where)
+    _check_volume(block, cell, where)
     sites = _read_sites(block, where)
     group = _read_group(block, cell, where)
     chosen = _expand(sites, group, cell, where)
     numbers = np.repeat(sites.numbers, chosen.sum(1))
-    _check_formula(block, numbers, where)
+    is_counted = _check_formula(block, numbers, where)
+    if not is_counted:
+        _check_named_group(block, group, where)
     scaled = (np.einsum("mij,sj->smi", group.rotations, sites.scaled) + group.shifts)[chosen]
     # Into the cell; the last digits of -1e-17 must not become 1.
     scaled -= np.floor(scaled + 1e-12)
@@ -196,6 +205,17 @@ def _read_cell(block: _Block, where: str) -> NDArray[np.float64]:
             [c * cos_b, c * (cos_a - cos_b * cos_g) / sin_g, c * math.sqrt(square) / sin_g],
         ]
     )
+
+
+def _check_volume(block: _Block, cell: NDArray[np.float64], where: str) -> None:
+    """Raise if the block states another volume than that of its cell parameters."""
+    stated = _number(block.first("_cell_volume"))
+    volume = abs(np.linalg.det(cell))
+    if math.isfinite(stated) and abs(stated - volume) > VOLUME_TOLERANCE * volume:
+        raise StructureError(
+            f"{where}: `_cell_volume` must be that of the cell parameters, got {stated:g} for "
+            f"{volume:.6g} Å^3. Correct the one or the other."
+        )
 
 
 class _Sites(NamedTuple):
@@ -302,6 +322,31 @@ def _read_group(block: _Block, cell: NDArray[np.float64], where: str) -> Group:
     return group
 
 
+def _check_named_group(block: _Block, group: Group, where: str) -> None:
+    """Raise if operations are listed and are not those of the group that the block names.
+
+    A list that was cut, or the group of a file whose atoms were expanded, is not told from the
+    other by anything but the number of atoms; where that is not known, neither is believed. Axes
+    and origin may differ: only the operations without their shifts are counted.
+    """
+    name = block.first(*_HERMANN_MAUGUIN)
+    number = block.first("_space_group_it_number", "_symmetry_int_tables_number")
+    named = [gemmi.find_spacegroup_by_name(name)] if name else []
+    named += settings(int(number))[:1] if number.isdigit() else []
+    rotations = {tuple(row) for row in group.rotations.reshape(-1, 9).astype(int).tolist()}
+    for found in (found for found in named if found):
+        operations = found.operations()
+        expected = {tuple(x // op.DEN for row in op.rot for x in row) for op in operations.sym_ops}
+        n_expected = len(expected) * len(operations.cen_ops)
+        is_cut = rotations == expected and len(group.rotations) < n_expected  # without centring
+        if len(rotations) != len(expected) or is_cut:
+            raise StructureError(
+                f"{where}: the symmetry operations must be those of the space group "
+                f"{name or number!r}, got {len(group.rotations)} where it has {n_expected}. "
+                "Complete the list; or name P 1 if it is all atoms that are listed."
+            )
+
+
 def _named_operations(block: _Block, cell: NDArray[np.float64], where: str) -> tuple[str, ...]:
     """Return the triplets of the group that the block names by Hall or H-M symbol or number."""
     hall = block.first("_space_group_name_hall", "_symmetry_space_group_name_hall")
@@ -313,9 +358,7 @@ def _named_operations(block: _Block, cell: NDArray[np.float64], where: str) -> t
                 f"{where}: the Hall symbol must be valid, got {hall!r}. "
                 "Correct it, or list the symmetry operations."
             ) from error
-    name = block.first(
-        "_space_group_name_h-m_alt", "_symmetry_space_group_name_h-m", "_space_group_name_h-m_full"
-    )
+    name = block.first(*_HERMANN_MAUGUIN)
     number = block.first("_space_group_it_number", "_symmetry_int_tables_number")
     if not (name or number):
         return ("x,y,z",)  # the file lists atoms in a cell and no symmetry: that is P 1
@@ -384,12 +427,16 @@ def _expand(
     return chosen
 
 
-def _check_formula(block: _Block, numbers: NDArray[np.int64], where: str) -> None:
-    """Raise if the sites do not add up to the formula that the block states."""
+def _check_formula(block: _Block, numbers: NDArray[np.int64], where: str) -> bool:
+    """Raise if the sites do not add up to the formula that the block states.
+
+    Returns:
+        Whether the block states the number of formulas in the cell too, and that is right.
+    """
     formula = block.first("_chemical_formula_sum")
     parts = re.findall(r"([A-Z][a-z]?)(\d*\.?\d*)", formula)
     if not parts or "".join(map("".join, parts)) != re.sub(r"\s", "", formula):
-        return  # nothing stated, or not in a form that can be compared
+        return False  # nothing stated, or not in a form that can be compared
     stated: dict[int, float] = {}
     for symbol, count in parts:
         number = NUMBERS.get(symbol, 0)
@@ -404,3 +451,15 @@ def _check_formula(block: _Block, numbers: NDArray[np.int64], where: str) -> Non
                 f"{found[number]} {SYMBOLS[number]} of {found.total()} atoms where it asks for "
                 f"{expected:.4g}. Add the missing sites, or correct the formula."
             )
+    units = _number(block.first("_cell_formula_units_z"))
+    # Some programs state the formula of the cell, and how often the simplest one is in it.
+    simplest = scale * math.gcd(*(round(count) for count in stated.values()))
+    is_counted = math.isfinite(units)
+    right = min(abs(units / n - 1) for n in (scale, simplest or scale)) <= FORMULA_TOLERANCE
+    if scale < 1 - FORMULA_TOLERANCE or (is_counted and not right):
+        raise StructureError(
+            f"{where}: the cell must hold `_chemical_formula_sum` {formula!r} "
+            f"{f'{units:g} times' if is_counted else 'at least once'}, got it {scale:.4g} times. "
+            "Complete the symmetry operations and the sites, or correct what is stated."
+        )
+    return is_counted

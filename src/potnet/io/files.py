@@ -187,7 +187,9 @@ def _paths(source: Path, recursive: bool) -> list[Path]:
 def _may_be_structure(path: Path, folder: Path) -> bool:
     hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
     companion = path.name in COMPANION_NAMES or Path(_plain(path)).suffix in COMPANION_SUFFIXES
-    return path.is_file() and not hidden and not companion
+    # A folder or a broken link with the name of a structure file is not passed over.
+    is_meant = path.is_file() or bool(_kind(_plain(path)))
+    return is_meant and not hidden and not companion
 
 
 def _plain(path: Path) -> str:
@@ -215,6 +217,8 @@ def _read_file(path: Path) -> Iterator[Found]:
     kind = _kind(name)
     id = name if re.match("POSCAR|CONTCAR", name) else Path(name).stem
     try:
+        if path.exists() and not path.is_file():  # a pipe or device could keep a reader waiting
+            raise StructureError(f"{path}: must be a file, got something else. Check the name.")
         if kind == "jsonl":
             with _open(path) as file:
                 yield from _parse_jsonl(file, path.name, id)

@@ -9,6 +9,8 @@ import numpy as np
 from potnet.crystal import MAX_ATOMS, NUMBERS, Crystal, number_of
 from potnet.errors import StructureError
 
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d+)?|[+-]?(nan|inf)", re.ASCII | re.I)
+
 
 def parse_poscar(text: str, source: str) -> Crystal:
     """Return the crystal of a POSCAR; velocities after the coordinates are not kept.
@@ -66,10 +68,9 @@ class _Reader:
         """Return the leading numbers of the next line, as many as one of ``counts`` (largest)."""
         values = []
         for word in self.line().split()[: max(counts)]:
-            try:
-                values.append(float(re.sub("[dD]", "e", word)))
-            except ValueError:
+            if not _NUMBER.fullmatch(word):
                 break
+            values.append(float(re.sub("[dD]", "e", word)))
         if len(values) not in counts:
             number = " or ".join(map(str, sorted(counts)))
             raise self.error(f"{what} must be {number} numbers", "Correct the line.")

@@ -55,24 +55,31 @@ def plain_arrays(data: Any) -> Any:
     """Return JSON data with the arrays and cells of ASE as plain lists.
 
     Raises:
-        StructureError: If an array is of a kind that no crystal has: its size would be whatever
-            the file says.
+        StructureError: If an array does not fit its shape, or is of a kind that no crystal has:
+            its size would be whatever the file says.
     """
     if isinstance(data, list):
         return [plain_arrays(item) for item in data]
     if not isinstance(data, dict):
         return data
     if "__ndarray__" in data:
-        shape, dtype, values = data["__ndarray__"]
-        if dtype not in _DTYPES:
-            raise StructureError(
-                f"array: `dtype` must be one of {', '.join(_DTYPES)}, got {str(dtype)[:60]!r}. "
-                "Write the file again."
-            )
-        return np.array(values, dtype=dtype).reshape(shape).tolist()
+        return _array(data["__ndarray__"])
     data = {key: plain_arrays(value) for key, value in data.items()}
     kind = data.pop("__ase_objtype__", None)
     return data["array"] if kind == "cell" and "array" in data else data
+
+
+def _array(content: Any) -> list:
+    try:
+        shape, dtype, values = content
+        if dtype not in _DTYPES:
+            raise ValueError(f"the kind {str(dtype)[:60]!r}")
+        return np.array(values, dtype=dtype).reshape(shape).tolist()
+    except (TypeError, ValueError, OverflowError) as error:
+        raise StructureError(
+            f"array: `__ndarray__` must hold shape, kind ({', '.join(_DTYPES)}) and as many "
+            f"numbers, got '{error}'. Write the file again."
+        ) from error
 
 
 def dumps(data: Any) -> str:

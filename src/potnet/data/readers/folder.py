@@ -53,7 +53,7 @@ def _rows(lines: Iterator[tuple[int, list[str]]], folder: Path) -> Rows:
         raise DataError(f"{folder / TABLE}: must hold at least one line, got none. Fill it in.")
     cells = [cell.strip() for cell in first[1]]
     words = [cell for cell in cells[1:] if number(cell) is None]
-    if len(words) == len(cells) - 1 and _NAMES.fullmatch(cells[0]) and not _find(folder, cells[0]):
+    if len(words) == len(cells) - 1 and _NAMES.fullmatch(cells[0]) and cells[1:]:
         names = cells[1:]
     else:
         width = len(cells)
@@ -76,7 +76,7 @@ def _rows(lines: Iterator[tuple[int, list[str]]], folder: Path) -> Rows:
         values = dict(zip(names, cells[1:], strict=False))
         split = values.pop("split", None)
         try:
-            structure = _find(folder, cells[0]) or path_within(folder, cells[0])
+            structure = _find(folder, cells[0]) or folder / cells[0].strip()
         except DataError as error:
             yield DataError(f"{place}: {error}")
             continue
@@ -84,10 +84,19 @@ def _rows(lines: Iterator[tuple[int, list[str]]], folder: Path) -> Rows:
 
 
 def _find(folder: Path, name: str) -> Path | None:
-    """Return the structure file of a line, named in full (ALIGNN) or by its id (CGCNN)."""
-    try:
-        path = path_within(folder, name)
-    except DataError:
-        return None
-    candidates = (path.with_name(path.name + suffix) for suffix in ("", *SUFFIXES))
-    return next((path for path in candidates if path.is_file()), None)
+    """Return the structure file of a line, named in full (ALIGNN) or by its id (CGCNN).
+
+    Raises:
+        DataError: If the name leads out of the folder, or several files have it.
+    """
+    path = path_within(folder, name)
+    if path.is_file():
+        return path
+    candidates = [path.with_name(path.name + suffix) for suffix in SUFFIXES]
+    found = [path for path in candidates if path.is_file()]
+    if len(found) > 1:
+        raise DataError(
+            f"{name}: one structure file must bear the name, got {found[0].name} and "
+            f"{found[1].name}. Give the name in full."
+        )
+    return found[0] if found else None

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from potnet.crystal import Crystal
+from potnet.data.dataset import PARTS
 from potnet.data.entry import Entry, Labels
 from potnet.errors import DataError, PotNetError, StructureError
 from potnet.io.records import plain_arrays
@@ -26,6 +27,7 @@ FIELDS = (
 )
 MISSING = {"", "na", "n/a", "nan", "none", "null", "-", "?"}
 MAX_ID_LENGTH = 500
+MAX_NAME = 240  # bytes of a path in a table; file systems take 255 for each part
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf(inity)?", re.ASCII | re.I)
 
@@ -191,11 +193,16 @@ def _checked_id(id: Any) -> str:
 def _labels(split: Any) -> Labels | None:
     """Return the label of a row, or its labels by target; None if there is none."""
     if isinstance(split, Mapping):
-        return {str(name): str(label) for name, label in split.items() if label is not None}
+        labels = {str(name): _labels(label) for name, label in split.items()}
+        return {name: label for name, label in labels.items() if isinstance(label, str)}
     if split is None or (isinstance(split, str) and not split.strip()):
         return None
     if not isinstance(split, str):
         raise DataError(f"`split` must be a word, got {split!r}. Use train, val or test.")
+    if split.strip() not in PARTS:
+        raise DataError(
+            f"`split` must be {', '.join(PARTS)} or empty, got {split[:60]!r}. Rename the label."
+        )
     return split.strip()
 
 
@@ -205,6 +212,11 @@ def _labels(split: Any) -> Labels | None:
 def _crystal(structure: Any, id: str) -> Crystal:
     """Return the crystal that a row describes, under the id of the row."""
     if isinstance(structure, Path):
+        if not structure.is_file():
+            got = "a folder" if structure.is_dir() else "none"
+            raise StructureError(
+                f"{structure}: the structure file must exist, got {got}. Correct the name."
+            )
         return _only(_read_file(structure), id).replace(id=id)
     if isinstance(structure, str):
         return _crystal_of_text(structure, id)
@@ -236,7 +248,8 @@ def path_within(folder: Path, name: str) -> Path:
             files of this machine are read.
     """
     path = Path(name.strip())
-    if not path.name or path.is_absolute() or ".." in path.parts or not str(path).isprintable():
+    is_name = path.name and name.strip().isprintable() and len(name.encode()) <= MAX_NAME
+    if not is_name or path.is_absolute() or ".." in path.parts:
         raise DataError(
             f"the structure file must lie in the folder of the table, got {name[:60]!r}. "
             "Name it relative to the table."
@@ -251,9 +264,10 @@ def _crystal_of_text(text: str, id: str) -> Crystal:
 
         return Crystal.from_any(parse(text, id), id=id)
     if "_cell_length_a" in text:
-        from potnet.io.cif import parse_cif
+        from potnet.io.cif import NoStructure, parse_cif
 
-        return _only([found for _, found in parse_cif(text, id, id)], id)
+        found = [item for _, item in parse_cif(text, id, id)]
+        return _only([item for item in found if not isinstance(item, NoStructure)] or found, id)
     from potnet.io.poscar import parse_poscar
 
     return parse_poscar(text, id).replace(id=id)

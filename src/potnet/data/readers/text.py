@@ -43,6 +43,8 @@ def open_bytes(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         DataError: If the file cannot be opened or read to its end, or swells beyond measure.
     """
+    if not path.is_file():  # a pipe or device could keep a reader waiting
+        raise DataError(f"{path}: the source must be a file or a folder, got neither. Check it.")
     try:
         with path.open("rb") as raw, _decompressed(raw, path) as file:
             if file is raw:
