@@ -52,11 +52,11 @@ def make_plan(
         ConfigError: If the tolerance is out of range.
         StructureError: If a cell is not finite, singular, or too thin to be summed.
     """
-    plan._check_tolerance(tolerance)
-    plan._check_cells(cells)
+    plan.check_tolerance(tolerance)
+    plan.check_cells(cells)
     transform, basis = plan.reduce_cells(cells)
     lengths = plan.gram_schmidt_lengths(basis)
-    plan._check_lengths(basis, lengths)
+    plan.check_lengths(basis, lengths)
     lattice = Lattice.from_lengths(lengths)
     shape = (len(cells), len(potentials))
     tolerances = plan.shared_tolerances(tolerance, share, shape)
@@ -78,7 +78,7 @@ def make_plan(
         truncation=halves.truncation,
         tolerance=tolerances,
     )
-    plan._check_effort(found)
+    plan.check_effort(found)
     return found
 
 
@@ -103,7 +103,7 @@ def _balance(
     mixtures = [v.mixture and v.mixture.as_numbers for v in potentials]
     balanced = _balanced_radius(lattice, budget.min(1))
     direct = np.stack(
-        [plan._direct_radius(v, lattice, budget[:, p]) for p, v in enumerate(potentials)], 1
+        [plan.direct_radius(v, lattice, budget[:, p]) for p, v in enumerate(potentials)], 1
     )
     split = np.array([m is not None for m in mixtures]) & (direct > 1.4 * balanced[:, None])
     for p, potential in enumerate(potentials):
@@ -129,7 +129,7 @@ def _balance(
     waves = _Waves.of(lattice, lengths)
     alpha = np.zeros(len(radius))
     for p, potential, _ in halved:
-        width = plan._solve_alpha(potential, lattice, radius, 0.4 * budget[:, p])
+        width = plan.solve_alpha(potential, lattice, radius, 0.4 * budget[:, p])
         alpha = np.maximum(alpha, np.where(split[:, p], width, 0))
     whole = alpha == 0  # crystals that split nothing, for which any numbers do
     alpha = np.where(whole, 1, alpha)
@@ -149,7 +149,7 @@ def _balance(
         count = np.maximum(count, np.where(split[:, p], needed, 2))
     rule = Quadrature(length, count)
     for p, potential, mixed in halved:
-        total = plan._short_tail(potential, lattice, radius, alpha)
+        total = plan.short_tail(potential, lattice, radius, alpha)
         total += waves.beyond(mixed, wave_radius, alpha) + waves.below(mixed, lowest)
         total += _rule_error(mixed, waves, alpha, rule, n_waves)
         truncation[:, p] = np.where(split[:, p], total, truncation[:, p])
@@ -213,15 +213,13 @@ class _Waves:
 
     def solve_radius(self, mixed: Mixture, alpha: Array, budget: Array) -> Array:
         """Return a small wave number beyond which wave vectors add at most ``budget``."""
-        y = plan._solve_gaussian(
-            lambda y: self.beyond(mixed, 2 * alpha * np.sqrt(y), alpha), budget
-        )
+        y = plan.solve_gaussian(lambda y: self.beyond(mixed, 2 * alpha * np.sqrt(y), alpha), budget)
         return 2 * alpha * np.sqrt(y)
 
     def solve_lowest(self, mixed: Mixture, budget: Array) -> Array:
         """Return a large alpha for which all t < alpha^2 together add at most ``budget``."""
         k = np.minimum(self.shortest, mixed.rate) if mixed.rate else self.shortest
-        y = plan._solve_gaussian(lambda y: self.below(mixed, k / (2 * np.sqrt(y))), budget)
+        y = plan.solve_gaussian(lambda y: self.below(mixed, k / (2 * np.sqrt(y))), budget)
         return k / (2 * np.sqrt(y))
 
 

@@ -266,11 +266,11 @@ def make_plan(
         ConfigError: If the tolerance is out of range.
         StructureError: If a cell is not finite, singular, or too thin to be summed.
     """
-    _check_tolerance(tolerance)
-    _check_cells(cells)
+    check_tolerance(tolerance)
+    check_cells(cells)
     transform, basis = reduce_cells(cells)
     lengths = gram_schmidt_lengths(basis)
-    _check_lengths(basis, lengths)
+    check_lengths(basis, lengths)
     lattice = Lattice.from_lengths(lengths)
     waves = Lattice.from_lengths(2 * np.pi / lengths)
 
@@ -282,14 +282,14 @@ def make_plan(
     split = np.zeros(shape, dtype=bool)
     radius = np.zeros(len(cells))
     for p, potential in enumerate(potentials):
-        direct = _direct_radius(potential, lattice, budget[:, p])
+        direct = direct_radius(potential, lattice, budget[:, p])
         split[:, p] = potential.can_split & (direct > 1.4 * balanced)
         radius = np.maximum(radius, np.where(split[:, p], balanced, direct))
     wave_radius = np.zeros(len(cells))
     for p, potential in enumerate(potentials):
         if split[:, p].any():
             half = 0.5 * budget[:, p]
-            alpha[:, p] = _solve_alpha(potential, lattice, radius, half)
+            alpha[:, p] = solve_alpha(potential, lattice, radius, half)
             wave = _solve_wave_radius(potential, lattice, waves, alpha[:, p], half)
             alpha[:, p] = np.where(split[:, p], alpha[:, p], 0)
             wave_radius = np.maximum(wave_radius, np.where(split[:, p], wave, 0))
@@ -299,7 +299,7 @@ def make_plan(
             truncation[:, p] = direct
         if split[:, p].any():
             a = np.where(split[:, p], alpha[:, p], 1)
-            total = _short_tail(potential, lattice, radius, a)
+            total = short_tail(potential, lattice, radius, a)
             k = np.where(split[:, p], wave_radius, 1)
             total += _wave_tail(potential, lattice, waves, k, a)
             truncation[:, p] = np.where(split[:, p], total, truncation[:, p])
@@ -316,7 +316,7 @@ def make_plan(
         truncation=truncation,
         tolerance=tolerances,
     )
-    _check_effort(plan)
+    check_effort(plan)
     return plan
 
 
@@ -347,7 +347,7 @@ def balanced_radius(volume: Array, n_atoms: NDArray[np.int64], tolerance: float 
     return (3 * volume * images / (4 * np.pi)) ** (1 / 3)
 
 
-def _direct_radius(potential: Potential, lattice: Lattice, budget: Array) -> Array:
+def direct_radius(potential: Potential, lattice: Lattice, budget: Array) -> Array:
     """Return the radius that sums ``potential`` without a split; infinite if none does."""
     low, high = np.zeros_like(lattice.volume), np.full_like(lattice.volume, 1.0)
     tail = potential.direct_tail(lattice, high)
@@ -366,7 +366,7 @@ def _direct_radius(potential: Potential, lattice: Lattice, budget: Array) -> Arr
     return high
 
 
-def _short_tail(potential: Potential, lattice: Lattice, radius: Array, alpha: Array) -> Array:
+def short_tail(potential: Potential, lattice: Lattice, radius: Array, alpha: Array) -> Array:
     """Bound what images beyond ``radius`` add (eq. 13)."""
     return lattice.gaussian_tail(potential.short_bound(radius, alpha), radius, alpha**2)
 
@@ -379,10 +379,10 @@ def _wave_tail(
     return waves.gaussian_tail(edge, k, 1 / (4 * alpha**2))
 
 
-def _solve_alpha(potential: Potential, lattice: Lattice, radius: Array, budget: Array) -> Array:
+def solve_alpha(potential: Potential, lattice: Lattice, radius: Array, budget: Array) -> Array:
     """Return a small alpha whose images beyond ``radius`` add at most ``budget``."""
-    y = _solve_gaussian(
-        lambda y: _short_tail(potential, lattice, radius, np.sqrt(y) / radius), budget
+    y = solve_gaussian(
+        lambda y: short_tail(potential, lattice, radius, np.sqrt(y) / radius), budget
     )
     return np.maximum(np.sqrt(y) / radius, potential.least_alpha)
 
@@ -391,13 +391,13 @@ def _solve_wave_radius(
     potential: Potential, lattice: Lattice, waves: Lattice, alpha: Array, budget: Array
 ) -> Array:
     """Return a small wave number beyond which wave vectors add at most ``budget``."""
-    y = _solve_gaussian(
+    y = solve_gaussian(
         lambda y: _wave_tail(potential, lattice, waves, 2 * alpha * np.sqrt(y), alpha), budget
     )
     return 2 * alpha * np.sqrt(y)
 
 
-def _solve_gaussian(tail, budget: Array) -> Array:
+def solve_gaussian(tail, budget: Array) -> Array:
     """Return y with ``tail(y) <= budget``, about as small as possible, for tails ~ exp(-y)."""
     y = np.maximum(np.log(1 / budget) + 2, 0.5)
     for _ in range(4):
@@ -453,7 +453,8 @@ def rounding_bounds(
     return bounds
 
 
-def _check_tolerance(tolerance: float) -> None:
+def check_tolerance(tolerance: float) -> None:
+    """Raise unless a sum can be asked for with this absolute error."""
     low, high = TOLERANCE_RANGE
     if not low <= tolerance <= high:
         raise ConfigError(
@@ -462,7 +463,8 @@ def _check_tolerance(tolerance: float) -> None:
         )
 
 
-def _check_cells(cells: Array) -> None:
+def check_cells(cells: Array) -> None:
+    """Raise unless the lattice vectors, (n_graphs, d, 3), are finite and independent."""
     finite = np.isfinite(cells).all((1, 2))
     if not finite.all():
         graph = int(np.argmin(finite))
@@ -481,7 +483,8 @@ def _check_cells(cells: Array) -> None:
         )
 
 
-def _check_lengths(basis: Array, lengths: Array) -> None:
+def check_lengths(basis: Array, lengths: Array) -> None:
+    """Raise unless an atom and its images are apart."""
     if lengths.size == 0:
         return
     shortest = np.linalg.norm(basis[:, 0], axis=1)
@@ -493,7 +496,8 @@ def _check_lengths(basis: Array, lengths: Array) -> None:
         )
 
 
-def _check_effort(plan: Plan) -> None:
+def check_effort(plan: Plan) -> None:
+    """Raise if a crystal needs absurdly many vectors."""
     effort = np.maximum(plan.n_images, plan.n_waves)
     if (effort > MAX_VECTORS).any():
         graph = int(np.argmax(effort))

@@ -95,16 +95,17 @@ def _power(r2: Tensor, p: float) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class InversePower(Potential):
-    """V(r) = r^-exponent, in Å^-exponent, for every real exponent > 0 except 3.
+    """V(r) = r^-exponent, in Å^-exponent, for every real exponent > 0.
 
-    Below 3 the sum is its analytic continuation in the exponent, which for 1 equals the potential
-    of unit charges in a uniform neutralising background. At 3 the continuation has a pole.
+    Below 3 the sum over a crystal is its analytic continuation in the exponent, which for 1 equals
+    the potential of unit charges in a uniform neutralising background. At 3 the continuation has a
+    pole, and the sum over a crystal is refused; those over slabs, wires and clusters are not.
 
     Args:
         exponent: Power of the distance. No derivative with respect to it is offered.
 
     Raises:
-        ConfigError: If ``exponent`` is 3, not larger than 0, or a tensor.
+        ConfigError: If ``exponent`` is not larger than 0, or a tensor.
     """
 
     exponent: float
@@ -115,11 +116,7 @@ class InversePower(Potential):
                 "InversePower: `exponent` must be a number, since no derivative with respect to "
                 "it is offered, got a tensor. Give its float."
             )
-        if require_positive("InversePower", "exponent", self.exponent) == 3:
-            raise ConfigError(
-                "InversePower: `exponent` must not be 3, where the sum over a three-dimensional "
-                "lattice has a pole, got 3. Use another exponent."
-            )
+        require_positive("InversePower", "exponent", self.exponent)
 
     @property
     def name(self) -> str:
@@ -207,6 +204,11 @@ class InversePower(Potential):
 
     def fourier_at_zero(self, alpha: Tensor) -> Tensor:
         p = self.exponent  # eq. 8
+        if p == 3:
+            raise ConfigError(
+                "InversePower: `exponent` must not be 3, where the sum over a three-dimensional "
+                "lattice has a pole, got 3. Use another exponent."
+            )
         return 2 * math.pi**1.5 / (math.gamma(p / 2) * (p - 3)) * alpha ** (p - 3)
 
     def long_at_zero(self, alpha: Tensor) -> Tensor:
