@@ -98,7 +98,7 @@ def test_all_that_is_known_of_a_benchmark_is_told(name):
     found = BENCHMARKS[name]
     for file in found.files:
         assert all(url in told for url in file.urls)
-        assert (file.sha256 or "not published") in told
+        assert (file.sha256 or "not known") in told
     assert found.citation in told
     assert found.licence in told
 

@@ -46,7 +46,7 @@ def get(
         trust = "as potnet knows it" if receipt.pinned else "taken on trust when it came first"
         typer.echo(f"{path}: {_size(receipt.size)}, SHA-256 {receipt.sha256}, {trust}")
     if not all(receipt.pinned for _, receipt in arrived):
-        typer.echo("No SHA-256 is published with these files: compare it with that of others.")
+        typer.echo("potnet knows no SHA-256 of these files: compare with that of others.")
     typer.echo(f"Licence: {found.licence}\nCite: {found.citation}")
     if cache is not None:
         typer.echo(f"Set POTNET_CACHE={cache.absolute()} so that other commands find it.")
@@ -71,7 +71,7 @@ def info(name: Name) -> None:
     }
     for file in found.files:
         lines[file.name] = " or ".join(file.urls)
-        lines[f"{file.name}, SHA-256"] = file.sha256 or "not published: that of the first download"
+        lines[f"{file.name}, SHA-256"] = file.sha256 or "not known: that of the first download holds"
     for key, text in lines.items():
         if text:
             typer.echo(f"{key}: {text}")

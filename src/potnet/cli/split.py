@@ -47,6 +47,7 @@ def split(
 
     potnet train takes the file: --split FILE. The same settings give the same file.
     """
+    from potnet import __version__
     from potnet.data import make_split
     from potnet.data import open as open_dataset
     from potnet.training import TrainingConfig
@@ -76,8 +77,9 @@ def split(
             f"{absent!r}. Correct the name."
         )
     made, left_out = make_split(dataset, config, tuple(target or ()))
-    rule = config.model_dump(mode="json", exclude_defaults=True) | {"kind": config.kind}
-    made.write(output, dataset.ids, about={"data": dataset.name, "rule": rule})
+    rule = config.model_dump(mode="json")
+    about = {"data": dataset.name, "targets": target or [], "rule": rule, "potnet": __version__}
+    made.write(output, dataset.ids, about=about)
     sizes = ", ".join(f"{size} {part}" for part, size in made.sizes.items())
     typer.echo(f"{sizes}: {output}")
     finish([*dataset.failures, *left_out], None)

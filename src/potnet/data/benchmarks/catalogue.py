@@ -52,7 +52,7 @@ def _figshare(
 ) -> Remote:
     """Return a file of figshare, where each number stands for one version for ever.
 
-    No fingerprint is published with them, so that of the first download holds.
+    No SHA-256 of them is known here, so that of the first download holds.
     """
     urls = (
         f"https://ndownloader.figshare.com/files/{number}",
