@@ -71,7 +71,7 @@ def info(name: Name) -> None:
     }
     for file in found.files:
         lines[file.name] = " or ".join(file.urls)
-        lines[f"{file.name}, SHA-256"] = file.sha256 or "not known: that of the first download holds"
+        lines[f"{file.name}, SHA-256"] = file.sha256 or "not known; the first download counts"
     for key, text in lines.items():
         if text:
             typer.echo(f"{key}: {text}")
