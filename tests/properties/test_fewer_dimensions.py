@@ -262,6 +262,16 @@ def test_other_forms_of_pbc_are_refused(pbc):
         pair_sums(one, torch.eye(3) * 4, pbc=pbc)
 
 
+@pytest.mark.parametrize("pbc", [SLAB, WIRE], ids=["slab", "wire"])
+def test_bad_vectors_are_refused_where_they_repeat(pbc):
+    one = torch.zeros(1, 3)
+    for value, message in ((np.nan, "hold"), (np.inf, "hold"), (0.0, "hold"), (1e-8, "keep")):
+        cell = torch.eye(3) * value
+        with pytest.raises(StructureError, match=f"`cell` must {message}"):
+            pair_sums(one, cell, pbc=pbc)
+        assert pair_sums(one, cell, pbc=CLUSTER).values.eq(0).all()
+
+
 def test_vectors_of_a_slab_must_be_independent():
     one, cell = torch.zeros(1, 3), torch.tensor([[4.0, 0, 0], [8, 0, 0], [0, 0, 4]])
     with pytest.raises(StructureError, match="must hold two independent periodic vectors"):

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from potnet.errors import ConfigError, StructureError
 from potnet.sums import lower
-from potnet.sums.plan import SAME_SPOT, Plan, make_plan, rounding_bounds
+from potnet.sums.plan import SAME_SPOT, Plan, check_cells, make_plan, rounding_bounds
 from potnet.sums.potentials import Potential
 
 #: Candidate (pair, image) couples looked at together; sets the working memory, about 100 bytes
@@ -108,6 +108,7 @@ def _heights(
     positions: NDArray[np.float64], cells: NDArray[np.float64], n_atoms: Indices
 ) -> NDArray[np.float64]:
     """Return bounds of the distance of any two atoms across the lattice, (n_graphs,), Å."""
+    check_cells(cells)
     starts = np.cumsum(n_atoms) - n_atoms
     across = np.eye(3) - np.linalg.pinv(cells) @ cells
     offsets = positions - np.repeat(positions[starts], n_atoms, 0)

@@ -470,7 +470,7 @@ def check_cells(cells: Array) -> None:
         graph = int(np.argmin(finite))
         raise StructureError(
             f"crystal {graph}: `cell` must hold finite numbers, got {cells[graph].tolist()}. "
-            "Give three lattice vectors in Å."
+            "Give lattice vectors in Å."
         )
     sizes = np.linalg.norm(cells, axis=2)
     with np.errstate(divide="ignore", invalid="ignore"):
