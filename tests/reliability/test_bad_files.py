@@ -160,6 +160,30 @@ CIF = {
         salt(("occupancy", "site_symmetry_multiplicity"), ("0 0 0 1", "0 0 0 8")),
         "multiplicity of site Na1 must agree .* got 8 stated and 4 found",
     ),
+    "identity for a cubic group": (
+        SALT + OPS + "x,y,z\n",
+        "must be those of the space group 'F m -3 m', got 1 where it has 192",
+    ),
+    "stated volume": (
+        salt(("data_salt\n", "data_salt\n_cell_volume 200\n")),
+        "`_cell_volume` must be that of the cell parameters, got 200 for 179.406",
+    ),
+    "stated formulas": (
+        salt(("data_salt\n", "data_salt\n_chemical_formula_sum NaCl\n_cell_formula_units_Z 1\n")),
+        "must hold `_chemical_formula_sum` 'NaCl' 1 times, got it 4 times",
+    ),
+    "less than a formula": (
+        salt(
+            ("data_salt\n", "data_salt\n_chemical_formula_sum 'Na8 Cl8'\n"),
+        ),
+        "'Na8 Cl8' at least once, got it 0.5 times",
+    ),
+    "group as element": (salt(("Na1 Na", "N1 NO")), "site N1: `element` must be .* got 'NO'"),
+    "columns apart": (
+        salt(("_atom_site_fract_z\n", ""), (" 0 1\n", " 1\n"), ("0.5 0.5 0.5", "0.5 0.5"))
+        + "_atom_site_fract_z 0\n",
+        "`_atom_site_fract_z` must have a value for each of 2 sites, got 1",
+    ),
     "missing hydrogen": (
         salt(("data_salt\n", "data_salt\n_chemical_formula_sum 'Na Cl H2 O'\n")),
         "must add up to `_chemical_formula_sum` 'Na Cl H2 O', got",

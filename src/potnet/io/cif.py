@@ -39,6 +39,7 @@ _HERMANN_MAUGUIN = (
     "_symmetry_space_group_name_h-m",
     "_space_group_name_h-m_full",
 )
+_ORDER = ("occupancy", "disorder_group", "calc_flag")
 _UNKNOWN = ("", ".", "?")
 
 
@@ -245,6 +246,13 @@ def _read_sites(block: _Block, where: str) -> _Sites:
             f"{'sites' if labels else 'without label'}. Add labels, or use a smaller cell."
         )
     symbols = symbols or [""] * n_sites
+    for name in ("fract_x", "fract_y", "fract_z", "label", "type_symbol", *_ORDER):
+        column = block.column(f"_atom_site_{name}")
+        if len(column) not in (0, n_sites):
+            raise StructureError(
+                f"{where}: `_atom_site_{name}` must have a value for each of {n_sites} sites, got "
+                f"{len(column)}. Put all columns of the sites into one loop."
+            )
     _check_order(block, labels, where)
     numbers = [
         _element(symbol, label, where) for symbol, label in zip(symbols, labels, strict=True)
@@ -434,7 +442,7 @@ def _check_formula(block: _Block, numbers: NDArray[np.int64], where: str) -> boo
         Whether the block states the number of formulas in the cell too, and that is right.
     """
     formula = block.first("_chemical_formula_sum")
-    parts = re.findall(r"([A-Z][a-z]?)(\d*\.?\d*)", formula)
+    parts = re.findall(r"([A-Z][a-z]?)(\d{1,6}(?:\.\d*)?|\.\d+|)", formula, re.ASCII)
     if not parts or "".join(map("".join, parts)) != re.sub(r"\s", "", formula):
         return False  # nothing stated, or not in a form that can be compared
     stated: dict[int, float] = {}
