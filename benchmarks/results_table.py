@@ -1,7 +1,7 @@
-"""Print the tables of the README from the JSON files under ``benchmarks/results/``.
+"""Print the tables of README and docs from the JSON files under ``benchmarks/results/``.
 
 python benchmarks/results_table.py            # print
-python benchmarks/results_table.py --write    # put them into the README
+python benchmarks/results_table.py --write    # put them into README.md and docs/benchmarks.md
 """
 
 from __future__ import annotations
@@ -9,8 +9,13 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 from pathlib import Path
 
+import yaml
+
+from potnet.benchmark import SUITES
+from potnet.benchmark.table import markdown
 from potnet.files import atomic_write
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,19 +65,98 @@ def sums() -> str:
     return "\n".join(lines)
 
 
+def suites() -> str:
+    """Return the suites of ``potnet benchmark``."""
+    rules = {
+        "matbench": "five folds, MatBench's rule",
+        "labels": "official labels in the data",
+        "shuffle": "published shuffle, seed 123",
+        "config": "labels of the data, or the settings",
+    }
+    lines = ["| suite | crystals | targets | split | download |", "|---|---|---|---|---|"]
+    for suite in SUITES.values():
+        targets = ", ".join(f"`{task.target}` ({task.unit})" for task in suite.tasks)
+        lines.append(
+            f"| `{suite.name}` | {suite.what} | {targets or 'all of the data'} "
+            f"| {rules[suite.rule]} | {f'`{suite.download}`' if suite.download else ''} |"
+        )
+    return "\n".join(lines)
+
+
+def measured() -> str:
+    """Return all tables that ``potnet benchmark table`` put under ``results/suites/``."""
+    published = yaml.safe_load((ROOT / "benchmarks" / "published.yaml").read_text("utf-8"))
+    parts = []
+    for path in sorted((RESULTS / "suites").glob("*.json")):
+        table = json.loads(path.read_text(encoding="utf-8"))
+        parts += [f"### {path.stem}", f"{table['what'].capitalize()}.", markdown(table).strip()]
+        others = published.get(table["suite"], {})
+        tasks = {target for row in table["rows"] for target in row["tasks"]}
+        known = {target: rows for target, rows in others.items() if target in tasks}
+        if known:
+            parts.append("\n".join(_published(known)))
+        commands = [command_of(table["suite"], row) for row in table["rows"]]
+        parts.append("\n".join(["```bash", *commands, "```"]))
+    return "\n\n".join(parts)
+
+
+def _published(known: dict[str, dict[str, dict[str, float]]]) -> list[str]:
+    lines = ["| published | target | whole test set | on the crystals here |", "|---|---|---|---|"]
+    for target, rows in known.items():
+        lines += [
+            f"| {name} | {target} | {error['full']:g} | {error.get('here', '')} |"
+            for name, error in rows.items()
+        ]
+    return lines
+
+
+def command_of(suite: str, row: dict) -> str:
+    """Return the command that makes a row again."""
+    settings = dict(row["settings"])
+    words = ["potnet", "benchmark", suite, "--data", "FILE", "-o", f"runs/{row['name']}"]
+    words += ["--name", row["name"]]
+    network, seeds = settings.pop("network"), settings.pop("members", 1)
+    if "command" in settings:
+        words += [
+            "--rival",
+            f"ENV/bin/python benchmarks/rivals/{settings.pop('command').split()[-1]}",
+        ]
+    else:
+        words += ["--network", network]
+    for flag in ("epochs", "budget"):
+        if flag in settings:
+            words += [f"--{flag}", f"{settings.pop(flag):g}"]
+    if max(seeds, len(row["seeds"])) > 1:
+        words += ["--seeds", str(max(seeds, len(row["seeds"])))]
+    if row["folds"] != list(range(len(row["folds"]))) or len(row["folds"]) not in (1, 5):
+        words += ["--folds", ",".join(map(str, row["folds"]))]
+    for name, value in settings.items():
+        words += ["--set", f"{name}={json.dumps(value)}"]
+    return shlex.join(words)
+
+
+# What is written where, by name of the mark.
+TABLES = {
+    "README.md": {"models": models, "sums": sums},
+    "docs/benchmarks.md": {"suites": suites, "measured": measured},
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true")
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
     write = parser.parse_args().write
-    for name, table in (("models", models()), ("sums", sums())):
-        print(f"{table}\n")
-        begin, end = (mark.format(name=name) for mark in MARKS)
-        pattern = re.escape(begin) + ".*?" + re.escape(end)
-        text = re.sub(pattern, lambda _, t=f"{begin}\n{table}\n{end}": t, text, flags=re.S)
-    if write:
-        with atomic_write(ROOT / "README.md") as file:
-            file.write(text)
+    for file, tables in TABLES.items():
+        text = (ROOT / file).read_text(encoding="utf-8")
+        for name, make in tables.items():
+            table = make()
+            print(f"{table}\n")
+            begin, end = (mark.format(name=name) for mark in MARKS)
+            pattern = re.escape(begin) + ".*?" + re.escape(end)
+            text = re.sub(pattern, lambda _, t=f"{begin}\n{table}\n{end}": t, text, flags=re.S)
+        if write:
+            with atomic_write(ROOT / file) as opened:
+                opened.write(text)
 
 
 if __name__ == "__main__":

@@ -100,7 +100,9 @@ class External:
         log = folder / "log.txt"
         with open(log, "wb") as file:
             try:
-                process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+                process = subprocess.Popen(
+                    command, stdout=file, stderr=subprocess.STDOUT, env=_foreign_environment()
+                )
             except OSError as error:
                 raise ConfigError(
                     f"{self.network}: the program must start, got {error.strerror} for "
@@ -121,6 +123,12 @@ class External:
                 f"{' '.join(last) or 'it said nothing'}. Read {log}."
             )
         return usage
+
+
+def _foreign_environment() -> dict[str, str]:
+    """Return the environment without what would lead the program to this one's packages."""
+    own = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+    return {name: value for name, value in os.environ.items() if name not in own}
 
 
 def _write_part(path: Path, job: Job, target: str, part: str) -> None:
