@@ -68,17 +68,17 @@ def sums() -> str:
 def suites() -> str:
     """Return the suites of ``potnet benchmark``."""
     rules = {
-        "matbench": "five folds, MatBench's rule",
-        "labels": "official labels in the data",
-        "shuffle": "published shuffle, seed 123",
+        "matbench": "MatBench's five folds",
+        "labels": "official",
         "config": "labels of the data, or the settings",
     }
-    lines = ["| suite | crystals | targets | split | download |", "|---|---|---|---|---|"]
+    lines = ["| suite | what | entries | targets | split | download |", "|---|---|---|---|---|---|"]
     for suite in SUITES.values():
         targets = ", ".join(f"`{task.target}` ({task.unit})" for task in suite.tasks)
         lines.append(
-            f"| `{suite.name}` | {suite.what} | {targets or 'all of the data'} "
-            f"| {rules[suite.rule]} | {f'`{suite.download}`' if suite.download else ''} |"
+            f"| `{suite.name}` | {suite.what} "
+            f"| {f'{suite.n_entries:,}' * bool(suite.n_entries)} | {targets or 'all of the data'} "
+            f"| {rules[suite.rule]} | {f'`{suite.download}`' * bool(suite.download)} |"
         )
     return "\n".join(lines)
 

@@ -15,9 +15,10 @@ from potnet.benchmark import OpenSuite, Outcome, Row, Suite, Task, run
 from potnet.benchmark.contestants import Composition, Mean, Network
 from potnet.benchmark.cost import Cost, Meter
 from potnet.benchmark.external import External
-from potnet.benchmark.folds import matbench_folds
 from potnet.benchmark.run import read_results
 from potnet.benchmark.table import markdown, write_table
+from potnet.data.benchmarks.official import MATBENCH_SEED
+from potnet.data.splits.rules import shuffled_folds
 from potnet.errors import ConfigError, DataError
 from potnet.training import TrainingConfig
 
@@ -28,7 +29,7 @@ SETTINGS = {"network": "tiny", "epochs": 3, "batch_size": 16, "device": "cpu"}
 @pytest.fixture(scope="module")
 def opened() -> OpenSuite:
     data = made_up_dataset()
-    return OpenSuite(SUITE, data, matbench_folds(len(data)))
+    return OpenSuite(SUITE, data, shuffled_folds(len(data), seed=MATBENCH_SEED))
 
 
 def compete(opened: OpenSuite, row: Row, **options):

@@ -8,12 +8,18 @@ import numpy as np
 import pytest
 
 from potnet.benchmark import SUITES, Suite, Task, open_suite
-from potnet.benchmark.folds import matbench_folds, outer_and_inner
+from potnet.benchmark.folds import outer_and_inner
 from potnet.data import SplitConfig
+from potnet.data.benchmarks.official import MATBENCH_SEED
+from potnet.data.splits.rules import shuffled_folds
 from potnet.errors import ConfigError, DataError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 TINY = Suite("tiny", "a test", (Task("energy", "eV", ("the energy",)),), "matbench", 23, ("multi",))
+
+
+def matbench_folds(n: int) -> np.ndarray:
+    return shuffled_folds(n, seed=MATBENCH_SEED)
 
 
 def written(path: Path, n: int = 23, **columns) -> Path:
@@ -31,20 +37,6 @@ def written(path: Path, n: int = 23, **columns) -> Path:
             record |= {key: value for key, value in changes.items() if value is not None}
             file.write(json.dumps(record) + "\n")
     return path
-
-
-@pytest.mark.parametrize("n", [5, 23, 636, 1265, 18928])
-def test_matbench_folds_are_those_of_scikit_learn(n: int) -> None:
-    model_selection = pytest.importorskip("sklearn.model_selection")
-    rule = model_selection.KFold(5, shuffle=True, random_state=18012019)
-    ours = matbench_folds(n)
-    for fold, (_, test) in enumerate(rule.split(np.arange(n))):
-        assert set(np.flatnonzero(ours == fold)) == set(test)
-
-
-def test_matbench_folds_stay_as_they_were_published() -> None:
-    # The first entries of matbench_phonons, from the labels of the published records.
-    assert matbench_folds(1265)[:8].tolist() == [4, 0, 0, 3, 1, 4, 0, 3]
 
 
 @pytest.mark.parametrize(
@@ -136,22 +128,6 @@ def test_official_labels_are_taken_and_held_back_targets_stay_unknown(tmp_path: 
     assert (split.train.tolist(), split.val.tolist()) == (list(range(15)), list(range(15, 19)))
     assert split.test.tolist() == list(range(19, 23))
     assert np.isnan(opened.dataset.targets["energy"][split.test]).all()
-
-
-def test_the_published_shuffle_counts_crystals_with_the_target_alone(tmp_path: Path) -> None:
-    from potnet.data import published_split
-
-    suite = Suite("shuffled", "a test", (Task("energy", "eV"), Task("gap", "eV")), "shuffle")
-    path = written(
-        tmp_path / "t.jsonl.gz",
-        targets=lambda k: {"energy": float(k)} | ({"gap": 1.0} if k % 2 else {}),
-    )
-    opened = open_suite(suite, path)
-    local = published_split(11)
-    split = opened.split(["gap"], 0)
-    odd = np.arange(1, 23, 2)
-    assert split.test.tolist() == odd[local.test].tolist()
-    assert split.train.tolist() == odd[local.train].tolist()
 
 
 def test_a_contestant_never_sees_a_test_target(tmp_path: Path) -> None:

@@ -10,26 +10,7 @@ from numpy.typing import NDArray
 from potnet.data.splits import Split
 from potnet.errors import DataError
 
-N_FOLDS = 5
-MATBENCH_SEED = 18012019
 _NUMBERED = re.compile(r"mb-.*-(\d+)")
-
-
-def matbench_folds(n: int) -> NDArray[np.int64]:
-    """Return the fold in which MatBench v0.1 tests each of the ``n`` entries of a task, shape (n,).
-
-    The same as scikit-learn's ``KFold(5, shuffle=True, random_state=18012019)``.
-
-    References:
-        Dunn et al., npj Comput. Mater. 6, 138 (2020).
-    """
-    order = np.arange(n)
-    # The rule is this generator's stream, which numpy has frozen.
-    np.random.RandomState(MATBENCH_SEED).shuffle(order)  # noqa: NPY002
-    folds = np.empty(n, dtype=np.int64)
-    for fold, rows in enumerate(np.array_split(order, N_FOLDS)):
-        folds[rows] = fold
-    return folds
 
 
 def matbench_place(id: str) -> int | None:

@@ -14,9 +14,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from potnet.benchmark.folds import N_FOLDS, matbench_folds, matbench_place, outer_and_inner
+from potnet.benchmark.folds import matbench_place, outer_and_inner
 from potnet.data import Dataset, Split, SplitConfig, make_split
 from potnet.data import open as open_dataset
+from potnet.data.benchmarks.official import MATBENCH_SEED
+from potnet.data.splits.rules import shuffled_folds
 from potnet.errors import ConfigError, DataError
 
 
@@ -46,26 +48,24 @@ class Suite:
             the data.
         rule: Where the folds come from: "matbench" is five folds by MatBench's rule, checked
             against the labels of the data; "labels" the official split that the data carry;
-            "shuffle" the published shuffle with seed 123; "config" the training settings.
+            "config" the training settings.
         n_entries: Entries of the complete data; MatBench's rule depends on it.
         left_out: Entries whose ``match`` begins with one of these have doubtful targets.
-        shares: Sizes of the parts for "shuffle".
         download: Name of the data for :func:`potnet.data.open`, where there is a network.
     """
 
     name: str
     what: str
     tasks: tuple[Task, ...]
-    rule: Literal["matbench", "labels", "shuffle", "config"]
+    rule: Literal["matbench", "labels", "config"]
     n_entries: int = 0
     left_out: tuple[str, ...] = ()
-    shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
     download: str = ""
 
     @property
     def n_folds(self) -> int:
         """Folds of each task."""
-        return N_FOLDS if self.rule == "matbench" else 1
+        return 5 if self.rule == "matbench" else 1
 
 
 _JARVIS = (
@@ -79,40 +79,37 @@ _MP2018 = (
     Task("e_form", "eV/atom", ("formation_energy_per_atom",)),
     Task("gap_pbe", "eV", ("gap pbe", "band_gap")),
 )
-_ELASTIC = (
-    Task("log10_K_VRH", "log10(GPa)", ("log10(K_VRH)",)),
-    Task("log10_G_VRH", "log10(GPa)", ("log10(G_VRH)",)),
-)
+_ELASTIC = (Task("log10_K_VRH", "log10(GPa)"), Task("log10_G_VRH", "log10(GPa)"))
+
+
+def _matbench(
+    task: str, what: str, n_entries: int, target: Task, left_out: tuple[str, ...] = ()
+) -> Suite:
+    """Return the suite of a whole MatBench task, or of what is certain of it."""
+    name = f"matbench-{task.replace('_', '-')}"
+    return Suite(
+        name, what, (target,), "matbench", n_entries, left_out, download=f"matbench:{task}"
+    )
+
 
 _SUITES = (
-    Suite(
-        "matbench-phonons",
-        "last peak of the phonon density of states, all 1,265 entries of MatBench, 5 folds",
-        (Task("last_phdos_peak", "1/cm", ("last phdos peak",)),),
-        "matbench",
+    _matbench(
+        "phonons",
+        "last peak of the phonon density of states",
         1265,
-        download="matbench:phonons",
+        Task("last_phdos_peak", "1/cm", ("last phdos peak",)),
     ),
-    Suite(
-        "matbench-jdft2d",
-        "exfoliation energy, all 636 entries of MatBench, 5 folds",
-        (Task("exfoliation_en", "meV/atom"),),
-        "matbench",
-        636,
-        download="matbench:jdft2d",
-    ),
-    Suite(
-        "matbench-perovskites",
-        "formation energy, the entries of MatBench's 18,928 whose target is certain, 5 folds",
-        (Task("e_form", "eV/cell"),),
-        "matbench",
+    _matbench("jdft2d", "exfoliation energy of layers", 636, Task("exfoliation_en", "meV/atom")),
+    _matbench(
+        "perovskites",
+        "formation energy of perovskites, the entries whose target is certain",
         18928,
+        Task("e_form", "eV/cell"),
         ("ambiguous",),
-        download="matbench:perovskites",
     ),
     Suite(
         "elastic",
-        "bulk and shear modulus, the entries of MatBench's 10,987 with one structure, 5 folds",
+        "bulk and shear modulus, the entries of MatBench's two tasks that have one structure",
         _ELASTIC,
         "matbench",
         10987,
@@ -120,41 +117,58 @@ _SUITES = (
     ),
     Suite(
         "jarvis-oxides-nitrides",
-        "five tasks on the oxides and nitrides of JARVIS-DFT 2021, official splits",
+        "five tasks on the oxides and nitrides of JARVIS-DFT 2021",
         _JARVIS,
         "labels",
         17314,
     ),
     Suite(
         "mp2018",
-        "formation energy and gap, what is known of the structures of MP 2018.6.1, official split",
+        "formation energy and gap, what is known of the structures of MP 2018.6.1",
         _MP2018,
         "labels",
         51989,
     ),
     Suite(
         "qmof",
-        "PBE gap of metal-organic frameworks, official split",
+        "gap of metal-organic frameworks",
         (Task("bandgap", "eV"),),
         "labels",
-        20374,
+        20425,
+        download="qmof",
     ),
     Suite(
         "jarvis",
-        "the paper's five tasks on all of JARVIS-DFT 2021 (dft_3d_2021), the published shuffle",
+        "the published five tasks on all of JARVIS-DFT 2021",
         _JARVIS,
-        "shuffle",
+        "labels",
+        55723,
         download="jarvis:dft_3d_2021",
     ),
     Suite(
         "mp",
-        "formation energy and gap on all of MP 2018.6.1, the published shuffle 60000/5000/4239",
+        "formation energy and gap on all of MP 2018.6.1",
         _MP2018,
-        "shuffle",
+        "labels",
         69239,
-        shares=(60000, 5000, 4239),
         download="mp:2018.6.1",
     ),
+    *(
+        Suite(
+            f"mp-{kind}",
+            f"{kind} modulus of MP 2018.6.1",
+            (Task(f"{kind} modulus", "log10(GPa)"),),
+            "labels",
+            5450,
+            download=f"mp:2018.6.1-{kind}",
+        )
+        for kind in ("bulk", "shear")
+    ),
+    _matbench("dielectric", "refractive index", 4764, Task("n", "1")),
+    _matbench("log_kvrh", "bulk modulus", 10987, Task("log10(K_VRH)", "log10(GPa)")),
+    _matbench("log_gvrh", "shear modulus", 10987, Task("log10(G_VRH)", "log10(GPa)")),
+    _matbench("mp_e_form", "formation energy", 132752, Task("e_form", "eV/atom")),
+    _matbench("mp_gap", "band gap", 106113, Task("gap pbe", "eV")),
     Suite("own", "your own data: their split, or the one that the settings say", (), "config"),
 )
 
@@ -200,10 +214,7 @@ class OpenSuite:
         rule = rule or SplitConfig()
         if self.folds is not None:
             return outer_and_inner(self.folds, fold, turn=turn, val_share=rule.val, seed=rule.seed)
-        if self.suite.rule == "shuffle":
-            shares = dict(zip(("train", "val", "test"), self.suite.shares, strict=True))
-            rule = SplitConfig(kind="published", **shares)
-        elif self.suite.rule == "labels":
+        if self.suite.rule == "labels":
             rule = rule.model_copy(update={"kind": "given"})
         split, _ = make_split(self.dataset, rule, targets)
         return split
@@ -341,7 +352,7 @@ def _folds(
     The place of an entry in its task comes from its MatBench id or, if all entries are there,
     from the order of the data. Labels of the data must say the same.
     """
-    official = matbench_folds(suite.n_entries)
+    official = shuffled_folds(suite.n_entries, seed=MATBENCH_SEED)
     places = [
         matbench_place(str(detail.get("matbench_id", id)))
         for id, detail in zip(dataset.ids, details, strict=True)
