@@ -2,7 +2,8 @@
 
 Needs torch and numpy alone, so that it works in every rival's environment. The recipe is that of
 potnet's own networks as far as a foreign network allows: L1 on standardised targets, AdamW, one
-cycle of the learning rate over the whole budget, best epoch on validation, one CPU thread.
+cycle of the learning rate over the budget, best epoch on validation, one CPU thread. The cycle
+follows the clock, so that each rival uses all of its processor seconds and not one more step.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import copy
 import csv
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -20,8 +22,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-
-PROBE_STEPS = 3
 
 
 @dataclass(frozen=True)
@@ -100,32 +100,26 @@ def compete(
         # Batch normalisation cannot do with one crystal.
         return found if len(found) == 1 or len(found[-1]) > 1 else found[:-1]
 
-    probe, begun = copy.deepcopy(network), clock()
-    for batch in batches()[:PROBE_STEPS]:
-        loss_of(probe, batch).backward()
-    step = (clock() - begun) / PROBE_STEPS
-    begun = clock()
-    predict(probe, order.val)
-    epochs = max(1, int(order.budget / (step * len(batches()) + clock() - begun)))
-
     optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay)
-    n_steps = max(4, epochs * len(batches()))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, n_steps, pct_start=0.1)
     truth = np.array([record["target"] for record in order.val])
-    best, kept = np.inf, copy.deepcopy(network.state_dict())
+    best, kept, epochs = np.inf, copy.deepcopy(network.state_dict()), 0.0
     begun = clock()
-    for epoch in range(epochs):
-        for batch in batches():
+    while (share := (clock() - begun) / order.budget) < 1:
+        shuffled = batches()
+        for batch in shuffled:
+            if (share := (clock() - begun) / order.budget) >= 1:
+                break
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate * one_cycle(share)
             optimizer.zero_grad()
-            loss = loss_of(network, batch)
-            loss.backward()
+            loss_of(network, batch).backward()
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
-            schedule.step()
+            epochs += 1 / len(shuffled)
         error = float(np.abs(predict(network, order.val) - truth).mean())
         if error < best:
             best, kept = error, copy.deepcopy(network.state_dict())
-        print(f"epoch {epoch + 1} of {epochs}: validation MAE {error:.4g}", flush=True)
+        print(f"epoch {epochs:.2f}, {share:.0%}: validation MAE {error:.4g}", flush=True)
     seconds = clock() - begun
     network.load_state_dict(kept)
     asked = [*order.val, *order.test]
@@ -141,6 +135,13 @@ def compete(
         "preparation": preparation,
     }
     (order.folder / "cost.json").write_text(json.dumps(cost), encoding="utf-8")
+
+
+def one_cycle(share: float, warmup: float = 0.1) -> float:
+    """Return the learning rate, in units of its peak, when ``share`` of the budget is used."""
+    if share < warmup:
+        return 0.04 + 0.96 * (1 - math.cos(math.pi * share / warmup)) / 2
+    return (1 + math.cos(math.pi * (share - warmup) / (1 - warmup))) / 2
 
 
 def chunks(items: Sequence[Any], size: int) -> list[Any]:

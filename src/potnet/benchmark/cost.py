@@ -22,7 +22,7 @@ class Cost(BaseModel):
         device: "cpu", or the name of the GPU.
         seconds: Processor seconds (all threads), or seconds on the GPU, of training with its
             validation; over all calls of a run that was interrupted.
-        epochs: Epochs in ``seconds``; 0 for what has none.
+        epochs: Epochs in ``seconds``, part of one included; 0 for what has none.
         preparation: Processor seconds before the first epoch that other runs need not repeat or
             that the budget does not count, such as making features or graphs.
         n_parameters: Trained numbers; 0 for what has none.
@@ -33,7 +33,7 @@ class Cost(BaseModel):
 
     device: str = "cpu"
     seconds: float = 0.0
-    epochs: int = 0
+    epochs: float = 0
     preparation: float = 0.0
     n_parameters: int = 0
     peak_memory_mb: float | None = None
