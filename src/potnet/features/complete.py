@@ -17,6 +17,8 @@ from potnet.features.batch import Batch, Pairs
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from potnet.sums import Shell
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -78,6 +80,13 @@ class CompleteFeatures(BaseModel):
         return np.linspace(self.first_shell, self.last_shell, self.n_shells)
 
     @property
+    def shells(self) -> list[Shell]:
+        """Kernels of the shells."""
+        from potnet.sums import Shell
+
+        return [Shell(float(center), self.width, self.cutoff) for center in self.centers]
+
+    @property
     def width(self) -> float:
         """Width of every shell in Å: their spacing, so that neighbours overlap."""
         return (self.last_shell - self.first_shell) / max(self.n_shells - 1, 1)
@@ -121,17 +130,15 @@ class CompleteFeatures(BaseModel):
             StructureError: If the crystal is not periodic in three directions.
         """
         from potnet.sums import pair_sums
-        from potnet.sums.shells import pair_shells
+        from potnet.sums.directed import directed_shells
 
         crystal.require_periodic()
         far = positions.new_zeros(len(positions) ** 2, 0)
         if self.long_range:
             far = pair_sums(positions, cell, self.long_range, tolerance=self.tolerance).values
-        near = pair_shells(
-            positions, cell, centers=self.centers, width=self.width, cutoff=self.cutoff
-        )
+        near = directed_shells(positions, cell, self.shells, degree=int(self.directional))
         scale_near, scale_far = (torch.from_numpy(s).to(positions) for s in self._scales())
-        parts = self._channels(near * scale_near[:, None], far * scale_far)
+        parts = self._channels(near * scale_near, far * scale_far)
         n = torch.tensor([crystal.n_atoms], device=positions.device)
         numbers = torch.tensor(crystal.numbers, device=positions.device)
         weights = positions.new_full((crystal.n_atoms,), 1 / crystal.n_atoms)
@@ -153,7 +160,6 @@ class CompleteFeatures(BaseModel):
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return the channels of all pairs of nodes, and the nodes of each crystal."""
         from potnet.sums import Coulomb, London, Pauli, fast
-        from potnet.sums.shells import orbit_shells
 
         named = {"coulomb": Coulomb(), "london": London(), "pauli": Pauli()}
         arrays = (
@@ -165,15 +171,15 @@ class CompleteFeatures(BaseModel):
         far, node_counts = fast.orbit_sums(
             *arrays, [named[name] for name in self.long_range], tolerance=self.tolerance
         )
-        near = orbit_shells(*arrays, centers=self.centers, width=self.width, cutoff=self.cutoff)
+        near, _ = fast.directed_shells(*arrays, self.shells, degree=int(self.directional))
         scale_near, scale_far = self._scales()
-        parts = self._channels(near * scale_near[:, None], far * scale_far)
+        parts = self._channels(near * scale_near, far * scale_far)
         return np.concatenate(parts, 1).astype(np.float32), node_counts
 
     def _channels(self, near: Any, far: Any) -> list[Any]:
         """Return the columns of a pair in order: shells, long range, then the components."""
         axes = (1, 2, 3) if self.directional else ()
-        return [near[..., 0], far, *(near[..., axis] for axis in axes)]
+        return [near[:, 0], far, *(near[:, axis] for axis in axes)]
 
     def _reduced(self, crystal: Crystal) -> Crystal:
         if self.primitive:
@@ -183,7 +189,7 @@ class CompleteFeatures(BaseModel):
 
     def _orbits(self, crystal: Crystal) -> NDArray[np.int64]:
         """Return the node of each atom, numbered in the order of first appearance."""
-        if self.merge_tolerance is None:
+        if self.merge_tolerance is None or len(set(crystal.numbers.tolist())) == crystal.n_atoms:
             return np.arange(crystal.n_atoms)
         try:
             orbits = crystal.orbits(self.merge_tolerance)

@@ -1,5 +1,6 @@
 """Infinite lattice sums of pair potentials, within a tolerance the caller names."""
 
+from potnet.sums.directed import directed_sums
 from potnet.sums.notation import parse_potential, unit_of
 from potnet.sums.pairs import LatticeSums, PairSums, lattice_sums, pair_sums
 from potnet.sums.points import PointSums, point_sums
@@ -36,6 +37,7 @@ __all__ = [
     "Potential",
     "Shell",
     "Yukawa",
+    "directed_sums",
     "lattice_sums",
     "pair_sums",
     "parse_potential",

@@ -115,10 +115,9 @@ def pair_sums(
     Madelung constant 1.74756459
     """
     chosen = tuple(v.prepared(positions.device) for v in resolve(potentials))
-    positions, cells, n_atoms = _check_shapes(positions, cell, graph_index)
-    _check_finite(positions, graph_index)
+    positions, cells, n_atoms = checked_batch(positions, cell, graph_index)
     periodic = _as_pbc(pbc, len(cells))
-    i, j = _ordered_pairs(n_atoms, positions.device)
+    i, j = ordered_pairs(n_atoms, positions.device)
     if len(n_atoms) == 0:
         empty = positions.new_zeros(len(chosen))
         return PairSums(i, j, positions.new_zeros(0, len(chosen)), empty)
@@ -296,6 +295,15 @@ def _fast_path(
     return fast if fast.supports(potentials) else None
 
 
+def checked_batch(
+    positions: Tensor, cell: Tensor, graph_index: Tensor | None
+) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
+    """Return float64 positions and cells, and the atoms of each crystal, or say what is wrong."""
+    batch = _check_shapes(positions, cell, graph_index)
+    _check_finite(batch[0], graph_index)
+    return batch
+
+
 def _check_shapes(
     positions: Tensor, cell: Tensor, graph_index: Tensor | None
 ) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
@@ -367,7 +375,7 @@ def _check_finite(positions: Tensor, graph_index: Tensor | None) -> None:
         )
 
 
-def _ordered_pairs(n_atoms: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
+def ordered_pairs(n_atoms: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
     """Return atoms i and j of all ordered pairs, crystal after crystal, j fast."""
     per_atom = np.repeat(n_atoms, n_atoms)  # pairs that atom i begins
     i = np.repeat(np.arange(len(per_atom)), per_atom)

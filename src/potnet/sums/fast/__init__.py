@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from potnet.errors import ConfigError, StructureError
+from potnet.sums.fast.directed import add_directed_shells
 from potnet.sums.fast.evaluate import evaluate
 from potnet.sums.fast.plan import COULOMB, EXPONENTIAL, LONDON, SHELL
 from potnet.sums.plan import MAX_VECTORS, SAME_SPOT, TOLERANCE_RANGE
@@ -83,7 +84,6 @@ def pair_sums(
         StructureError: If a cell cannot be summed over, or two atoms are on one spot.
         ConfigError: If the tolerance is out of range or below what float64 can keep.
     """
-    counts = np.ascontiguousarray(counts, dtype=np.int64)
     no_orbits = np.empty(0, dtype=np.int64)
     return _sums(positions, cells, counts, no_orbits, counts, potentials, tolerance, n_threads)
 
@@ -119,7 +119,76 @@ def orbit_sums(
         ConfigError: If the tolerance is out of range or below what float64 can keep, or labels
             are not in the order of their first appearance.
     """
-    counts = np.ascontiguousarray(counts, dtype=np.int64)
+    orbits, n_orbits = _check_orbits(orbits, counts)
+    values, _ = _sums(positions, cells, counts, orbits, n_orbits, potentials, tolerance, n_threads)
+    return values, n_orbits
+
+
+def directed_shells(
+    positions: Floats,
+    cells: Floats,
+    counts: Ints,
+    orbits: Ints,
+    shells: Sequence[Shell],
+    *,
+    degree: int,
+    n_threads: int = 1,
+) -> tuple[Floats, Ints]:
+    """Return the sums of orbits over shells times the real spherical harmonics of a direction.
+
+    F[a, b, m, k] is the sum over the atoms j of orbit b and their images of phi_k(r) Y_m(r / |r|),
+    r from the first atom of a towards j. Y is 1; x, y, z; sqrt(3) xy, sqrt(3) yz, (3 z^2 - 1) / 2,
+    sqrt(3) xz, sqrt(3) (x^2 - y^2) / 2: in each degree the squares add up to 1. The sums are
+    finite, so exact up to rounding.
+
+    Args:
+        positions: Cartesian coordinates in Å, shape (n_atoms, 3), crystal after crystal.
+        cells: Lattice vectors as rows in Å, shape (n_graphs, 3, 3).
+        counts: Number of atoms of each crystal, at least 1, shape (n_graphs,).
+        orbits: Labels of symmetry-equivalent atoms within each crystal, from 0 in the order of
+            their first appearance, shape (n_atoms,).
+        shells: What to sum.
+        degree: Highest degree, 0 to 2; all degrees up to it are returned.
+        n_threads: Threads that share the crystals; the numbers do not depend on it.
+
+    Returns:
+        Sums, shape (sum of squared orbit counts, (degree + 1)^2, n_shells), crystal after crystal,
+        a slow and b fast; and the number of orbits of each crystal, shape (n_graphs,).
+
+    Raises:
+        StructureError: If a cell cannot be summed over, or two atoms are on one spot.
+        ConfigError: If labels are not in the order of their first appearance, or the degree is
+            not 0, 1 or 2.
+    """
+    if degree not in (0, 1, 2):
+        raise ConfigError(
+            f"directed shells: `degree` must be 0, 1 or 2, got {degree}. Use another degree."
+        )
+    positions, cells, counts = _check_crystals(positions, cells, counts)
+    orbits, n_orbits = _check_orbits(orbits, counts)
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    out_offsets = np.concatenate([[0], np.cumsum(n_orbits**2)])
+    values = np.zeros((out_offsets[-1], (degree + 1) ** 2, len(shells)))
+    if not shells:
+        return values, n_orbits
+    centers = np.array([shell.center for shell in shells], dtype=float)
+    inverse_widths = 1 / np.array([shell.width for shell in shells], dtype=float)
+    cutoffs = np.array([shell.cutoff for shell in shells], dtype=float)
+
+    def run(begin: int, end: int) -> tuple[int, int, int, int]:
+        return add_directed_shells(
+            begin, end, positions, offsets, orbits, out_offsets, cells, centers, inverse_widths,
+            cutoffs**-2.0, float(cutoffs.max()), int(degree), values.reshape(-1),
+        )  # fmt: skip
+
+    for status, crystal, i, j in _in_threads(run, counts, n_threads):
+        if status:
+            raise _failure(status, crystal, cells[crystal], 0.0, i, j)
+    return values, n_orbits
+
+
+def _check_orbits(orbits: Ints, counts: Ints) -> tuple[Ints, Ints]:
+    """Return the labels of the orbits, and how many each crystal has."""
     orbits = np.ascontiguousarray(orbits, dtype=np.int64)
     if orbits.shape != (int(counts.sum()),):
         raise ConfigError(
@@ -132,8 +201,7 @@ def orbit_sums(
             "orbit sums: `orbits` must number the orbits of each crystal from 0 in the order of "
             f"their first appearance, got {orbits[wrong]} at atom {wrong}. Renumber the labels."
         )
-    values, _ = _sums(positions, cells, counts, orbits, n_orbits, potentials, tolerance, n_threads)
-    return values, n_orbits
+    return orbits, n_orbits
 
 
 def _count_orbits(orbits: Ints, counts: Ints) -> tuple[Ints, int]:
@@ -187,6 +255,30 @@ def _sums(
             f"lattice sums: `tolerance` must lie between {low:g} and {high:g}, got {tolerance}. "
             "Give an absolute error in that range, for example 1e-8."
         )
+    positions, cells, counts = _check_crystals(positions, cells, counts)
+    kinds, parameters = _describe(potentials)
+    # The rest of the tolerance is for rounding: half of it from 4e-11 on.
+    budget = max(0.5 * tolerance, 0.98 * tolerance - 2e-11)
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    out_offsets = np.concatenate([[0], np.cumsum(n_rows**2)])
+    values = np.empty((out_offsets[-1], len(kinds)))
+    bounds = np.empty((len(counts), len(kinds)))
+
+    def run(begin: int, end: int) -> tuple[int, int, int, int]:
+        return evaluate(
+            begin, end, positions, offsets, orbits, out_offsets, cells, kinds, parameters,
+            float(tolerance), budget, _tables(), values.reshape(-1), bounds,
+        )  # fmt: skip
+
+    for status, crystal, i, j in _in_threads(run, counts, n_threads):
+        if status:
+            raise _failure(status, crystal, cells[crystal], tolerance, i, j)
+    return values, bounds
+
+
+def _check_crystals(positions: Floats, cells: Floats, counts: Ints) -> tuple[Floats, Floats, Ints]:
+    """Return positions, cells and counts as the compiled code takes them."""
+    counts = np.ascontiguousarray(counts, dtype=np.int64)
     positions = np.ascontiguousarray(positions, dtype=np.float64)
     cells = np.array(cells, dtype=np.float64, order="C")
     n_graphs = len(counts)
@@ -203,24 +295,7 @@ def _sums(
             f"lattice sums: `positions` must be finite, got {positions[atom].tolist()} for atom "
             f"{atom}. Give coordinates in Å."
         )
-    kinds, parameters = _describe(potentials)
-    # The rest of the tolerance is for rounding: half of it from 4e-11 on.
-    budget = max(0.5 * tolerance, 0.98 * tolerance - 2e-11)
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    out_offsets = np.concatenate([[0], np.cumsum(n_rows**2)])
-    values = np.empty((out_offsets[-1], len(kinds)))
-    bounds = np.empty((n_graphs, len(kinds)))
-
-    def run(begin: int, end: int) -> tuple[int, int, int, int]:
-        return evaluate(
-            begin, end, positions, offsets, orbits, out_offsets, cells, kinds, parameters,
-            float(tolerance), budget, _tables(), values.reshape(-1), bounds,
-        )  # fmt: skip
-
-    for status, crystal, i, j in _in_threads(run, counts, n_threads):
-        if status:
-            raise _failure(status, crystal, cells[crystal], tolerance, i, j)
-    return values, bounds
+    return positions, cells, counts
 
 
 def _in_threads(run: Callable[[int, int], Any], counts: Ints, n_threads: int) -> list[Any]:

@@ -13,12 +13,14 @@ _OPTIONS: dict[str, Any] = {
     "fastmath": {"contract", "nsz", "arcp"},
 }
 
+_njit: Any = nb.njit
+
 #: Compile a function that only compiled code calls; it is stored as a part of what calls it.
-part: Any = nb.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)
+part: Any = _njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)
 
 #: Compile a function that Python calls, and store it on disk. numba compares nothing but the
 #: file of the function itself and its closure: an entry must close over :func:`sources`.
-entry: Any = nb.njit(cache=True, no_cfunc_wrapper=True, **_OPTIONS)
+entry: Any = _njit(cache=True, no_cfunc_wrapper=True, **_OPTIONS)
 
 
 def sources() -> str:

@@ -12,7 +12,14 @@ from potnet.sums.fast.images import (
     coincident_pair,
     list_images,
 )
-from potnet.sums.fast.lattice import PI, grid, other_images, skew, split_basis
+from potnet.sums.fast.lattice import (
+    PI,
+    grid,
+    other_images,
+    skew,
+    split_basis,
+    wrap_positions,
+)
 from potnet.sums.fast.plan import (
     COINCIDENT,
     COULOMB,
@@ -49,33 +56,6 @@ from potnet.sums.fast.waves import (
 
 ROUNDOFF = 2.0**-53
 TILE = 8  # pairs are mirrored in squares of so many, so that whole cache lines are used
-
-
-@part
-def wrap_positions(positions, first, n_atoms, basis, inverse, grid, atoms):
-    """Write what ``gather`` reads of each atom.
-
-    Fractional coordinates in [-1/2, 1/2] but for rounding; positions from the first atom as
-    multiples of the grid, wrapped; their rests.
-    """
-    for i in range(n_atoms):
-        for k in range(3):
-            x, x0 = positions[first + i, k], positions[first, k]
-            on_grid = np.floor(x / grid + 0.5) * grid
-            origin = np.floor(x0 / grid + 0.5) * grid
-            atoms[3 + k, i] = on_grid - origin
-            atoms[6 + k, i] = (x - on_grid) - (x0 - origin)
-        x, y, z = atoms[3, i], atoms[4, i], atoms[5, i]
-        a = np.floor(x * inverse[0, 0] + y * inverse[1, 0] + z * inverse[2, 0] + 0.5)
-        b = np.floor(x * inverse[0, 1] + y * inverse[1, 1] + z * inverse[2, 1] + 0.5)
-        c = np.floor(x * inverse[0, 2] + y * inverse[1, 2] + z * inverse[2, 2] + 0.5)
-        for half in range(2):
-            for k in range(3):
-                shift = a * basis[half, 0, k] + b * basis[half, 1, k] + c * basis[half, 2, k]
-                atoms[3 + 3 * half + k, i] -= shift
-        x, y, z = atoms[3, i], atoms[4, i], atoms[5, i]  # rests are far below rounding here
-        for k in range(3):
-            atoms[k, i] = x * inverse[0, k] + y * inverse[1, k] + z * inverse[2, k]
 
 
 @part
@@ -136,7 +116,7 @@ def _make(fingerprint: str) -> Callable:
         Returns:
             (status, crystal, i, j) of the first failure, or zeros.
         """
-        fingerprint  # noqa: B018
+        fingerprint  # noqa: B018  # pyright: ignore[reportUnusedExpression]
         n_potentials = kinds.size
         by_orbit = orbits.size > 0
         n_crystals, most_atoms = end - begin, 0

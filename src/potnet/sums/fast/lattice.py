@@ -188,3 +188,43 @@ def other_images(cell, inverse, volume):
     a1, a2, _, _, _ = real
     integral = a2 / 5 + r * (a1 / 2 + r * (4 * PI / 3))
     return r, (most(real, r) / r + integral / volume) / r**5
+
+
+@part
+def wrap_positions(positions, first, n_atoms, basis, inverse, spacing, atoms):
+    """Write what ``gather`` reads of each atom.
+
+    Fractional coordinates in [-1/2, 1/2] but for rounding; positions from the first atom as
+    multiples of the grid, wrapped; their rests.
+    """
+    for i in range(n_atoms):
+        for k in range(3):
+            x, x0 = positions[first + i, k], positions[first, k]
+            on_grid = np.floor(x / spacing + 0.5) * spacing
+            origin = np.floor(x0 / spacing + 0.5) * spacing
+            atoms[3 + k, i] = on_grid - origin
+            atoms[6 + k, i] = (x - on_grid) - (x0 - origin)
+        x, y, z = atoms[3, i], atoms[4, i], atoms[5, i]
+        a = np.floor(x * inverse[0, 0] + y * inverse[1, 0] + z * inverse[2, 0] + 0.5)
+        b = np.floor(x * inverse[0, 1] + y * inverse[1, 1] + z * inverse[2, 1] + 0.5)
+        c = np.floor(x * inverse[0, 2] + y * inverse[1, 2] + z * inverse[2, 2] + 0.5)
+        for half in range(2):
+            for k in range(3):
+                shift = a * basis[half, 0, k] + b * basis[half, 1, k] + c * basis[half, 2, k]
+                atoms[3 + 3 * half + k, i] -= shift
+        x, y, z = atoms[3, i], atoms[4, i], atoms[5, i]  # rests are far below rounding here
+        for k in range(3):
+            atoms[k, i] = x * inverse[0, k] + y * inverse[1, k] + z * inverse[2, k]
+
+
+@part
+def wrapped_length(cell):
+    """Return the largest length of a vector whose coordinates in a basis lie in [-1/2, 1/2]."""
+    longest = 0.0
+    for i in range(-1, 2, 2):
+        for j in range(-1, 2, 2):
+            square = 0.0
+            for k in range(3):
+                square += (cell[0, k] + i * cell[1, k] + j * cell[2, k]) ** 2
+            longest = max(longest, 0.5 * math.sqrt(square))
+    return longest

@@ -15,6 +15,7 @@ from potnet.sums.fast.lattice import (
     reduce,
     skew,
     split_basis,
+    wrapped_length,
 )
 from potnet.sums.plan import MAX_VECTORS, SAME_SPOT
 
@@ -240,13 +241,7 @@ def plan_crystal(
         if status != 0:
             return status
         k_max = max(k_max, split[S_KCUT])
-    wrap = 0.0  # largest |d| when its fractional coordinates lie in [-1/2, 1/2]
-    for i in range(-1, 2, 2):
-        for j in range(-1, 2, 2):
-            square = 0.0
-            for k in range(3):
-                square += (cell[0, k] + i * cell[1, k] + j * cell[2, k]) ** 2
-            wrap = max(wrap, 0.5 * math.sqrt(square))
+    wrap = wrapped_length(cell)
     geometry[G_VOLUME], geometry[G_CUTOFF], geometry[G_FAR] = volume, cutoff, far
     geometry[G_SHELL_REACH], geometry[G_WRAP], geometry[G_KMAX] = shell_reach, wrap, k_max
     n_images = most(real, (max(cutoff, far, shell_reach) + wrap) * (1 + 1e-9))

@@ -202,6 +202,29 @@ def _polynomial(typing_context, coefficients, at, degree, u, n, out):
     return types.void(coefficients, n, n, u, n, out), codegen
 
 
+@intrinsic
+def _add_scaled(typing_context, a, at_a, factor, out, at_out, n):
+    """Add n numbers times a factor to as many others."""
+
+    def codegen(context, builder, sig, arguments):
+        a, out = _arrays(context, builder, sig, arguments, 0, 3)
+        _, at_a, factor, _, at_out, n = arguments
+        factors, whole = _splat(builder, factor), builder.udiv(n, _word(LANES))
+        with cgutils.for_range(builder, whole) as loop:
+            column = builder.mul(loop.index, _word(LANES))
+            here, there = builder.add(at_a, column), builder.add(at_out, column)
+            out.set_vector(_fma(builder, a.vector(here), factors, out.vector(there)), there)
+        done = builder.mul(whole, _word(LANES))
+        with cgutils.for_range(builder, builder.sub(n, done)) as loop:
+            column = builder.add(loop.index, done)
+            here, there = builder.add(at_a, column), builder.add(at_out, column)
+            out.set_number(_fma(builder, a.number(here), factor, out.number(there)), there)
+        return context.get_dummy_value()
+
+    n = types.intp
+    return types.void(a, n, types.float64, out, n, n), codegen
+
+
 # exp(f) for |f| <= ln(2) / 2: coefficients of f^12, f^11, ..
 _EXPONENTIAL = [1 / math.factorial(k) for k in range(12, -1, -1)]
 
@@ -479,6 +502,7 @@ def _mirror(typing_context, values, at, step, across, step_across, sums, at_sums
 
 rotate: Any = _rotate
 scale: Any = _scale
+add_scaled: Any = _add_scaled
 polynomial: Any = _polynomial
 exponentials: Any = _exponentials
 gather: Any = _gather(names_images=False)
