@@ -212,7 +212,8 @@ def wrap_positions(positions, first, n_atoms, basis, inverse, spacing, atoms):
             for k in range(3):
                 shift = a * basis[half, 0, k] + b * basis[half, 1, k] + c * basis[half, 2, k]
                 atoms[3 + 3 * half + k, i] -= shift
-        x, y, z = atoms[3, i], atoms[4, i], atoms[5, i]  # rests are far below rounding here
+        # an atom that was many cells away has a rest that counts
+        x, y, z = atoms[3, i] + atoms[6, i], atoms[4, i] + atoms[7, i], atoms[5, i] + atoms[8, i]
         for k in range(3):
             atoms[k, i] = x * inverse[0, k] + y * inverse[1, k] + z * inverse[2, k]
 
