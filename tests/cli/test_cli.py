@@ -471,3 +471,11 @@ def test_a_terminal_shows_tables_and_progress(some_files, small_archive, own_dat
     assert "Training 1" in seen
     assert "2/2" in seen
     assert "validation error" in seen
+
+
+def test_check_looks_a_dataset_over(tmp_path) -> None:
+    page = tmp_path / "page.html"
+    result = potnet_cli("check", "elastic", "--report", page, "-t", "bulk_modulus")
+    assert result.exit_code == 0
+    assert "the same crystal under several ids" in result.stdout
+    assert "shear_modulus" not in page.read_text(encoding="utf-8")

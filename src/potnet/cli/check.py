@@ -1,50 +1,102 @@
-"""``potnet check``: what cannot be used, and why."""
+"""``potnet check``: what cannot be used, and what to know before training."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from potnet.cli.app import SKIPPED, Recursive, Structures, app, structures
-from potnet.cli.terminal import counted, show_progress, write_failures
-from potnet.errors import Failure, StructureError
+from potnet.cli.app import SKIPPED, Recursive, app, structures
+from potnet.cli.terminal import counted, show_progress, show_table, write_failures
 
 if TYPE_CHECKING:
+    from potnet.audit import Audit
     from potnet.crystal import Crystal
+    from potnet.data import Entry
+    from potnet.errors import Failure
+
+SHOWN_REFUSED = 20
 
 
 @app.command()
 def check(
-    paths: Structures,
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="DATA|PATH...",
+            help="A dataset (name, file or folder), or structure files, folders and patterns.",
+        ),
+    ],
     recursive: Recursive = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="CSV file for what was refused.")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="HTML page with tables and plots.")
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option("--target", "-t", help="Column to look at; may be repeated. Default: all."),
+    ] = None,
+    split: Annotated[
+        Path | None,
+        typer.Option("--split", help="Split file to look at, instead of the dataset's own split."),
+    ] = None,
 ) -> None:
-    """Read structures and say which of them cannot be used, and why."""
-    good, refused = 0, []
+    """Say what cannot be used and why, and what to know before training on the rest.
+
+    Looks for crystals that are there several times, for those in training that are also held back,
+    for values that cannot be or contradict each other, and for gaps in what is covered. The exit
+    code is 3 if something was refused or would mislead, 0 if not.
+    """
+    from potnet.audit import audit
+
+    items, units = _items(paths, recursive, target)
+    parts = None if split is None else _parts(split)
     with show_progress("Checking") as progress:
-        for item in counted(structures(paths, recursive), progress):
-            failure = item if isinstance(item, Failure) else _irreducible(item)
-            if failure is None:
-                good += 1
-            else:
-                refused.append(failure)
-    for failure in refused:
-        typer.echo(f"{failure.id} [{failure.stage}]: {failure.reason}")
-    typer.echo(f"{good} good, {len(refused)} refused")
+        found = audit(counted(items, progress), name=_name(paths), split=parts, units=units)
+    _show(found)
     if output is not None:
-        write_failures(refused, output)
-    if refused:
+        write_failures(found.failures, output)
+    if report is not None:
+        from potnet.report import dataset_report
+
+        dataset_report(found, report)
+        typer.echo(f"Report: {report}")
+    if found.has_problems:
         raise typer.Exit(SKIPPED)
 
 
-def _irreducible(crystal: Crystal) -> Failure | None:
-    """Return why the primitive cell, which models read, cannot be found; None if it can."""
-    try:
-        crystal.primitive()
-    except StructureError as error:
-        return Failure(crystal.id, "features", str(error))
-    return None
+def _items(
+    paths: list[str], recursive: bool, target: list[str] | None
+) -> tuple[Iterable[Entry | Crystal | Failure], dict[str, str]]:
+    """Return what to look at: the rows of a dataset, or structures; and units known by name."""
+    from potnet import data
+
+    if len(paths) == 1 and not recursive and data.is_dataset(paths[0]):
+        return data.scan(paths[0], targets=target), dict(data.origin_of(paths[0]).units)
+    return structures(paths, recursive), {}
+
+
+def _parts(path: Path) -> dict[str, list[str]]:
+    from potnet.data.splits import read_parts
+
+    return read_parts(path)
+
+
+def _name(paths: list[str]) -> str:
+    return paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+
+
+def _show(found: Audit) -> None:
+    for failure in found.failures[:SHOWN_REFUSED]:
+        typer.echo(f"{failure.id} [{failure.stage}]: {failure.reason}")
+    if len(found.failures) > SHOWN_REFUSED:
+        more = len(found.failures) - SHOWN_REFUSED
+        typer.echo(f"... {more:,} more. Write all of them with --output FILE.")
+    others = [f for f in found.findings if f.kind != "refused"]
+    if others:
+        show_table(["", "kind", "finding"], [[f.severity, f.kind, f.text] for f in others])
+    typer.echo(f"{len(found.ids)} good, {len(found.failures)} refused")

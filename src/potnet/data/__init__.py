@@ -3,7 +3,7 @@
 from potnet.data.building import build
 from potnet.data.dataset import Dataset
 from potnet.data.entry import Entry
-from potnet.data.opening import available, open, scan
+from potnet.data.opening import available, is_dataset, open, origin_of, scan
 from potnet.data.splits import (
     Split,
     SplitConfig,
@@ -25,10 +25,12 @@ __all__ = [
     "available",
     "build",
     "given_split",
+    "is_dataset",
     "k_fold",
     "make_split",
     "nested_k_fold",
     "open",
+    "origin_of",
     "published_split",
     "random_split",
     "scan",

@@ -19,8 +19,9 @@ from potnet.data.dataset import Dataset
 from potnet.data.elastic import LICENCE as ELASTIC_LICENCE
 from potnet.data.elastic import SOURCE as ELASTIC_SOURCE
 from potnet.data.entry import Entry, official_folds
-from potnet.data.readers import rows_of, stem_of
+from potnet.data.readers import FORMATS, TABLE, rows_of, stem_of
 from potnet.data.readers.rows import Row, Rows, entry_of
+from potnet.data.readers.text import plain_name
 from potnet.data.store import Store
 from potnet.data.units import Units
 from potnet.errors import DataError, Failure, PotNetError
@@ -191,6 +192,19 @@ class Refused:
 
 def _listed(targets: str | Sequence[str] | None) -> list[str]:
     return [targets] if isinstance(targets, str) else list(targets or ())
+
+
+def is_dataset(source: Source) -> bool:
+    """Return whether a source is a named dataset, a store, a table, or a folder with one.
+
+    Anything else, a folder without ``id_prop.csv`` included, may still hold structure files.
+    """
+    path = Path(source)
+    if str(source) in available() or path.name == TABLE or Store.exists(source):
+        return True
+    if path.is_dir():
+        return (path / TABLE).is_file()
+    return Path(plain_name(path)).suffix.lower() in FORMATS
 
 
 def origin_of(source: Source) -> Origin:

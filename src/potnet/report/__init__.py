@@ -1,5 +1,6 @@
-"""Plots and the self-contained HTML report of a training or an evaluation."""
+"""Plots and the self-contained HTML report of a training, an evaluation or a dataset."""
 
+from potnet.report.dataset import dataset_report
 from potnet.report.html import Report, versions
 from potnet.report.landscape import Landscape, landscape, landscape_plot
 from potnet.report.plots import learning_curve, parity_plot, png, residual_histogram
@@ -13,6 +14,7 @@ __all__ = [
     "add_training",
     "atoms_section",
     "close_report",
+    "dataset_report",
     "evaluation_report",
     "landscape",
     "landscape_plot",

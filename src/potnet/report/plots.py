@@ -36,7 +36,7 @@ def parity_plot(target: ArrayLike, prediction: ArrayLike, *, name: str, unit: st
         ValueError: If the arrays are empty or differ in shape.
     """
     x, y = _pair(target, prediction)
-    figure, axes = _empty(f"{name}: predicted against reference", width=4.8, height=4.6)
+    figure, axes = empty_figure(f"{name}: predicted against reference", width=4.8, height=4.6)
     low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
     margin = 0.04 * (high - low) or 0.5
     limits = (low - margin, high + margin)
@@ -46,8 +46,8 @@ def parity_plot(target: ArrayLike, prediction: ArrayLike, *, name: str, unit: st
         x, y, s=6 if crowded else 14, alpha=0.35 if crowded else 0.6, color=BLUE, linewidths=0
     )
     axes.set(xlim=limits, ylim=limits, aspect="equal")
-    axes.set_xlabel(_label("reference", unit))
-    axes.set_ylabel(_label("predicted", unit))
+    axes.set_xlabel(labelled("reference", unit))
+    axes.set_ylabel(labelled("predicted", unit))
     mae = float(np.abs(y - x).mean())
     note = f"MAE {mae:.3g} {unit}".rstrip() + f"\n{len(x):,} crystals"
     axes.text(0.04, 0.96, note, transform=axes.transAxes, va="top", fontsize=10)
@@ -74,12 +74,12 @@ def residual_histogram(
     residual = y - x
     reach = 1.2 * float(np.abs(np.percentile(residual, [1, 99])).max()) or 1.0
     inside = np.abs(residual) <= reach
-    figure, axes = _empty(f"{name}: predicted minus reference", width=4.8, height=4.6)
+    figure, axes = empty_figure(f"{name}: predicted minus reference", width=4.8, height=4.6)
     bins = int(np.clip(np.sqrt(len(residual)) * 2, 10, 80))
     axes.hist(residual[inside], bins=bins, range=(-reach, reach), color=BLUE, alpha=0.85)
     axes.axvline(0, color=GREY, linewidth=1)
     axes.axvline(float(residual.mean()), color=ORANGE, linewidth=1.5, label="mean")
-    axes.set_xlabel(_label("error", unit))
+    axes.set_xlabel(labelled("error", unit))
     axes.set_ylabel("crystals")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, loc="upper right")
@@ -104,7 +104,7 @@ def learning_curve(
         best: Epoch whose weights were kept, marked when given.
         label: What the curves are, for the axis.
     """
-    figure, axes = _empty("Learning curve", width=9.8, height=3.4)
+    figure, axes = empty_figure("Learning curve", width=9.8, height=3.4)
     colours = (BLUE, ORANGE, GREY, "#3f8f5b")
     positive = True
     for colour, (name, values) in zip(colours, curves.items(), strict=False):
@@ -129,7 +129,8 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _empty(title: str, *, width: float, height: float) -> tuple[Figure, Axes]:
+def empty_figure(title: str, *, width: float, height: float) -> tuple[Figure, Axes]:
+    """Return a figure with a title and bare axes; sizes in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title, fontsize=11)
@@ -137,7 +138,8 @@ def _empty(title: str, *, width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _label(what: str, unit: str) -> str:
+def labelled(what: str, unit: str) -> str:
+    """Return the label of an axis."""
     return f"{what} ({unit})" if unit else what
 
 

@@ -61,4 +61,4 @@ def stem_of(path: Path) -> str:
     return Path(name).stem if Path(name).suffix.lower() in FORMATS else name
 
 
-__all__ = ["FORMATS", "rows_of", "stem_of"]
+__all__ = ["FORMATS", "TABLE", "rows_of", "stem_of"]

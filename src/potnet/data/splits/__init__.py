@@ -15,7 +15,7 @@ from potnet.data.splits.rules import (
     shuffled_folds,
     stratified_folds,
 )
-from potnet.data.splits.split import Split
+from potnet.data.splits.split import Split, read_parts
 
 __all__ = [
     "Split",
@@ -34,6 +34,7 @@ __all__ = [
     "ordered_split",
     "prototype",
     "published_split",
+    "read_parts",
     "random_split",
     "shuffled_folds",
     "stratified_folds",

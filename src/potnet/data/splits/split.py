@@ -92,7 +92,7 @@ class Split:
             DataError: If the file cannot be read, names an id twice or one that is not in the
                 dataset, or, unless ``partial``, none for a crystal of the dataset.
         """
-        parts = _parts_in(path)
+        parts = read_parts(path)
         place = {id: k for k, id in enumerate(ids)}
         counts = Counter(id for part in parts.values() for id in part)
         twice = next((id for id, count in counts.items() if count > 1), None)
@@ -113,7 +113,7 @@ class Split:
         )
 
 
-def _parts_in(path: str | os.PathLike[str]) -> dict[str, list[str]]:
+def read_parts(path: str | os.PathLike[str]) -> dict[str, list[str]]:
     """Return the ids in a split file by part, with "unused"."""
     try:
         with open(path, encoding="utf-8") as file:
