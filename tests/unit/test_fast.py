@@ -243,3 +243,18 @@ def test_a_changed_source_is_compiled_again(tmp_path, monkeypatch):
     (tmp_path / "room.py").write_text("changed = True")
     assert compiled.sources() != before
     assert fast.evaluate.py_func.__closure__, "the fingerprint must be a part of numba's key"
+
+
+def test_compiling_is_announced_once(caplog):
+    from numba.core import event
+
+    from potnet.sums.fast import compiled
+
+    data = {"dispatcher": fast.evaluate}
+    notice = compiled._Notice()
+    with caplog.at_level("INFO", logger="potnet"):
+        for _ in range(2):
+            notice.on_start(event.Event("numba:compile", event.EventStatus.START, data))
+    assert [record.message.split(":")[0] for record in caplog.records] == [
+        "Compiling the lattice sums for this machine"
+    ]
