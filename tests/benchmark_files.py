@@ -12,7 +12,7 @@ def jarvis_atoms(length):
         "lattice_mat": [[0, length, length], [length, 0, length], [length, length, 0]],
         "coords": [[0, 0, 0], [0.5, 0.5, 0.5]],
         "elements": ["Na", "Cl"],
-        "abc": [1, 1, 1],
+        "abc": [round(length * 2**0.5, 6)] * 3,
         "angles": [60, 60, 60],
         "cartesian": False,
         "props": ["", ""],

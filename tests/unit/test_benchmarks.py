@@ -217,6 +217,20 @@ def test_a_matbench_file_opens_with_its_ids_and_folds(tmp_path, monkeypatch):
     assert entry.split == f"fold{found.folds[0]}"
 
 
+def test_a_benchmark_keeps_its_ids_and_split_in_a_store(tmp_path, monkeypatch):
+    put(monkeypatch, "jarvis:dft_3d_2021", counts=(40,))
+    fetch(BENCHMARKS["jarvis:dft_3d_2021"], given=[jarvis_file(tmp_path)])
+    data.build("jarvis:dft_3d_2021", tmp_path / "store")
+    stored, opened = data.open(tmp_path / "store"), data.open("jarvis:dft_3d_2021")
+    assert stored.ids == opened.ids
+    assert stored.units == opened.units
+    for target, labels in opened.splits.items():
+        np.testing.assert_array_equal(stored.splits[target], labels)
+    split, _ = make_split(stored, SplitConfig(seed=1, kind="k-fold"), ["mbj_bandgap"])
+    same, _ = make_split(opened, SplitConfig(seed=1, kind="k-fold"), ["mbj_bandgap"])
+    assert split.named(stored.ids) == same.named(opened.ids)
+
+
 def test_a_class_becomes_a_number(tmp_path, monkeypatch):
     table = {
         "index": list(range(20)),

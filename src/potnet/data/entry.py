@@ -14,6 +14,8 @@ from potnet.crystal import Crystal
 
 Labels = str | Mapping[str, str]
 
+FOLD = re.compile(r"fold(\d{1,3})")
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -25,7 +27,7 @@ class Entry:
         crystal: The crystal.
         targets: Numbers by name; nan, or no item, where a value is missing.
         split: Official label "train", "val" or "test": one, or one for each target that has its
-            own; None if there is none.
+            own; or "fold0", "fold1"... where folds are official; None if there is none.
         info: What else the source says, by column: words, provenance, functionals.
         units: Unit of each target, as far as it is known.
     """
@@ -51,7 +53,7 @@ def words_of(info: Mapping[str, Any]) -> dict[str, str]:
 
 def official_folds(labels: Sequence[str]) -> NDArray[np.int64] | None:
     """Return the numbers of official folds, where the labels are fold0, fold1...; else None."""
-    found = [re.fullmatch(r"fold(\d{1,3})", label) for label in labels]
+    found = [FOLD.fullmatch(label) for label in labels]
     n_labels = sum(map(bool, labels))
     if not n_labels or sum(map(bool, found)) != n_labels:
         return None

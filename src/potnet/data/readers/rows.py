@@ -13,7 +13,7 @@ import numpy as np
 
 from potnet.crystal import Crystal
 from potnet.data.dataset import PARTS
-from potnet.data.entry import Entry, Labels
+from potnet.data.entry import FOLD, Entry, Labels
 from potnet.errors import DataError, PotNetError, StructureError
 from potnet.io.records import plain_arrays
 
@@ -199,9 +199,10 @@ def _labels(split: Any) -> Labels | None:
         return None
     if not isinstance(split, str):
         raise DataError(f"`split` must be a word, got {split!r}. Use train, val or test.")
-    if split.strip() not in PARTS:
+    if split.strip() not in PARTS and not FOLD.fullmatch(split.strip()):
         raise DataError(
-            f"`split` must be {', '.join(PARTS)} or empty, got {split[:60]!r}. Rename the label."
+            f"`split` must be {', '.join(PARTS)}, fold0, fold1... or empty, got {split[:60]!r}. "
+            "Rename the label."
         )
     return split.strip()
 
