@@ -109,9 +109,9 @@ RECIPES = {
         JARVIS,
         learned="formation_energy_peratom",
     ),
-    "jarvis-band-gap": Recipe(_seeds("band-gap", 2), "optb88vdw_bandgap", "eV", JARVIS),
-    "jarvis-band-gap-mbj": Recipe(_seeds("band-gap-mbj", 2), "mbj_bandgap", "eV", JARVIS),
-    "jarvis-energy-above-hull": Recipe(_seeds("energy-above-hull", 2), "ehull", "eV/atom", JARVIS),
+    "jarvis-band-gap": Recipe(_seeds("joint", 1), "optb88vdw_bandgap", "eV", JARVIS),
+    "jarvis-band-gap-mbj": Recipe(_seeds("band-gap-mbj", 1), "mbj_bandgap", "eV", JARVIS),
+    "jarvis-energy-above-hull": Recipe(_seeds("energy-above-hull", 1), "ehull", "eV/atom", JARVIS),
     "bulk-modulus": Recipe(_seeds("moduli", 3), "bulk_modulus", "GPa", ELASTIC),
     "shear-modulus": Recipe(_seeds("moduli", 3), "shear_modulus", "GPa", ELASTIC),
 }
