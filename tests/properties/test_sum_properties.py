@@ -1,5 +1,7 @@
 """What must not matter does not matter, and derivatives are right, by the torch path."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -223,3 +225,24 @@ def test_a_gpu_gives_the_numbers_of_the_cpu():
     (force,) = torch.autograd.grad(there.values.sum(), far)
     (expected,) = torch.autograd.grad(here.values.sum(), positions)
     assert (force.cpu() - expected).abs().max() < 1e-11
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_gpu_is_not_waited_for_once_per_crystal(dtype):
+    def n_waits(n_graphs: int) -> int:
+        cell, positions = (torch.tensor(a).cuda() for a in crystal(4, 3))
+        index = torch.arange(n_graphs).repeat_interleave(3).cuda()
+        x, cells = positions.repeat(n_graphs, 1), cell.expand(n_graphs, 3, 3)
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            with warnings.catch_warnings(record=True) as waits:
+                warnings.simplefilter("always")
+                pair_sums(x, cells, tolerance=1e-4, graph_index=index, dtype=dtype)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        return len(waits)
+
+    n_waits(2)  # the first use of a library may wait
+    assert n_waits(200) == n_waits(2)

@@ -31,12 +31,12 @@ def load_cells() -> list[dict]:
     return list(json.loads((HERE / "lattice_sums.json").read_text())["cells"].values())
 
 
-def evaluate(crystals, potentials, tolerance):
+def evaluate(crystals, potentials, tolerance, **options):
     """Return the values of each crystal, (n, n, q), and the error bound, by the torch path."""
     positions = torch.tensor(np.concatenate([c["positions"] for c in crystals]).astype(float))
     cells = torch.tensor(np.array([c["cell"] for c in crystals], dtype=float))
     n_atoms = np.array([len(c["positions"]) for c in crystals])
-    values, bound = ewald.evaluate(positions, cells, n_atoms, potentials, tolerance)
+    values, bound = ewald.evaluate(positions, cells, n_atoms, potentials, tolerance, **options)
     parts = np.split(values.numpy(), np.cumsum(n_atoms**2)[:-1])
     return [v.reshape(n, n, -1) for v, n in zip(parts, n_atoms, strict=True)], bound.numpy()
 
@@ -70,6 +70,21 @@ def test_tighter_tolerances_are_kept_or_refused():
         kept += 1
         assert (largest_errors([crystal], values) <= bound).all()
     assert kept > 250
+
+
+@pytest.mark.parametrize(("tolerance", "least"), [(1e-5, 60), (1e-3, 90)])
+def test_single_precision_keeps_its_bound_or_refuses(tolerance, least):
+    kept = 0
+    for crystal in load_cells()[::3]:
+        try:
+            values, bound = evaluate([crystal], THREE, tolerance, dtype=torch.float32)
+        except ConfigError as error:
+            assert "kept in float32" in str(error)  # noqa: PT017
+            continue
+        kept += 1
+        assert (largest_errors([crystal], values) <= bound).all()
+        assert (bound <= tolerance).all()
+    assert kept > least
 
 
 def test_benchmark_crystals_keep_twelve_digits():

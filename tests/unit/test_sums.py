@@ -11,7 +11,9 @@ from potnet.errors import ConfigError, StructureError
 from potnet.sums import (
     Coulomb,
     Exponential,
+    Gaussian,
     InversePower,
+    LennardJones,
     London,
     Pauli,
     Shell,
@@ -115,6 +117,58 @@ def test_relative_tolerances_hold_in_batches_of_all_dimensions():
     assert (loose.error_bound <= 1e-5).all()
     assert ((loose.values - tight.values).abs() <= 1e-5 * tight.values.abs() + 1e-12).all()
     assert loose.values.requires_grad
+
+
+SINGLE = (Coulomb(), London(), Pauli(), Exponential(0.5), Yukawa(0.4), InversePower(2.5))
+SINGLE += (Gaussian(0.7), Gaussian(4.0), Shell(2.0, 0.8, 5.0), LennardJones(0.1, 1.2))
+
+
+@pytest.mark.parametrize("pbc", [True, [True, True, False]])
+@pytest.mark.parametrize("relative", [False, True])
+def test_single_precision_keeps_its_tolerance_with_derivatives(pbc, relative):
+    x = ATOMS.clone().requires_grad_()
+    tolerance = 1e-4
+    low = pair_sums(
+        x, CELL, SINGLE, dtype=torch.float32, tolerance=tolerance, relative=relative, pbc=pbc
+    )
+    high = pair_sums(x, CELL, SINGLE, tolerance=1e-10, pbc=pbc).values
+    assert low.values.dtype == torch.float32
+    assert (low.error_bound <= tolerance).all()
+    error = (low.values - high).abs() / (high.abs() if relative else 1)
+    assert (error.amax(0) <= low.error_bound).all()
+    (found,) = torch.autograd.grad(low.values[1].sum(), x)
+    (expected,) = torch.autograd.grad(high[1].sum(), x)
+    assert (found - expected).abs().max() < 1e-3
+    with torch.no_grad():  # the compiled sums, cast
+        cast = pair_sums(ATOMS, CELL, ["coulomb"], dtype=torch.float32, tolerance=1e-5)
+    assert cast.values.dtype == torch.float32
+
+
+def test_what_single_precision_cannot_keep_is_refused():
+    with pytest.raises(ConfigError, match="`tolerance` must be at least 1e-05 in float32"):
+        pair_sums(ATOMS, CELL, dtype=torch.float32, tolerance=1e-6)
+    with pytest.raises(ConfigError, match="`dtype` must be torch.float64 or torch.float32"):
+        pair_sums(ATOMS, CELL, dtype=torch.float16, tolerance=1e-3)
+    slow = InversePower(3.0001)  # its sums are large
+    with pytest.raises(ConfigError, match="as large as .* to be kept in float32"):
+        pair_sums(ATOMS, CELL, [slow], dtype=torch.float32, tolerance=1e-5)
+    close = torch.tensor([[0.0, 0, 0], [0.4, 0, 0]], requires_grad=True)
+    with pytest.raises(ConfigError, match="for london to be kept in float32.* or use float64"):
+        pair_sums(close, CELL, ["london"], dtype=torch.float32, tolerance=1e-5)
+    torch.set_float32_matmul_precision("high")
+    try:
+        with pytest.raises(ConfigError, match='precision must be "highest"'):
+            pair_sums(ATOMS, CELL, dtype=torch.float32, tolerance=1e-4)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_mixed_precision_of_a_network_does_not_reach_the_sums():
+    x = ATOMS.clone().requires_grad_()
+    plain = pair_sums(x, CELL, dtype=torch.float32, tolerance=1e-4).values
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        within = pair_sums(x, CELL, dtype=torch.float32, tolerance=1e-4).values
+    assert torch.equal(plain, within)
 
 
 def test_unknown_potentials_are_refused():

@@ -39,6 +39,7 @@ def evaluate(
     tolerance: float,
     share: NDArray[np.float64] | float = 1.0,
     *,
+    dtype: torch.dtype = torch.float64,
     of_each: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Return the sums of all ordered pairs of each crystal, and the bound of their error.
@@ -52,6 +53,7 @@ def evaluate(
         tolerance: Largest absolute error.
         share: Multiplies the tolerance of each potential, shape (n_potentials,) or
             (n_graphs, n_potentials).
+        dtype: What most of the work is done in, float64 or float32.
         of_each: Whether to bound the error of each sum, and not to refuse any.
 
     Returns:
@@ -60,24 +62,31 @@ def evaluate(
 
     Raises:
         StructureError: If a cell cannot be summed over, or two atoms are on one spot.
-        ConfigError: If the tolerance is out of range or below what float64 can keep.
+        ConfigError: If the tolerance is out of range or below what the dtype can keep.
     """
     rows, points = cells.detach().cpu().numpy(), positions.detach().cpu().numpy()
     starts = np.cumsum(n_atoms) - n_atoms
+    single = dtype == torch.float32
+    share = np.multiply(share, 0.5 if single else 1.0)  # one half is for rounding
     if cells.shape[1] == 3:
         plan = make_plan(rows, n_atoms, potentials, tolerance, share)
     else:
         heights = _heights(points, rows, n_atoms)
         plan = lower.make_plan(rows, potentials, tolerance, heights, share)
+    tolerances = plan.tolerance * (2 if single else 1)
     far_off = np.maximum.reduceat(np.abs(points).max(1), starts)
     grid = _grids(plan, far_off)
     values, stats, order = [], [], []
-    for graphs in _chunks(plan, n_atoms):
-        chunk = _Chunk.gather(positions, cells, plan, grid, graphs, starts[graphs], n_atoms[graphs])
-        chunk_values, chunk_stats = _evaluate_chunk(chunk, potentials, of_each)
-        values.append(chunk_values)
-        stats.append(chunk_stats)
-        order.append(graphs)
+    with torch.autocast(positions.device.type, enabled=False):
+        for graphs in _chunks(plan, n_atoms):
+            chunk = _Chunk.gather(
+                positions, cells, plan, grid, graphs, starts[graphs], n_atoms[graphs], dtype
+            )
+            chunk_values, chunk_stats = _evaluate_chunk(chunk, potentials, of_each)
+            values.append(chunk_values)
+            stats.append(chunk_stats)
+            order.append(graphs)
+    _check_distances(stats, order, n_atoms)
     sums = _in_order(values, order, n_atoms, positions.device)
     back = np.argsort(np.concatenate(order))
     wave_sums, constants = _cat(stats, "wave_sums")[back], _cat(stats, "constants")[back]
@@ -91,6 +100,7 @@ def evaluate(
             wave_sums=wave_sums,
             constants=constants,
             graph=graph,
+            single=single,
         )
         return sums, torch.from_numpy(plan.truncation[graph] + rounding).to(positions.device)
     bounds = plan.truncation + rounding_bounds(
@@ -99,8 +109,9 @@ def evaluate(
         short_sums=_cat(stats, "short_sums")[back],
         wave_sums=wave_sums,
         constants=constants,
+        single=single,
     )
-    _certify(plan, potentials, tolerance, bounds)
+    _certify(bounds / tolerances, potentials, tolerance, dtype)
     return sums, torch.from_numpy(bounds.max(0)).to(positions.device)
 
 
@@ -153,6 +164,8 @@ class _Chunk:
         length, count: Nodes of the long half of wires and slabs, (g,) and one number.
         alpha: Split widths, (g, q); all or none of a column are 0.
         box, wave_box: Integers to look at for lattice and wave vectors.
+        dtype: What functions of distances and sums of waves are computed in. Vectors and Fourier
+            coefficients are float64 always.
     """
 
     graphs: Indices
@@ -168,6 +181,7 @@ class _Chunk:
     box: tuple[int, ...]
     wave_box: tuple[int, ...]
     is_split: tuple[bool, ...]
+    dtype: torch.dtype
 
     @property
     def n_pairs(self) -> int:
@@ -184,6 +198,7 @@ class _Chunk:
         graphs: Indices,
         first: Indices,
         n_atoms: Indices,
+        dtype: torch.dtype,
     ) -> _Chunk:
         """Return the crystals ``graphs`` of a batch."""
         device = positions.device
@@ -228,6 +243,7 @@ class _Chunk:
             box=tuple(int(x) for x in box.max(0)),
             wave_box=tuple(int(x) for x in wave_box.max(0)),
             is_split=tuple(bool(x) for x in plan.alpha[graphs[0]] > 0),
+            dtype=dtype,
         )
 
 
@@ -260,11 +276,13 @@ class _Stats:
     Attributes:
         short_sums: The largest of each crystal, (g, q), or those of each pair, (n_pairs, q).
         wave_sums, constants: One row per crystal, (g, q).
+        closest: Smallest squared distances met, and to what pair of the chunk they belong, (n, 2).
     """
 
     short_sums: Tensor
     wave_sums: Tensor
     constants: Tensor
+    closest: Tensor
 
 
 def _cat(stats: Sequence[_Stats], name: str) -> NDArray[np.float64]:
@@ -298,7 +316,7 @@ def _evaluate_chunk(
     vectors = vectors + (low[:, j] - low[:, i] + wraps @ basis_low)
     vectors = torch.cat([vectors, vectors.new_zeros(g, 1, 3)], 1)
     lattice = images @ basis_high + images @ basis_low
-    short = _short_sums(chunk, vectors, lattice, valid, potentials)
+    short, closest = _short_sums(chunk, vectors, lattice, valid, potentials)
 
     if d == 3:
         wave, wave_sums = _wave_sums(chunk, fractions, inverse, volume, potentials)
@@ -327,7 +345,7 @@ def _evaluate_chunk(
         short_sums = _drop_padding(added, chunk.n_atoms, n)
     else:
         short_sums = torch.stack([s.detach().amax(1) for s in short], -1)
-    return values, _Stats(short_sums, wave_sums, torch.stack(constants, -1))
+    return values, _Stats(short_sums, wave_sums, torch.stack(constants, -1), closest)
 
 
 def _inverse(basis: Tensor) -> tuple[Tensor, Tensor]:
@@ -374,8 +392,8 @@ def _short_sums(
     lattice: Tensor,
     valid: Tensor,
     potentials: Sequence[Potential],
-) -> list[Tensor]:
-    """Return the sums of short halves, q tensors of shape (g, p)."""
+) -> tuple[list[Tensor], Tensor]:
+    """Return the sums of short halves, q tensors of shape (g, p), and the closest distances."""
     is_pair = _pair_mask(chunk, vectors.shape[1])
     step = max(1, CHUNK // (lattice.shape[0] * lattice.shape[1]))
     parts = []
@@ -385,7 +403,8 @@ def _short_sums(
         parts.append(
             _short_part(chunk, vectors[:, start:stop], lattice, valid, mask, start, potentials)
         )
-    return [torch.cat([part[q] for part in parts], 1) for q in range(len(potentials))]
+    sums = [torch.cat([part[q] for part, _ in parts], 1) for q in range(len(potentials))]
+    return sums, torch.cat([closest for _, closest in parts])
 
 
 def _short_part(
@@ -396,19 +415,22 @@ def _short_part(
     is_pair: Tensor | None,
     start: int,
     potentials: Sequence[Potential],
-) -> list[Tensor]:
+) -> tuple[list[Tensor], Tensor]:
     """Return what :func:`_short_sums` returns, for the pairs from number ``start`` on."""
     g, n_pairs, _ = vectors.shape
     n_images = lattice.shape[1]
     with torch.no_grad():
         # |d + L|^2 = |d|^2 + |L|^2 + 2 d L in one product, only to choose what is near enough
-        d, far = vectors.detach(), lattice.detach()
+        d, far = vectors.detach().to(chunk.dtype), lattice.detach().to(chunk.dtype)
         far2 = torch.where(valid, _dot(far, far), math.inf)
         d2 = _dot(d, d)
         if is_pair is not None:
             d2 = torch.where(is_pair, d2, math.inf)
-        limit = (chunk.radius**2)[:, None, None] - d2[:, :, None]
-        near = torch.baddbmm(far2[:, None], d, far.mT, alpha=2.0) <= limit
+        radius = chunk.radius.to(chunk.dtype)[:, None]
+        limit = radius * radius - d2
+        if chunk.dtype == torch.float32:  # rather an image too many than one too few
+            limit = limit + 1e-6 * (radius + 2 * d2.sqrt()) ** 2
+        near = torch.baddbmm(far2[:, None], d, far.mT, alpha=2.0) <= limit[:, :, None]
         if start + n_pairs == chunk.n_pairs:
             near[:, -1, 0] = False
         flat = near.view(-1).nonzero().view(-1)
@@ -421,19 +443,21 @@ def _short_part(
         v = component.reshape(-1).index_select(0, pair)
         v = v + translation.reshape(-1).index_select(0, image)
         r2 = r2 + v * v
-    if bool((r2.detach() < SAME_SPOT**2).any()):
-        hit = int(r2.detach().argmin())
-        place = int(pair[hit] - graph[hit] * n_pairs) + start
-        _report_same_spot(chunk, int(graph[hit]), place, float(r2.detach()[hit].sqrt()))
+    closest = r2.new_zeros(0, 2)
+    if len(pair):
+        least = r2.detach().argmin()
+        number = pair[least] + graph[least] * (chunk.n_pairs - n_pairs) + start
+        closest = torch.stack([r2.detach()[least], number.to(r2.dtype)])[None]
     sums = []
     for p, potential in enumerate(potentials):
+        x = r2.to(chunk.dtype) if potential.in_float32(chunk.is_split[p]) else r2
         if chunk.is_split[p]:
-            terms = potential.short(r2, chunk.alpha[:, p].contiguous().index_select(0, graph))
+            terms = potential.short(x, chunk.alpha[:, p].to(x.dtype).index_select(0, graph))
         else:
-            terms = potential.value(r2)
+            terms = potential.value(x)
         total = torch.zeros(g * n_pairs, dtype=r2.dtype, device=r2.device)
-        sums.append(total.index_add(0, pair, terms).view(g, n_pairs))
-    return sums
+        sums.append(total.index_add(0, pair, terms.to(r2.dtype)).view(g, n_pairs))
+    return sums, closest
 
 
 def _wave_sums(
@@ -463,11 +487,14 @@ def _wave_sums(
         c = torch.where(valid, c, 0.0)
         sizes[:, p] = c.detach().abs().sum(1)
         weights.append(torch.cat([c, c], 1))
-    phases = 2 * math.pi * fractions @ integers.mT
+    turns = fractions @ integers.mT
+    if chunk.dtype != turns.dtype:
+        turns = (turns - turns.detach().round()).to(chunk.dtype)
+    phases = 2 * math.pi * turns
     waves = torch.cat([phases.cos(), phases.sin()], -1)
-    weighted = waves[:, None] * torch.stack(weights, 1)[:, :, None]
+    weighted = waves[:, None] * torch.stack(weights, 1).to(chunk.dtype)[:, :, None]
     total = (weighted.view(g, len(split) * n, -1) @ waves.mT).view(g, len(split), n, n)
-    return {p: total[:, s] for s, p in enumerate(split)}, sizes
+    return {p: total[:, s].to(volume.dtype) for s, p in enumerate(split)}, sizes
 
 
 def _background(chunk: _Chunk, potential: Potential, p: int, volume: Tensor) -> Tensor:
@@ -536,14 +563,13 @@ def _pack(vectors: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Tensors of shapes (g, n, d) and (g, n), n the largest number of a crystal, at least 1.
     """
-    counts = chosen.sum(1)
-    graph, row = chosen.nonzero(as_tuple=True)
-    starts = counts.cumsum(0) - counts
-    place = torch.arange(len(graph), device=vectors.device) - starts[graph]
-    width = max(1, int(counts.max()))
-    packed = vectors.new_ones(len(chosen), width, vectors.shape[1])
-    packed[graph, place] = vectors[row]
-    return packed, torch.arange(width, device=vectors.device) < counts[:, None]
+    place = chosen.cumsum(1)
+    counts = place[:, -1:] if place.shape[1] else place.sum(1, keepdim=True)
+    width = max(1, int(counts.max()))  # the only number that the device is asked for
+    place = torch.where(chosen, place - 1, width)[:, :, None].expand(-1, -1, vectors.shape[1])
+    packed = vectors.new_ones(len(chosen), width + 1, vectors.shape[1])
+    packed = packed.scatter(1, place, vectors.expand(len(chosen), -1, -1))[:, :width]
+    return packed, torch.arange(width, device=vectors.device) < counts
 
 
 def _pair_mask(chunk: _Chunk, n_columns: int) -> Tensor | None:
@@ -562,10 +588,9 @@ def _drop_padding(values: Tensor, n_atoms: Indices, n: int) -> Tensor:
     flat = values.reshape(-1, values.shape[-1])
     if (n_atoms == n).all():
         return flat
-    device = values.device
-    is_atom = torch.arange(n, device=device) < torch.from_numpy(n_atoms).to(device)[:, None]
-    rows = (is_atom[:, :, None] & is_atom[:, None]).view(-1).nonzero().view(-1)
-    return flat.index_select(0, rows)
+    is_atom = np.arange(n) < n_atoms[:, None]
+    rows = np.flatnonzero(is_atom[:, :, None] & is_atom[:, None])
+    return flat.index_select(0, torch.from_numpy(rows).to(values.device))
 
 
 def _in_order(
@@ -586,26 +611,37 @@ def _in_order(
 
 
 def _certify(
-    plan: Plan, potentials: Sequence[Potential], tolerance: float, bounds: NDArray[np.float64]
+    excess: NDArray[np.float64],
+    potentials: Sequence[Potential],
+    tolerance: float,
+    dtype: torch.dtype,
 ) -> None:
-    """Refuse a tolerance that is smaller than the bounds, shape (n_graphs, q)."""
-    excess = bounds / plan.tolerance
+    """Refuse a tolerance where bounds exceed it, ``excess`` being the quotient, shape (g, q)."""
     if (excess <= 1).all():
         return
     graph, p = np.unravel_index(int(np.nan_to_num(excess, nan=np.inf).argmax()), excess.shape)
+    advice = "check for atoms that almost touch" if dtype == torch.float64 else "use float64"
     raise ConfigError(
         f"crystal {graph}: `tolerance` must be at least {tolerance * excess[graph, p]:.1e} "
-        f"for {potentials[int(p)].name} to be kept in float64, got {tolerance:g}. "
-        "Give a larger tolerance, or check for atoms that almost touch."
+        f"for {potentials[int(p)].name} to be kept in {str(dtype)[6:]}, got {tolerance:g}. "
+        f"Give a larger tolerance, or {advice}."
     )
 
 
-def _report_same_spot(chunk: _Chunk, g: int, pair: int, distance: float) -> None:
-    """Raise a StructureError that names the two atoms found on one spot."""
-    n = chunk.positions[0].shape[1]
-    i, j = torch.triu_indices(n, n, 1).tolist()
-    first, second = (i[pair], j[pair]) if pair < len(i) else (0, 0)
+def _check_distances(stats: Sequence[_Stats], order: Sequence[Indices], n_atoms: Indices) -> None:
+    """Raise a StructureError that names two atoms found on one spot."""
+    chunk = np.repeat(np.arange(len(stats)), [len(s.closest) for s in stats])
+    closest = _cat(stats, "closest")
+    if not (closest[:, 0] < SAME_SPOT**2).any():
+        return
+    row = int(closest[:, 0].argmin())
+    graphs = order[chunk[row]]
+    n = int(n_atoms[graphs].max())
+    g, pair = divmod(int(closest[row, 1]), n * (n - 1) // 2 + 1)
+    i, j = np.triu_indices(n, 1)
+    first, second = (int(i[pair]), int(j[pair])) if pair < len(i) else (0, 0)
     raise StructureError(
-        f"crystal {chunk.graphs[g]}: atoms {first} and {second} must be {SAME_SPOT:g} Å apart or "
-        f"more, got {distance:.3g} Å (periodic images included). Remove the duplicate atom."
+        f"crystal {graphs[g]}: atoms {first} and {second} must be {SAME_SPOT:g} Å apart or "
+        f"more, got {closest[row, 0] ** 0.5:.3g} Å (periodic images included). Remove the "
+        "duplicate atom."
     )

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from potnet.crystal import Crystal
 
 DEFAULT_POTENTIALS = ("coulomb", "london", "pauli")
+#: Tolerances below this are refused in float32.
+SMALLEST_IN_FLOAT32 = 1e-5
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class PairSums:
     Attributes:
         i: First atom of each pair, counted over the batch, int64, shape (n_pairs,).
         j: Second atom of each pair, counted over the batch, int64, shape (n_pairs,).
-        values: One column per potential, float64, shape (n_pairs, n_potentials).
+        values: One column per potential, float64 or the dtype that was asked for, shape
+            (n_pairs, n_potentials).
         error_bound: Bound of the absolute error of each column, the largest over the crystals, or
             of the relative error over all values, if that was asked for; not larger than the
             tolerance, float64, shape (n_potentials,).
@@ -69,6 +72,7 @@ def pair_sums(
     *,
     tolerance: float = 1e-8,
     relative: bool = False,
+    dtype: torch.dtype = torch.float64,
     graph_index: Tensor | None = None,
     pbc: ArrayLike | Tensor = True,
 ) -> PairSums:
@@ -79,8 +83,8 @@ def pair_sums(
     continued analytically: ``"coulomb"`` is the sum within R less its mean growth, for large R. In
     a crystal this is a uniform neutralising background, in a slab one sheet of it (2 pi R / area),
     in a wire a line (2 log(R / Å) / length). Charges that add up to nothing do not notice.
-    Computed in float64 whatever the inputs are, and differentiable twice in ``positions`` and
-    ``cell``.
+    Computed in float64 whatever the inputs are, unless ``dtype`` says otherwise, and differentiable
+    twice in ``positions``, ``cell`` and parameters that are tensors.
 
     Args:
         positions: Cartesian coordinates in Å, inside or outside the cell, shape (n_atoms, 3).
@@ -91,6 +95,8 @@ def pair_sums(
         tolerance: Largest absolute error of a value, in the unit of the value, 1e-12 to 1e-2.
         relative: Whether the tolerance is relative to each value instead. A value that may be 0
             within what float64 can tell is refused. Takes several evaluations.
+        dtype: float64, or float32 for tolerances from 1e-5 on: geometry and constants stay in
+            float64, distances and waves are worked on in float32, and the bound says so.
         graph_index: Crystal of each atom, ascending, shape (n_atoms,); not needed for one crystal.
         pbc: Periodic directions, one bool, three for all crystals, or shape (n_graphs, 3). Lattice
             vectors of other directions do not matter.
@@ -102,7 +108,7 @@ def pair_sums(
         StructureError: If a number is not finite, a cell is singular or too thin, a crystal has no
             atom, or two atoms (or an atom and an image) are on one spot.
         ConfigError: If shapes do not fit, ``graph_index`` is not ascending, a potential is
-            unknown, or the tolerance is out of range or cannot be kept in float64.
+            unknown, or the tolerance is out of range or cannot be kept in the dtype.
 
     References:
         Ewald, Ann. Phys. 369, 253 (1921); docs/theory.md for formulas and the proof of the bound.
@@ -120,20 +126,34 @@ def pair_sums(
     i, j = ordered_pairs(n_atoms, positions.device)
     if len(n_atoms) == 0:
         empty = positions.new_zeros(len(chosen))
-        return PairSums(i, j, positions.new_zeros(0, len(chosen)), empty)
-    crystals = _Crystals(positions, cells, n_atoms, periodic)
-    if not (relative or any(isinstance(potential, Combination) for potential in chosen)):
-        return PairSums(i, j, *_sum(crystals, chosen, tolerance))
-    expansion = Expansion.of(chosen, positions.device)
-    if not relative:
-        share = expansion.shares(np.ones((len(n_atoms), len(chosen))))
-        sums = _sum(crystals, expansion.terms, tolerance, share)
-        return PairSums(i, j, *expansion.combine(*sums))
+        return PairSums(i, j, positions.new_zeros(0, len(chosen), dtype=dtype), empty)
+    _check_dtype(dtype, tolerance)
+    crystals = _Crystals(positions, cells, n_atoms, periodic, dtype)
+    cast = 0.0 if dtype == torch.float64 else 2.0**-24  # relative error of the last rounding
+    part = np.full((len(n_atoms), len(chosen)), 0.9 if cast else 1.0)
+    if relative:
+        expansion = Expansion.of(chosen, positions.device)
 
-    def evaluate(share: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
-        return _sum(crystals, expansion.terms, tolerance, share, of_each=True)
+        def evaluate(share: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
+            return _sum(crystals, expansion.terms, tolerance, share, of_each=True)
 
-    return PairSums(i, j, *relative_sums(evaluate, expansion, chosen, n_atoms, tolerance))
+        values, bound = relative_sums(evaluate, expansion, chosen, n_atoms, tolerance, cast)
+        return PairSums(i, j, values.to(dtype), bound)
+    if any(isinstance(potential, Combination) for potential in chosen):
+        expansion = Expansion.of(chosen, positions.device)
+        sums = _sum(crystals, expansion.terms, tolerance, expansion.shares(part))
+        values, bound = expansion.combine(*sums)
+    else:
+        values, bound = _sum(crystals, chosen, tolerance, part)
+    if cast:
+        bound = bound + cast * values.detach().abs().amax(0)
+        if not bool((bound <= tolerance).all()):
+            raise ConfigError(
+                f"pair_sums: `tolerance` must be at least {float(bound.max()):.1e} for sums as "
+                f"large as {float(values.detach().abs().max()):.3g} to be kept in float32, got "
+                f"{tolerance:g}. Give a larger tolerance, or use float64."
+            )
+    return PairSums(i, j, values.to(dtype), bound)
 
 
 def lattice_sums(
@@ -170,12 +190,14 @@ def lattice_sums(
 
 @dataclass(frozen=True)
 class _Crystals:
-    """What was checked: float64 tensors, the atoms of each crystal, and where each repeats."""
+    """What was checked: float64 tensors, the atoms of each crystal, where each repeats; and what
+    to compute in."""
 
     positions: Tensor
     cells: Tensor
     n_atoms: NDArray[np.int64]
     pbc: NDArray[np.bool_]
+    dtype: torch.dtype
 
     def chosen(self, graphs: NDArray[np.int64]) -> _Crystals:
         """Return some of the crystals."""
@@ -183,14 +205,15 @@ class _Crystals:
         owner = np.repeat(np.arange(len(self.cells)), self.n_atoms)
         atoms = torch.from_numpy(np.flatnonzero(np.isin(owner, graphs))).to(device)
         cells = self.cells[torch.from_numpy(graphs).to(device)]
-        return _Crystals(self.positions[atoms], cells, self.n_atoms[graphs], self.pbc[graphs])
+        pbc = self.pbc[graphs]
+        return _Crystals(self.positions[atoms], cells, self.n_atoms[graphs], pbc, self.dtype)
 
 
 def _sum(
     crystals: _Crystals,
     potentials: Sequence[Potential],
     tolerance: float,
-    share: NDArray[np.float64] | None = None,
+    share: NDArray[np.float64],
     *,
     of_each: bool = False,
 ) -> tuple[Tensor, Tensor]:
@@ -200,8 +223,6 @@ def _sum(
         share: Multiplies the tolerance, shape (n_graphs, n_potentials).
         of_each: Whether to bound the error of each value, and not to refuse any.
     """
-    if share is None:
-        share = np.ones((len(crystals.n_atoms), len(potentials)))
     dimensions = crystals.pbc.sum(1)
     if (dimensions == dimensions[0]).all():
         return _evaluate(crystals, potentials, tolerance, share, of_each)
@@ -235,7 +256,14 @@ def _evaluate(
 
     def in_torch(rows: Tensor) -> tuple[Tensor, Tensor]:
         return ewald.evaluate(
-            positions, rows, n_atoms, potentials, tolerance, share, of_each=of_each
+            positions,
+            rows,
+            n_atoms,
+            potentials,
+            tolerance,
+            share,
+            dtype=crystals.dtype,
+            of_each=of_each,
         )
 
     if not pbc.all():
@@ -302,6 +330,26 @@ def checked_batch(
     batch = _check_shapes(positions, cell, graph_index)
     _check_finite(batch[0], graph_index)
     return batch
+
+
+def _check_dtype(dtype: torch.dtype, tolerance: float) -> None:
+    if dtype == torch.float64:
+        return
+    if dtype != torch.float32:
+        raise ConfigError(
+            f"pair_sums: `dtype` must be torch.float64 or torch.float32, got {dtype}. Use one."
+        )
+    if tolerance < SMALLEST_IN_FLOAT32:
+        raise ConfigError(
+            f"pair_sums: `tolerance` must be at least {SMALLEST_IN_FLOAT32:g} in float32, got "
+            f"{tolerance:g}. Give a larger tolerance, or use float64."
+        )
+    if torch.get_float32_matmul_precision() != "highest":
+        raise ConfigError(
+            'pair_sums: torch\'s float32 matmul precision must be "highest" for sums in float32, '
+            f'got "{torch.get_float32_matmul_precision()}". Call '
+            'torch.set_float32_matmul_precision("highest"), or use float64.'
+        )
 
 
 def _check_shapes(

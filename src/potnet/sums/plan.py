@@ -416,6 +416,7 @@ def rounding_bounds(
     wave_sums: Array,
     constants: Array,
     graph: NDArray[np.int64] | slice = slice(None),
+    single: bool = False,
 ) -> Array:
     """Bound the rounding errors of the sums, to first order in the unit roundoff (eq. 19).
 
@@ -427,6 +428,7 @@ def rounding_bounds(
         wave_sums: Sum of the Fourier coefficients, shape (n_graphs, n_potentials).
         constants: Sum of the magnitudes of the k = 0 and self terms, same shape.
         graph: Crystal of each row of ``short_sums``, where the rows are not the crystals.
+        single: Whether terms and waves were computed in float32 (eq. 37).
 
     Returns:
         One bound per row and potential, shape (n_rows, n_potentials).
@@ -450,6 +452,11 @@ def rounding_bounds(
         slope = 4 * alpha * plan.reach if lattice.dimension < 3 else 0  # of the background
         rest = (10 + 4 * order + slope) * constants[:, p]
         bounds[:, p] = _UNIT_ROUNDOFF * (real + (wave + rest)[graph])
+        if single:
+            low = np.where(alpha > 0, potential.in_float32(True), potential.in_float32(False))
+            real = low[graph] * ((10 + 4 * order) * total + sizes[2] * slopes)
+            wave = (10 + 5 * np.sqrt(n_waves)) * wave_sums[:, p] * (lattice.dimension == 3)
+            bounds[:, p] += 2.0**-24 * (real + wave[graph])
     return bounds
 
 

@@ -30,6 +30,7 @@ def relative_sums(
     potentials: Sequence[Potential],
     n_atoms: NDArray[np.int64],
     tolerance: float,
+    rest: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Return sums, and the largest relative error that each potential may have.
 
@@ -40,6 +41,7 @@ def relative_sums(
         potentials: The potentials.
         n_atoms: Atoms of each crystal, shape (n_graphs,).
         tolerance: Largest relative error.
+        rest: Relative error that is made afterwards.
 
     Raises:
         ConfigError: If float64 cannot keep the tolerance for a value, such as one that may be 0.
@@ -53,7 +55,7 @@ def relative_sums(
         values, error = found.cpu().numpy(), errors.cpu().numpy()
         least = np.abs(values) - error  # the true value is not smaller
         with np.errstate(divide="ignore", invalid="ignore"):
-            relative = np.where(error == 0, 0, np.where(least > 0, error / least, np.inf))
+            relative = np.where(error == 0, 0, np.where(least > 0, error / least, np.inf)) + rest
         worst = np.maximum.reduceat(relative, starts)
         if (worst <= tolerance).all():
             break
@@ -64,7 +66,8 @@ def relative_sums(
         stuck = np.where(smallest > 0, aim <= 0.5 * tolerance * smallest, aim <= 0.01 * noise)
         stuck = (worst > tolerance) & (stuck | (wanted < _SMALLEST))
         if stuck.any():
-            _refuse(stuck, relative, values, error, starts, n_atoms, potentials, tolerance)
+            where = "float32" if rest else "float64"
+            _refuse(stuck, relative, values, error, starts, n_atoms, potentials, tolerance, where)
         aim = np.where(worst > tolerance, wanted, aim)
     if torch.is_grad_enabled():
         found, _ = expansion.combine(*evaluate(share))
@@ -80,6 +83,7 @@ def _refuse(
     n_atoms: NDArray[np.int64],
     potentials: Sequence[Potential],
     tolerance: float,
+    dtype: str,
 ) -> None:
     """Raise a ConfigError that names the pair whose relative error is the largest."""
     graph, q = np.argwhere(stuck)[0].tolist()
@@ -90,6 +94,6 @@ def _refuse(
     found = f"{values[row, q]:.3g} with an error of {error[row, q]:.1e}"
     rule = "not be relative" if relative[row, q] >= 1 else f"be at least {relative[row, q]:.1e}"
     raise ConfigError(
-        f"crystal {graph}: `tolerance` must {rule} for {what}, which is {found} in float64, got "
+        f"crystal {graph}: `tolerance` must {rule} for {what}, which is {found} in {dtype}, got "
         f"{tolerance:g}. Give a larger tolerance, or an absolute one."
     )

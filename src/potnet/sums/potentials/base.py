@@ -82,6 +82,13 @@ class Potential(ABC):
         """Whether the potential has a Fourier half."""
         return True
 
+    def in_float32(self, is_split: bool) -> bool:
+        """Whether V, or its short half, may be computed in float32 where that is asked for.
+
+        Its relative error must then be that of its argument and a few roundings.
+        """
+        return not is_split
+
     @property
     def least_alpha(self) -> float:
         """Smallest width of the split at which the halves are what they say, 1/Å."""

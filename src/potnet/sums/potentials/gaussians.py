@@ -122,6 +122,9 @@ class Shell(Potential):
     def can_split(self) -> bool:
         return False
 
+    def in_float32(self, is_split: bool) -> bool:
+        return False
+
     def value(self, r2: Tensor) -> Tensor:
         envelope = (1 - r2 / self.cutoff**2).clamp(min=0)
         offset = (r2.sqrt() - self.center) / self.width

@@ -135,6 +135,9 @@ class InversePower(Potential):
         half = self.exponent / 2
         return Mixture(1 / math.gamma(half), half) if self.can_split else None
 
+    def in_float32(self, is_split: bool) -> bool:
+        return not is_split or _is_integer(self.exponent)
+
     def value(self, r2: Tensor) -> Tensor:
         return _power(r2, self.exponent)
 
