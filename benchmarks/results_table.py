@@ -89,13 +89,15 @@ def measured() -> str:
     parts = []
     for path in sorted((RESULTS / "suites").glob("*.json")):
         table = json.loads(path.read_text(encoding="utf-8"))
-        parts += [f"### {path.stem}", f"{table['what'].capitalize()}.", markdown(table).strip()]
+        what = table["what"][:1].upper() + table["what"][1:].rstrip(".")
+        parts += [f"### {path.stem}", f"{what}.", markdown(table).strip()]
         others = published.get(table["suite"], {})
         tasks = {target for row in table["rows"] for target in row["tasks"]}
         known = {target: rows for target, rows in others.items() if target in tasks}
-        if known:
+        # One fold is easier or harder than another: published means over all do not go beside it.
+        if known and all(len(row["folds"]) == table["n_folds"] for row in table["rows"]):
             parts.append("\n".join(_published(known)))
-        commands = [command_of(table["suite"], row) for row in table["rows"]]
+        commands = [command_of(table["suite"], row, table["n_folds"]) for row in table["rows"]]
         parts.append("\n".join(["```bash", *commands, "```"]))
     return "\n\n".join(parts)
 
@@ -110,7 +112,7 @@ def _published(known: dict[str, dict[str, dict[str, float]]]) -> list[str]:
     return lines
 
 
-def command_of(suite: str, row: dict) -> str:
+def command_of(suite: str, row: dict, n_folds: int) -> str:
     """Return the command that makes a row again."""
     settings = dict(row["settings"])
     words = ["potnet", "benchmark", suite, "--data", "FILE", "-o", f"runs/{row['name']}"]
@@ -128,7 +130,7 @@ def command_of(suite: str, row: dict) -> str:
             words += [f"--{flag}", f"{settings.pop(flag):g}"]
     if max(seeds, len(row["seeds"])) > 1:
         words += ["--seeds", str(max(seeds, len(row["seeds"])))]
-    if row["folds"] != list(range(len(row["folds"]))) or len(row["folds"]) not in (1, 5):
+    if len(row["folds"]) != n_folds:
         words += ["--folds", ",".join(map(str, row["folds"]))]
     for name, value in settings.items():
         words += ["--set", f"{name}={json.dumps(value)}"]
