@@ -76,6 +76,29 @@ def test_points_that_share_a_crystal_are_apart(skewed):
     assert (seen == 1).all()
 
 
+def test_points_beside_a_slab_feel_its_two_periods_alone():
+    cell = np.array([[2.46, 0, 0], [-1.23, 2.1304, 0], [0, 0, 12.0]])
+    graphene = Crystal([6, 6], [[0, 0, 6], [0, 1.4203, 6]], cell, pbc=(True, True, False))
+    points = np.array([[0.3, 0.2, 8.0], [0.3, 0.2, 21.0], [2.46 + 0.3, 0.2, 8.0]])
+    sums = point_sums(graphene, points, ("coulomb", "london"), tolerance=1e-7)
+    assert np.abs(sums.values[0] - sums.values[2]).max() < 2e-7
+    # far away a sheet of charge: the potential falls by 2 pi / area for each Å, without end
+    slope = (sums.values[1, 0] - sums.values[0, 0]) / 13
+    assert slope == pytest.approx(2 * -2 * np.pi / np.linalg.det(cell[:2, :2]), rel=0.01)
+    assert sums.values[1, 1] < 1e-4
+
+
+def test_a_slab_is_cut_across():
+    cell = np.array([[2.46, 0, 0], [-1.23, 2.1304, 0], [0, 0, 12.0]])
+    graphene = Crystal([6, 6], [[0, 0, 6], [0, 1.4203, 6]], cell, pbc=(True, True, False))
+    section = miller_section(graphene, (1, 0, 0))
+    assert len(section.steps) == 1
+    assert not section.steps[0, 2]
+    maps = landscape(graphene, ("pauli",), section=section, width=8, n=16)
+    assert np.allclose(maps.values[0], maps.values[0][::-1], atol=2e-6, equal_nan=True)
+    assert png(landscape_plot(maps)).startswith(b"\x89PNG")
+
+
 def test_bad_points_and_weights_are_refused(skewed):
     with pytest.raises(ConfigError, match="`points` must have shape"):
         point_sums(skewed, np.zeros((4, 2)))
@@ -183,6 +206,7 @@ def test_potentials_are_read_from_text():
     assert parse_potential("london").name == "london"
     units = [unit_of(parse_potential(x)) for x in ("coulomb", "inverse-power:4", "pauli")]
     assert units == ["1/Å", "Å^-4", ""]
+    assert unit_of(parse_potential("lennard-jones:0.2,3")) == ""
 
 
 @pytest.mark.parametrize(
