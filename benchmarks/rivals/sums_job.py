@@ -98,4 +98,4 @@ def run(
                         best = row
                 if best is not None:
                     rows.append(best)
-    Path(sys.argv[2]).write_text(json.dumps(rows), encoding="utf-8")
+                    Path(sys.argv[2]).write_text(json.dumps(rows), encoding="utf-8")
