@@ -5,6 +5,7 @@ what is checked and how; here are a few of each kind.
 """
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 
@@ -41,6 +42,14 @@ def test_nasty_cells_keep_the_certificate(certificate):
 def test_a_thousand_more_nasty_cells_keep_it(certificate):
     tally = certificate.run(range(100_000, 101_000))
     assert tally.violations == []
+
+
+def test_the_recorded_check_of_thousands_found_nothing(certificate):
+    recorded = json.loads(certificate.RESULT.read_text(encoding="utf-8"))
+    assert recorded["violations"] == []
+    assert set(recorded["cells"]) == set(certificate.CELLS)
+    assert sum(recorded["cells"].values()) >= 2000
+    assert max(recorded["largest_error_over_bound"].values()) <= 1
 
 
 @pytest.mark.parametrize("kind", ["3 x 3 x 30", "20 degrees", "slab", "wire"])
