@@ -383,6 +383,27 @@ def test_train_leaves_a_model_its_numbers_and_a_report(run, some_files) -> None:
     assert potnet_cli("predict", *some_files, "-m", run / "model").exit_code == 0
 
 
+def test_train_converts_units_and_refuses_rows_with_words(own_data, tmp_path) -> None:
+    copy = tmp_path / "data"
+    copy.mkdir()
+    for path in own_data.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    lines = (copy / "id_prop.csv").read_text().splitlines()
+    first = lines[0].partition(",")[0]
+    (copy / "id_prop.csv").write_text("\n".join(["id,energy", f"{first},high", *lines[1:]]))
+    options = ["--target-key", "energy", "--epochs", 1, "--batch-size", 8, *SMALL]
+    units = ["--source-unit", "energy=eV/cell", "--unit", "energy=meV/atom"]
+    result = potnet_cli("train", copy, *options, *units, "-o", tmp_path / "run")
+    assert result.exit_code == 3
+    assert "meV/atom" in result.stdout
+    (failure,) = table(tmp_path / "run" / "errors.csv")
+    assert "id_prop.csv, line 2: target 'energy' must be a finite number" in failure["reason"]
+    wrong = ["--source-unit", "energy=GPa", "--unit", "energy=eV", "-o", tmp_path / "other"]
+    result = potnet_cli("train", copy, *options, *wrong)
+    assert result.exit_code == 1
+    assert "must measure the same as the old one, got 'eV' for 'GPa'" in result.stderr
+
+
 def test_train_does_not_write_over_another_run(run, own_data) -> None:
     result = potnet_cli("train", own_data, "--epochs", 3, *SMALL, "-o", run)
     assert result.exit_code == 1

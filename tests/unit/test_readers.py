@@ -54,6 +54,18 @@ def test_scan_asks_for_targets_by_name(tmp_path):
         list(data.scan(path, targets="x"))
 
 
+def test_a_column_with_a_few_words_among_numbers_is_reported(tmp_path):
+    path = tmp_path / "set.jsonl"
+    values = ["1.5", "2,5", "3.5", "cubic", "4"]
+    rows = [record(f"r{k}", y=value, kind=str(k % 2) * k) for k, value in enumerate(values)]
+    path.write_text(jsonl(*rows, record("last", y=None)))
+    with pytest.warns(UserWarning, match="r1: column 'y' has 3 numbers and 2 words, such as '2,5'"):
+        dataset = data.open(path)
+    assert "y" not in dataset.targets
+    with pytest.raises(DataError, match=r"line 2: target 'y' must be .* got '2,5'"):
+        data.open(path, targets="y")
+
+
 def test_a_file_that_breaks_off_ends_with_a_failure(tmp_path):
     path = tmp_path / "set.jsonl.gz"
     whole = gzip.compress(jsonl(*(record(f"r{k}", 3 + k / 997) for k in range(5000))).encode())

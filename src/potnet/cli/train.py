@@ -19,7 +19,22 @@ def train(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
     target: Annotated[
         list[str] | None,
-        typer.Option("--target", "-t", help="Column to learn; may be repeated. Default: all."),
+        typer.Option(
+            "--target",
+            "--target-key",
+            "-t",
+            help="Column, or key of an extxyz comment, to learn; may be repeated. Default: all.",
+        ),
+    ] = None,
+    unit: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TARGET=UNIT", help="Unit to have a target in; may be repeated."),
+    ] = None,
+    source_unit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TARGET=UNIT", help="Unit that a target has in DATA, if DATA does not say."
+        ),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="Settings in YAML or JSON; flags win over it.")
@@ -71,7 +86,14 @@ def train(
     }
     settings = settings_from(setting or []) | {k: v for k, v in flags.items() if v is not None}
     chosen = TrainingConfig.read(config, **settings) if config else TrainingConfig(**settings)
-    dataset = open_dataset(data, on_error="skip")
+    dataset = open_dataset(
+        data,
+        # Rows with words for numbers are refused then; a column of times is no target.
+        targets=chosen.targets if chosen.targets and not chosen.split.column else None,
+        units=units_from(unit or []),
+        source_units=units_from(source_unit or []),
+        on_error="skip",
+    )
     with training_progress() as report:
         result = run(dataset, chosen, output, resume=resume, on_error="skip", progress=report)
     page = training_report(output)
@@ -96,6 +118,14 @@ def settings_from(assignments: Sequence[str]) -> dict[str, Any]:
                 f"train: a setting must be NAME=VALUE with a YAML value, got {text!r}. Correct it."
             )
     return settings
+
+
+def units_from(assignments: Sequence[str]) -> dict[str, str]:
+    """Return the units in ``TARGET=UNIT`` texts."""
+    parts = [text.rpartition("=") for text in assignments]
+    if wrong := next((text for text in assignments if "=" not in text), None):
+        raise ConfigError(f"train: a unit must be TARGET=UNIT, got {wrong!r}. Correct it.")
+    return {name.strip(): unit.strip() for name, _, unit in parts}
 
 
 def split_settings(text: str) -> dict[str, Any]:

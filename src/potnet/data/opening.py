@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -130,7 +132,7 @@ def open(  # noqa: A001  (potnet.data.open reads like gzip.open)
             - extended XYZ with targets among the keys of the comment;
             - a database of ASE (.db or .json);
             - the folder of a :class:`Store`, whose crystals stay on disk.
-        targets: Columns to keep, in this order; None keeps all columns of numbers.
+        targets: Columns to keep, in this order; None keeps all that hold numbers and nothing else.
         units: Unit to have a target in, such as ``{"energy": "eV/atom"}``. Values are converted
             where the source names another unit; where it names none, this is taken to be it.
         source_units: Unit that a target has in the source, where the source does not say, or says
@@ -145,6 +147,9 @@ def open(  # noqa: A001  (potnet.data.open reads like gzip.open)
         DataError: If the source is unknown, empty or malformed, a target is not in it, or a unit
             cannot be had.
         StructureError: If a crystal cannot be used and ``on_error`` is "raise".
+
+    Warns:
+        UserWarning: If a column that was not asked for is mostly, but not always, numbers.
     """
     wanted = _listed(targets)
     if Store.exists(source):
@@ -345,7 +350,16 @@ def _collect(
 def _columns(entries: Sequence[Entry], wanted: Sequence[str]) -> dict[str, NDArray[np.float64]]:
     """Return the columns asked for, or those that hold numbers and nothing else."""
     found = dict.fromkeys(chain.from_iterable(entry.targets for entry in entries))
-    words = set(chain.from_iterable(entry.info for entry in entries))
+    words = Counter(chain.from_iterable(entry.info for entry in entries))
+    numbers = Counter(k for e in entries for k, value in e.targets.items() if value == value)
+    for name in (name for name in words if not wanted and numbers[name] > words[name]):
+        odd = next(entry for entry in entries if name in entry.info)
+        warnings.warn(
+            f"{odd.id}: column {name!r} has {numbers[name]} numbers and {words[name]} words, such "
+            f"as {str(odd.info[name])[:60]!r}, and is no target. Name it as a target to have the "
+            "rows with words refused.",
+            stacklevel=4,
+        )
     columns = {}
     for name in wanted or (name for name in found if name not in words):
         column = np.array([entry.targets.get(name, np.nan) for entry in entries])
