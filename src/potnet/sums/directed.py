@@ -50,11 +50,11 @@ def directed_sums(
 ) -> PairSums:
     """Return sums over all images with the real spherical harmonics of one degree.
 
-    For a :class:`Shell` phi it is the sum of phi(r) Y(r / |r|), r = r_j + L - r_i. For any other
-    potential it is the gradient (degree 1) of its lattice sum with respect to r_j, or the traceless
-    part of the Hessian (degree 2): the sums of V'(r) Y and of (V''(r) - V'(r) / r) Y. Components
-    of degree 1 are x, y, z; those of degree 2 are sqrt(3) xy, sqrt(3) yz, (3 z^2 - 1) / 2,
-    sqrt(3) xz and sqrt(3) (x^2 - y^2) / 2, whose squares add up to 1. Computed in float64 and
+    For a :class:`Shell` phi it is the sum of ``phi(r) Y(r / |r|)``, r = r_j + L - r_i. For any
+    other potential it is the gradient (degree 1) of its lattice sum with respect to r_j, or the
+    traceless part of the Hessian (degree 2): the sums of V'(r) Y and of (V''(r) - V'(r) / r) Y.
+    Components of degree 1 are x, y, z; those of degree 2 are sqrt(3) xy, sqrt(3) yz, (3 z^2 - 1) /
+    2, sqrt(3) xz and sqrt(3) (x^2 - y^2) / 2, whose squares add up to 1. Computed in float64 and
     differentiable in ``positions`` and ``cell``.
 
     Args:
