@@ -326,13 +326,14 @@ def test_every_rule_of_splitting_trains(tmp_path, kind):
 def test_an_epoch_on_a_gpu_never_waits_for_the_device(tmp_path):
     from lightning_fabric import Fabric
 
-    from potnet.training.batches import Store
+    from potnet.training.batches import HeldFeatures
+    from potnet.training.features import Survey
     from potnet.training.member import Member
 
     dataset = made_up_dataset(64)
     fabric = Fabric(accelerator="cuda", devices=1)
     targets = dataset.targets["size"][:, None]
-    store = Store(TinyFeatures()(dataset.crystals), targets, fabric.device)
+    store = HeldFeatures(Survey.of(TinyFeatures()(dataset.crystals)), targets, fabric.device)
     member = Member(fabric, config(device="cuda"), 0, n_targets=1, n_train=64)
     minibatches = list(store.minibatches([np.arange(32), np.arange(32, 64)]))
     member.objective.train()

@@ -12,10 +12,10 @@ from potnet.crystal import Crystal
 from potnet.errors import ConfigError, DataError, PotNetError, StructureError
 from potnet.training import TrainingConfig, batches, regression_metrics
 from potnet.training.average import WeightAverage
-from potnet.training.batches import Store, deal
+from potnet.training.batches import HeldFeatures, deal
 from potnet.training.evaluate import bootstrap_interval, conformal_halfwidth
 from potnet.training.export import _anchors
-from potnet.training.features import compute_features
+from potnet.training.features import Survey, compute_features
 from potnet.training.member import _decay_groups, _one_cycle
 
 # ------------------------------------------------------------------------------------- settings
@@ -130,7 +130,7 @@ def store():
     dataset = made_up_dataset(30)
     targets = np.column_stack([dataset.targets["size"], np.arange(30.0)])
     targets[3] = np.nan
-    return Store(TinyFeatures()(dataset.crystals), targets, torch.device("cpu"))
+    return HeldFeatures(Survey.of(TinyFeatures()(dataset.crystals)), targets, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 2000, 2**29])

@@ -73,7 +73,7 @@ def build(
         writer.note_source(key, path=str(origin.path), complete=False)
         done = writer.rows_done(key)
         rows = islice(rows_before_crystals(source, targets), done, None)
-        for block in _in_order(convert, _chunks(rows, key, done), workers):
+        for block in in_order(convert, _chunks(rows, key, done), workers):
             writer.add(block)
             if progress is not None:
                 progress(block.parts[-1][2])
@@ -120,10 +120,13 @@ def _block(task: tuple[Rows, tuple[str, int, int]], *, wanted: list[str], units:
     return Block.of((x if isinstance(x, Entry) else x.failure for x in items), [part])
 
 
-def _in_order(
+def in_order(
     function: Callable[[Task], Result], tasks: Iterable[Task], workers: int
 ) -> Iterator[Result]:
-    """Yield ``function`` of each task in order; few tasks are ahead of what is taken."""
+    """Yield ``function`` of each task in order, from ``workers`` processes.
+
+    Few tasks are drawn ahead of the results that are taken, so that neither piles up.
+    """
     if workers == 1:
         yield from map(function, tasks)
         return

@@ -7,16 +7,26 @@ all sizes are known on the host, and cutting costs no kernel.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from potnet.crystal import Crystal
+from potnet.errors import ConfigError
 from potnet.features import Batch
+from potnet.training.features import Features, Survey
 
 CHUNK_BYTES = 512 * 2**20
+MAX_PAIRS = 2**18
+FEATURE_PAIRS = 2**16  # that are computed at once while loading
 
 
 class Minibatch:
@@ -29,12 +39,44 @@ class Minibatch:
         targets: Standardised targets, 0 where missing, shape (n_graphs, n_targets).
         mask: 1 where there is a target, else 0, shape (n_graphs, n_targets).
         n_labels: Targets in the step over all processes, divided by the processes.
+        ends_step: Whether no other part of the step follows.
     """
 
-    __slots__ = ("batch", "targets", "mask", "n_labels")
+    __slots__ = ("batch", "targets", "mask", "n_labels", "ends_step")
 
-    def __init__(self, batch: Batch, targets: Tensor, mask: Tensor, n_labels: float) -> None:
+    def __init__(
+        self, batch: Batch, targets: Tensor, mask: Tensor, n_labels: float, ends_step: bool = True
+    ) -> None:
         self.batch, self.targets, self.mask, self.n_labels = batch, targets, mask, n_labels
+        self.ends_step = ends_step
+
+
+@dataclass(frozen=True)
+class Part:
+    """Crystals that go through the network at once: a step, or a part of one.
+
+    Attributes:
+        rows: Their indices, shape (n,).
+        n_labels: As in :class:`Minibatch`.
+        ends_step: As in :class:`Minibatch`.
+    """
+
+    rows: NDArray[np.int64]
+    n_labels: float
+    ends_step: bool
+
+
+def in_parts(
+    rows: NDArray[np.int64], pair_counts: NDArray[np.int64], max_pairs: int
+) -> list[NDArray[np.int64]]:
+    """Return ``rows`` cut where the next crystal would exceed ``max_pairs``, in order."""
+    cuts, total = [], 0
+    for k, n_pairs in enumerate(pair_counts[rows].tolist()):
+        if k and total + n_pairs > max_pairs:
+            cuts.append(k)
+            total = 0
+        total += n_pairs
+    return np.split(rows, cuts)
 
 
 def deal(sizes: NDArray[np.int64], n_batches: int, rng: np.random.Generator) -> list[NDArray]:
@@ -62,56 +104,148 @@ def deal(sizes: NDArray[np.int64], n_batches: int, rng: np.random.Generator) -> 
     return [np.append(c, extra[k]) if k in extra else c for k, c in enumerate(columns)]
 
 
-class Store:
-    """All crystals with their targets, on the device if they fit, ready to be cut.
+class Loader(ABC):
+    """Crystals with their targets, ready to be dealt to the network.
 
     Args:
-        batch: Features of n crystals.
+        survey: Sizes of the features of n crystals.
         targets: Standardised targets with nan for missing ones, shape (n, n_targets).
         device: Where minibatches are wanted.
+        max_pairs: Most pairs that go through the network at once, but for a single crystal.
     """
 
-    def __init__(self, batch: Batch, targets: NDArray[np.float64], device: torch.device) -> None:
-        tensors = batch.to_tensors()
-        n_bytes = sum(t.numel() * t.element_size() for t in tensors.values())
-        self.device = device
-        self.node_counts = batch.node_counts.cpu().numpy()
-        self.atom_counts = batch.atom_counts.cpu().numpy()
-        self.pair_counts = {k: p.counts.cpu().numpy() for k, p in batch.pairs.items()}
-        self.bytes_per_crystal = n_bytes / max(len(batch), 1)
+    def __init__(
+        self, survey: Survey, targets: NDArray[np.float64], device: torch.device, max_pairs: int
+    ) -> None:
+        self.device, self.max_pairs = device, max_pairs
+        self.atom_counts, self.pair_counts = survey.atom_counts, survey.pair_counts
         self.has_target = np.isfinite(targets)
-        self.batch = batch.to(device) if _fits(n_bytes, device) else batch
-        home = self.batch.device
         values = np.where(self.has_target, targets, 0.0)
-        self.targets = torch.as_tensor(values, dtype=torch.float32, device=home)
-        self.mask = torch.as_tensor(self.has_target, dtype=torch.float32, device=home)
+        self.targets = torch.as_tensor(values, dtype=torch.float32)
+        self.mask = torch.as_tensor(self.has_target, dtype=torch.float32)
 
     def minibatches(
         self, groups: Sequence[NDArray[np.int64]], *, rank: int = 0, world_size: int = 1
     ) -> Iterator[Minibatch]:
-        """Yield the crystals of each group as a minibatch; process ``rank`` sees its share."""
-        n_labels = [max(self.has_target[g].sum(), 1) / world_size for g in groups]
-        shares = [group[rank::world_size] for group in groups]
+        """Yield the crystals of each group, one step, as one minibatch or several parts.
+
+        Process ``rank`` sees its share of each group.
+        """
+        parts = []
+        for group in groups:
+            n_labels = float(max(self.has_target[group].sum(), 1) / world_size)
+            cut = in_parts(group[rank::world_size], self.pair_counts, self.max_pairs)
+            parts += [Part(rows, n_labels, k == len(cut) - 1) for k, rows in enumerate(cut)]
+        return self._load(parts)
+
+    @abstractmethod
+    def _load(self, parts: Sequence[Part]) -> Iterator[Minibatch]:
+        """Yield the minibatch of each part."""
+
+
+class StreamedFeatures(Loader):
+    """Features that are computed while the network works on those before them.
+
+    Threads compute them: the sums leave Python's lock alone. They are the same numbers as if all
+    were held, in the same order.
+
+    Args:
+        features: Settings of the features.
+        crystals: The crystals, of which only those in work are in memory if they are on disk.
+        survey: As in :class:`Loader`; so are the others.
+        targets: Standardised targets.
+        device: Where minibatches are wanted.
+        max_pairs: Most pairs at once.
+        workers: Threads.
+    """
+
+    def __init__(
+        self,
+        features: Features,
+        crystals: Sequence[Crystal],
+        survey: Survey,
+        targets: NDArray[np.float64],
+        device: torch.device,
+        max_pairs: int,
+        workers: int = 1,
+    ) -> None:
+        super().__init__(survey, targets, device, max_pairs)
+        self.features, self.crystals, self.workers = features, crystals, workers
+
+    def _load(self, parts: Sequence[Part]) -> Iterator[Minibatch]:
+        waiting: deque[Future[Batch]] = deque()
+        ahead = iter(parts)
+        with ThreadPoolExecutor(self.workers) as pool:
+            for part in islice(ahead, self.workers):
+                waiting.append(pool.submit(self._compute, part.rows))
+            for part in parts:
+                batch = waiting.popleft().result()
+                for later in islice(ahead, 1):
+                    waiting.append(pool.submit(self._compute, later.rows))
+                index = torch.from_numpy(part.rows)
+                yield Minibatch(
+                    batch.to(self.device),
+                    self.targets[index].to(self.device),
+                    self.mask[index].to(self.device),
+                    part.n_labels,
+                    part.ends_step,
+                )
+
+    def _compute(self, rows: NDArray[np.int64]) -> Batch:
+        small = in_parts(rows, self.pair_counts, FEATURE_PAIRS)
+        batches = [self.features([self.crystals[k] for k in some.tolist()]) for some in small]
+        return Batch.cat(batches) if len(batches) > 1 else batches[0]
+
+
+class HeldFeatures(Loader):
+    """All features in memory, on the device if they fit.
+
+    Args:
+        survey: What holds the features of n crystals.
+        targets: As in :class:`Loader`; so are the others.
+        device: Where minibatches are wanted.
+        max_pairs: Most pairs at once.
+    """
+
+    def __init__(
+        self,
+        survey: Survey,
+        targets: NDArray[np.float64],
+        device: torch.device,
+        max_pairs: int = MAX_PAIRS,
+    ) -> None:
+        super().__init__(survey, targets, device, max_pairs)
+        batch = survey.batch
+        if batch is None:
+            raise ConfigError("HeldFeatures: `survey` must hold the features, got none.")
+        tensors = batch.to_tensors()
+        n_bytes = sum(t.numel() * t.element_size() for t in tensors.values())
+        self.node_counts = batch.node_counts.cpu().numpy()
+        self.counts_of_pairs = {k: p.counts.cpu().numpy() for k, p in batch.pairs.items()}
+        self.bytes_per_crystal = n_bytes / max(len(batch), 1)
+        self.batch = batch.to(device) if _fits(n_bytes, device) else batch
+        self.targets = self.targets.to(self.batch.device)
+        self.mask = self.mask.to(self.batch.device)
+
+    def _load(self, parts: Sequence[Part]) -> Iterator[Minibatch]:
         start = 0
-        while start < len(shares):
-            stop = self._end_of_chunk(shares, start)
-            yield from self._cut(shares[start:stop], n_labels[start:stop])
+        while start < len(parts):
+            stop = self._end_of_chunk(parts, start)
+            yield from self._cut(parts[start:stop])
             start = stop
 
-    def _end_of_chunk(self, groups: Sequence[NDArray[np.int64]], start: int) -> int:
+    def _end_of_chunk(self, parts: Sequence[Part], start: int) -> int:
         n_bytes = 0.0
-        for k in range(start, len(groups)):
-            n_bytes += self.bytes_per_crystal * len(groups[k])
+        for k in range(start, len(parts)):
+            n_bytes += self.bytes_per_crystal * len(parts[k].rows)
             if n_bytes > CHUNK_BYTES:
                 return max(k, start + 1)
-        return len(groups)
+        return len(parts)
 
-    def _cut(
-        self, groups: Sequence[NDArray[np.int64]], n_labels: Sequence[float]
-    ) -> Iterator[Minibatch]:
-        rows = np.concatenate(groups)
+    def _cut(self, cut: Sequence[Part]) -> Iterator[Minibatch]:
+        rows = np.concatenate([part.rows for part in cut])
         index = torch.as_tensor(rows, device=self.batch.device)
-        n_graphs = [len(group) for group in groups]
+        n_graphs = [len(part.rows) for part in cut]
         chunk = self.batch[index].to(self.device)
         targets = self.targets[index].to(self.device).split(n_graphs)
         mask = self.mask[index].to(self.device).split(n_graphs)
@@ -121,13 +255,13 @@ class Store:
             return np.diff(np.append(0, counts[rows].cumsum())[ends]).tolist()
 
         lengths = {"numbers": total(self.node_counts), "weights": total(self.node_counts)}
-        for name, counts in self.pair_counts.items():
+        for name, counts in self.counts_of_pairs.items():
             lengths |= dict.fromkeys([f"pairs.{name}.{k}" for k in "ij"], total(counts))
             lengths[f"pairs.{name}.values"] = lengths[f"pairs.{name}.i"]
         parts = {k: t.split(lengths.get(k, n_graphs)) for k, t in chunk.to_tensors().items()}
-        for k in range(len(groups)):
-            batch = Batch.from_tensors({key: part[k] for key, part in parts.items()})
-            yield Minibatch(batch, targets[k], mask[k], float(n_labels[k]))
+        for k, part in enumerate(cut):
+            batch = Batch.from_tensors({key: tensors[k] for key, tensors in parts.items()})
+            yield Minibatch(batch, targets[k], mask[k], part.n_labels, part.ends_step)
 
 
 def _fits(n_bytes: int, device: torch.device) -> bool:

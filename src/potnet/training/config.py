@@ -17,7 +17,9 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 # What may differ between a run and its continuation: where it runs, not what it computes.
-RESUMABLE = frozenset({"device", "devices", "n_nodes", "threads", "workers", "checkpoint_seconds"})
+RESUMABLE = frozenset(
+    {"device", "devices", "n_nodes", "threads", "workers", "checkpoint_seconds", "feature_memory"}
+)
 
 
 class TrainingConfig(BaseModel):
@@ -48,7 +50,12 @@ class TrainingConfig(BaseModel):
         n_nodes: Machines, as torchrun starts them.
         precision: "32-true", or "bf16-mixed" for matrix products in bfloat16.
         threads: CPU threads of torch; null takes its own choice, but at most 8.
-        workers: Processes that prepare features before training.
+        workers: Processes that prepare features before training, and threads that do so during it.
+        max_pairs: Most pairs of atoms that go through the network at once. A step with more is
+            taken in parts whose gradients add up, and is the same step but for rounding, noise
+            and statistics of normalisation. It bounds the memory that a step needs.
+        feature_memory: GiB of features that are held in memory. Larger ones are computed while
+            loading, in each epoch again, to the same numbers.
         checkpoint_seconds: Least time between two checkpoints; 0 writes one after every epoch.
     """
 
@@ -78,6 +85,8 @@ class TrainingConfig(BaseModel):
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     threads: Annotated[int, Field(ge=1)] | None = None
     workers: Annotated[int, Field(ge=1)] = 1
+    max_pairs: Annotated[int, Field(ge=1)] = 2**18
+    feature_memory: Annotated[float, Field(ge=0)] = 1.0
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 30.0
 
     def __init__(self, **settings: Any) -> None:

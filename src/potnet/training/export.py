@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from potnet.data.dataset import Dataset
+from potnet.data.dataset import Dataset, take
 from potnet.data.splits import Split
 from potnet.models import archive
 from potnet.training.config import TrainingConfig
@@ -82,12 +82,13 @@ def _target_card(scale: Scale, residuals: NDArray[np.float64], level: float) -> 
 
 
 def _data_card(dataset: Dataset, split: Split, atom_counts: NDArray[np.int64]) -> archive.DataCard:
-    train = [dataset.crystals[k] for k in split.train]
-    numbers = sorted({number for crystal in train for number in crystal.numbers.tolist()})
     symbols: dict[int, str] = {}
-    for crystal in train:
+    volumes: list[float] = []
+    compositions: list[set[str]] = []
+    for crystal in take(dataset.crystals, split.train):
         symbols.update(zip(crystal.numbers.tolist(), crystal.symbols, strict=True))
-    volumes = [crystal.volume / crystal.n_atoms for crystal in train]
+        volumes.append(crystal.volume / crystal.n_atoms)
+        compositions.append(set(crystal.symbols))
     ids = sorted(dataset.ids[k] for k in split.train)
     return archive.DataCard(
         name=dataset.name,
@@ -97,10 +98,10 @@ def _data_card(dataset: Dataset, split: Split, atom_counts: NDArray[np.int64]) -
         n_val=len(split.val),
         n_test=len(split.test),
         train_ids_sha256=hashlib.sha256("\n".join(ids).encode()).hexdigest(),
-        elements=tuple(symbols[number] for number in numbers),
+        elements=tuple(symbols[number] for number in sorted(symbols)),
         max_atoms=int(atom_counts[split.train].max()),
         volume_per_atom=(min(volumes), max(volumes)),
-        anchors=_anchors([set(crystal.symbols) for crystal in train]),
+        anchors=_anchors(compositions),
     )
 
 

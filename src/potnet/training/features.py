@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from dataclasses import dataclass, replace
+from multiprocessing import parent_process
 from typing import Any
 
 import numpy as np
@@ -12,14 +14,53 @@ import torch
 from numpy.typing import NDArray
 
 from potnet.crystal import Crystal
+from potnet.data.building import in_order
 from potnet.errors import Failure, PotNetError
 from potnet.features import Batch
 
 CHUNK = 256
+CHUNK_PAIRS = 2**18  # of all atoms, before symmetry joins some
+
+_log = logging.getLogger(__name__)
 
 Features = Callable[[Sequence[Crystal]], Batch]
 # Batches travel between processes as arrays: tensors would go through shared file handles.
-Part = tuple[dict[str, NDArray[Any]] | None, list[int], list[Failure]]
+Tensors = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Features of a chunk of crystals, or only how many there are of them."""
+
+    tensors: Tensors | None
+    counts: NDArray[np.int64]  # atoms and pairs of each crystal, shape (n, 2)
+    kept: list[int]
+    failures: list[Failure]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is known of the features of a dataset after all of them were computed once.
+
+    Attributes:
+        batch: All of them, or None if they are larger than allowed.
+        kept: Indices of the crystals that have features, shape (n_graphs,).
+        failures: The others.
+        atom_counts: Atoms of the cells that the features describe, shape (n_graphs,).
+        pair_counts: Pairs of each crystal in all sets together, shape (n_graphs,).
+    """
+
+    batch: Batch | None
+    kept: NDArray[np.int64]
+    failures: list[Failure]
+    atom_counts: NDArray[np.int64]
+    pair_counts: NDArray[np.int64]
+
+    @staticmethod
+    def of(batch: Batch) -> Survey:
+        """Return the survey of features that are there already."""
+        counts = _counts(batch)
+        return Survey(batch, np.arange(len(batch)), [], counts[:, 0], counts[:, 1])
 
 
 def compute_features(
@@ -45,40 +86,107 @@ def compute_features(
     Raises:
         PotNetError: If a crystal fails and ``on_error`` is "raise", or if all of them fail.
     """
-    chunks = [crystals[k : k + CHUNK] for k in range(0, len(crystals), CHUNK)]
-    batches, kept, failures = [], [], []
-    done = 0
-    for chunk, (tensors, rows, failed) in zip(
-        chunks, _parts(features, chunks, on_error, workers), strict=True
-    ):
-        if tensors is not None:
-            batches.append(Batch.from_tensors({k: torch.from_numpy(v) for k, v in tensors.items()}))
-        kept.extend(done + row for row in rows)
-        failures.extend(failed)
-        done += len(chunk)
+    found = survey(features, crystals, on_error=on_error, workers=workers, progress=progress)
+    batch = found.batch
+    if batch is None:
+        raise PotNetError("features: `most_bytes` must not be set where all are wanted.")
+    return batch, found.kept, found.failures
+
+
+def survey(
+    features: Features,
+    crystals: Sequence[Crystal],
+    *,
+    most_bytes: float = math.inf,
+    on_error: str = "raise",
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Survey:
+    """Compute all features once: keep them if they are small, else keep their sizes.
+
+    Args:
+        features: As for :func:`compute_features`; so are the others.
+        crystals: What to look at; those on disk are read a chunk at a time.
+        most_bytes: Largest size of features that are kept.
+        on_error: What to do when a crystal fails.
+        workers: Processes to use.
+        progress: Called with the number of crystals done and their total.
+
+    Raises:
+        PotNetError: If a crystal fails and ``on_error`` is "raise", or if all of them fail.
+    """
+    batches: list[Batch] = []
+    parts: list[_Part] = []
+    kept: list[int] = []
+    n_bytes = done = 0
+    sizes: list[int] = []
+
+    def tasks() -> Iterator[tuple[Features, list[tuple[Any, ...]], str, bool]]:
+        for chunk in _chunks(crystals):
+            sizes.append(len(chunk))
+            yield features, chunk, on_error, n_bytes <= most_bytes
+
+    for k, part in enumerate(in_order(_remote_part, tasks(), workers)):
+        if part.tensors is not None and n_bytes <= most_bytes:
+            n_bytes += sum(array.nbytes for array in part.tensors.values())
+            batches.append(Batch.from_tensors(_as_tensors(part.tensors)))
+            if n_bytes > most_bytes:
+                batches.clear()
+                _log.info(
+                    "Features of %d of %d crystals take %.2g GB, more than is allowed: they will "
+                    "be computed while loading.", done + len(part.kept), len(crystals),
+                    n_bytes / 1e9,
+                )  # fmt: skip
+        parts.append(replace(part, tensors=None))
+        kept.extend(done + row for row in part.kept)
+        done += sizes[k]
         if progress is not None:
             progress(done, len(crystals))
-    if not batches:
+    failures = [failure for part in parts for failure in part.failures]
+    if not kept:
         raise PotNetError(f"features: no crystal could be prepared; first: {failures[0].reason}")
-    return Batch.cat(batches), np.array(kept, dtype=np.int64), failures
+    counts = np.concatenate([part.counts for part in parts])
+    return Survey(
+        Batch.cat(batches) if batches else None,
+        np.array(kept, dtype=np.int64),
+        failures,
+        counts[:, 0],
+        counts[:, 1],
+    )
 
 
-def _parts(
-    features: Features, chunks: Sequence[Sequence[Crystal]], on_error: str, workers: int
-) -> Iterator[Part]:
-    if workers == 1 or len(chunks) == 1:
-        yield from (_one_part(features, chunk, on_error) for chunk in chunks)
-        return
-    # Not "fork": it would copy the threads' locks of torch and numba in whatever state they are.
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        flat = ([_plain(crystal) for crystal in chunk] for chunk in chunks)
-        yield from pool.map(_remote_part, ((features, chunk, on_error) for chunk in flat))
+def _chunks(crystals: Sequence[Crystal]) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield the crystals as plain arrays, few large ones or many small ones at a time."""
+    chunk: list[tuple[Any, ...]] = []
+    n_pairs = 0
+    for crystal in crystals:
+        pairs = crystal.n_atoms**2
+        if chunk and (len(chunk) == CHUNK or n_pairs + pairs > CHUNK_PAIRS):
+            yield chunk
+            chunk, n_pairs = [], 0
+        chunk.append(_plain(crystal))
+        n_pairs += pairs
+    if chunk:
+        yield chunk
 
 
-def _one_part(features: Features, crystals: Sequence[Crystal], on_error: str) -> Part:
+def _remote_part(task: tuple[Features, list[tuple[Any, ...]], str, bool]) -> _Part:
+    features, plain, on_error, wants_tensors = task
+    if parent_process() is not None:
+        torch.set_num_threads(1)
+    crystals = [Crystal.restored(*fields) for fields in plain]
+    batch, kept, failures = _one_part(features, crystals, on_error)
+    if batch is None:
+        return _Part(None, np.empty((0, 2), np.int64), kept, failures)
+    return _Part(_as_arrays(batch) if wants_tensors else None, _counts(batch), kept, failures)
+
+
+def _one_part(
+    features: Features, crystals: Sequence[Crystal], on_error: str
+) -> tuple[Batch | None, list[int], list[Failure]]:
     """Return the features of a chunk; when it fails, of its crystals one by one."""
     try:
-        return _arrays(features(crystals)), list(range(len(crystals))), []
+        return features(crystals), list(range(len(crystals))), []
     except PotNetError:
         if on_error == "raise":
             raise
@@ -89,18 +197,22 @@ def _one_part(features: Features, crystals: Sequence[Crystal], on_error: str) ->
             kept.append(k)
         except PotNetError as error:
             failures.append(Failure(crystal.id, "features", str(error)))
-    return (_arrays(Batch.cat(batches)) if batches else None), kept, failures
+    return (Batch.cat(batches) if batches else None), kept, failures
 
 
-def _arrays(batch: Batch) -> dict[str, NDArray[Any]]:
+def _counts(batch: Batch) -> NDArray[np.int64]:
+    """Return atoms and pairs of each crystal, shape (n_graphs, 2)."""
+    pairs = sum((p.counts for p in batch.pairs.values()), torch.zeros_like(batch.atom_counts))
+    return torch.stack([batch.atom_counts, pairs], dim=1).cpu().numpy()
+
+
+def _as_arrays(batch: Batch) -> Tensors:
     return {key: tensor.numpy() for key, tensor in batch.to_tensors().items()}
+
+
+def _as_tensors(arrays: Tensors) -> dict[str, torch.Tensor]:
+    return {key: torch.from_numpy(array) for key, array in arrays.items()}
 
 
 def _plain(crystal: Crystal) -> tuple[Any, ...]:
     return crystal.numbers, crystal.positions, crystal.cell, crystal.pbc, crystal.id
-
-
-def _remote_part(task: tuple[Features, list[tuple[Any, ...]], str]) -> Part:
-    features, plain, on_error = task
-    torch.set_num_threads(1)
-    return _one_part(features, [Crystal(*fields) for fields in plain], on_error)

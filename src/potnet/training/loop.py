@@ -19,18 +19,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from potnet.data.dataset import PARTS, Dataset
+from potnet.data.dataset import PARTS, Dataset, take
 from potnet.data.splits import Split, make_split
 from potnet.errors import ConfigError, DataError, Failure
 from potnet.features import Batch
 from potnet.files import atomic_write, remove_leftovers
 from potnet.models import registry
-from potnet.training.batches import Store
+from potnet.training.batches import HeldFeatures, Loader, StreamedFeatures
 from potnet.training.checkpoint import read_checkpoint, write_checkpoint
 from potnet.training.config import TrainingConfig
 from potnet.training.evaluate import Metrics, regression_metrics
 from potnet.training.export import write_archive
-from potnet.training.features import compute_features
+from potnet.training.features import Features, Survey, survey
 from potnet.training.member import Member, predict
 from potnet.training.targets import (
     Scale,
@@ -94,7 +94,7 @@ class _Prepared:
     dataset: Dataset
     split: Split
     scales: tuple[Scale, ...]
-    store: Store
+    loader: Loader
     standardised: NDArray[np.float64]
     references: NDArray[np.float64]
 
@@ -151,18 +151,21 @@ def train(
         _require_targets(dataset, names, split)
         used = np.sort(np.concatenate([split.train, split.val, split.test]))
         if batch is None:
-            batch, kept, failed = compute_features(
+            found = survey(
                 network.features,
-                [dataset.crystals[k] for k in used],
+                take(dataset.crystals, used),
+                most_bytes=config.feature_memory * 2**30,
                 on_error=on_error,
                 workers=config.workers,
                 progress=lambda done, total: report(Progress("features", done, total)),
             )
-            used, failures = used[kept], failures + failed
+            used, failures = used[found.kept], failures + found.failures
         else:
-            batch = _rows_of(batch, used, len(dataset))
+            found = Survey.of(_rows_of(batch, used, len(dataset)))
         referenced = getattr(network, "references", None) is not None
-        prepared = _prepare(dataset, used, batch, split, config, fabric.device, referenced)
+        prepared = _prepare(
+            dataset, used, found, network.features, split, config, fabric.device, referenced
+        )
         run = _fingerprint(prepared, config)
         if fabric.is_global_zero:
             _describe(output, prepared, config, failures, run, fabric)
@@ -271,13 +274,14 @@ def _rows_of(batch: Batch, rows: NDArray[np.int64], n: int) -> Batch:
 def _prepare(
     dataset: Dataset,
     rows: NDArray[np.int64],
-    batch: Batch,
+    found: Survey,
+    features: Features,
     split: Split,
     config: TrainingConfig,
     device: torch.device,
     referenced: bool,
 ) -> _Prepared:
-    """Join the features ``batch`` of the crystals ``rows`` with their standardised targets.
+    """Join the features ``found`` of the crystals ``rows`` with their standardised targets.
 
     If the network is ``referenced``, a linear function of the composition is not counted into the
     standard deviations, since the network begins with it.
@@ -294,12 +298,18 @@ def _prepare(
         shares = np.zeros_like(shares)
     scales = tuple(fit_scale(chosen, n, config.transform_of(n), local.train, shares) for n in names)
     standardised = np.stack([s.standardise(chosen.targets[s.name]) for s in scales], axis=1)
-    store = Store(batch, standardised, device)
+    loader: Loader
+    if found.batch is None:
+        loader = StreamedFeatures(
+            features, chosen.crystals, found, standardised, device, config.max_pairs, config.workers
+        )
+    else:
+        loader = HeldFeatures(found, standardised, device, config.max_pairs)
     references = np.stack(
         [fit_references(shares[local.train], column) for column in standardised[local.train].T],
         axis=1,
     )
-    return _Prepared(chosen, local, scales, store, standardised, references)
+    return _Prepared(chosen, local, scales, loader, standardised, references)
 
 
 def _fingerprint(prepared: _Prepared, config: TrainingConfig) -> str:
@@ -353,8 +363,8 @@ def _train_member(
     saved = time.monotonic()
     while not member.is_finished:
         learning_rate = member.learning_rate
-        loss = member.train_epoch(prepared.store, split.train)
-        validation = _validate(prepared, member.predict(prepared.store, split.val))
+        loss = member.train_epoch(prepared.loader, split.train)
+        validation = _validate(prepared, member.predict(prepared.loader, split.val))
         # All processes must agree on the best epoch, and only the first one's statistics of
         # normalisation count.
         score, errors = member.fabric.broadcast(validation)
@@ -430,7 +440,7 @@ def _conclude(
         if not len(rows):
             continue
         members = [
-            predict(network, prepared.store, rows, config.batch_size, fabric)
+            predict(network, prepared.loader, rows, config.batch_size, fabric)
             for network in networks
         ]
         predicted = combine(members, axis=0)
@@ -453,7 +463,7 @@ def _conclude(
         networks,
         dataset=prepared.dataset,
         split=prepared.split,
-        atom_counts=prepared.store.atom_counts,
+        atom_counts=prepared.loader.atom_counts,
         scales=prepared.scales,
         config=config,
         residuals=residuals,
@@ -504,6 +514,7 @@ def _describe(
             },
             "device": str(fabric.device),
             "processes": fabric.world_size,
+            "features": "held" if isinstance(prepared.loader, HeldFeatures) else "streamed",
             "data": {
                 "name": dataset.name,
                 "source": dataset.source,

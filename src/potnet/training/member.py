@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from potnet.errors import ConfigError
 from potnet.models import registry
 from potnet.training.average import WeightAverage
-from potnet.training.batches import Minibatch, Store, deal
+from potnet.training.batches import Loader, Minibatch, deal
 from potnet.training.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
 from potnet.training.config import TrainingConfig
 
@@ -102,8 +103,8 @@ class Member:
         patience = self.config.patience or self.config.epochs
         return self.epoch >= self.config.epochs or self.epoch - self.best_epoch >= patience
 
-    def train_epoch(self, store: Store, train: NDArray[np.int64]) -> float:
-        """Pass once over the crystals ``train`` of ``store``; return the mean loss.
+    def train_epoch(self, loader: Loader, train: NDArray[np.int64]) -> float:
+        """Pass once over the crystals ``train`` of ``loader``; return the mean loss.
 
         Raises:
             ConfigError: If the loss is no longer finite.
@@ -112,16 +113,22 @@ class Member:
         seed = (config.seed, self.index, self.epoch + 1)
         rng = np.random.default_rng(seed)
         torch.manual_seed(generator_seed(*seed, fabric.global_rank))
-        groups = [train[g] for g in deal(store.atom_counts[train], self.n_batches, rng)]
+        groups = [train[g] for g in deal(loader.atom_counts[train], self.n_batches, rng)]
         total = torch.zeros((), device=fabric.device)
         learning_rate = self.learning_rate
         self.objective.train()
-        for minibatch in store.minibatches(
+        self._stepper.zero_grad()
+        for minibatch in loader.minibatches(
             groups, rank=fabric.global_rank, world_size=fabric.world_size
         ):
-            self._stepper.zero_grad()
-            loss = self.objective(minibatch)
-            fabric.backward(loss)
+            # The gradients of the parts of a step add up, and are exchanged with the last of them.
+            waits = fabric.world_size > 1 and not minibatch.ends_step
+            with fabric.no_backward_sync(self.objective, enabled=True) if waits else nullcontext():
+                loss = self.objective(minibatch)
+                fabric.backward(loss)
+            total += loss.detach()
+            if not minibatch.ends_step:
+                continue
             if config.gradient_clip is not None:
                 fabric.clip_gradients(
                     self.objective,
@@ -132,7 +139,7 @@ class Member:
             self._stepper.step()
             self.scheduler.step()
             self.average.update()
-            total += loss.detach()
+            self._stepper.zero_grad()
         self.average.copy_buffers()
         # The only moment of the epoch at which the host waits for the device.
         mean = torch.as_tensor(fabric.all_reduce(total / len(groups), reduce_op="mean")).item()
@@ -156,9 +163,9 @@ class Member:
             self.best_score, self.best_epoch = score, self.epoch
             self.best = {k: v.clone() for k, v in self.average.network.state_dict().items()}
 
-    def predict(self, store: Store, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    def predict(self, loader: Loader, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return what the averaged weights predict for ``rows``, standardised, (n, n_targets)."""
-        return predict(self.average.network, store, rows, self.config.batch_size, self.fabric)
+        return predict(self.average.network, loader, rows, self.config.batch_size, self.fabric)
 
     def take_best(self) -> nn.Module:
         """Put the best averaged weights into the averaged network and return it."""
@@ -202,15 +209,15 @@ class Member:
 
 @torch.no_grad()
 def predict(
-    network: nn.Module, store: Store, rows: NDArray[np.int64], batch_size: int, fabric: Fabric
+    network: nn.Module, loader: Loader, rows: NDArray[np.int64], batch_size: int, fabric: Fabric
 ) -> NDArray[np.float64]:
     """Return the standardised predictions of ``network`` for ``rows``, (n, n_targets)."""
     n_batches = math.ceil(len(rows) / (_EVALUATION_BATCHES * batch_size))
-    groups = deal(store.atom_counts[rows], n_batches, np.random.default_rng(0))
+    groups = deal(loader.atom_counts[rows], n_batches, np.random.default_rng(0))
     network.eval()
     outputs = []
     with fabric.autocast():
-        for minibatch in store.minibatches([rows[group] for group in groups]):
+        for minibatch in loader.minibatches([rows[group] for group in groups]):
             outputs.append(network(minibatch.batch).float())
     values = torch.cat(outputs).cpu().numpy().astype(np.float64)
     ordered = np.empty_like(values)
