@@ -4,6 +4,7 @@ import contextlib
 import csv
 import gzip
 import json
+import logging
 import os
 import pty
 import shutil
@@ -500,3 +501,9 @@ def test_check_looks_a_dataset_over(tmp_path) -> None:
     assert result.exit_code == 0
     assert "the same crystal under several ids" in result.stdout
     assert "shear_modulus" not in page.read_text(encoding="utf-8")
+
+
+def test_what_the_library_notes_is_said_on_the_terminal(capsys) -> None:
+    assert potnet_cli("models").exit_code == 0
+    logging.getLogger("potnet.sums").info("Compiling for half a minute.")
+    assert capsys.readouterr().err == "potnet: Compiling for half a minute.\n"

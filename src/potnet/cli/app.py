@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -106,3 +107,14 @@ def main(
     ] = False,
 ) -> None:
     """Predict properties of crystals from complete interatomic potentials."""
+    log = logging.getLogger("potnet")
+    if not any(isinstance(handler, _Spoken) for handler in log.handlers):
+        log.addHandler(_Spoken())
+        log.setLevel(logging.INFO)
+
+
+class _Spoken(logging.Handler):
+    """Says on the terminal what the library notes, such as why a first call takes long."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        typer.echo(f"potnet: {record.getMessage()}", err=True)

@@ -47,7 +47,7 @@ def split(
 
     potnet train takes the file: --split FILE. The same settings give the same file.
     """
-    from potnet import __version__
+    import potnet
     from potnet.data import make_split
     from potnet.data import open as open_dataset
     from potnet.training import TrainingConfig
@@ -78,7 +78,12 @@ def split(
         )
     made, left_out = make_split(dataset, config, tuple(target or ()))
     rule = config.model_dump(mode="json")
-    about = {"data": dataset.name, "targets": target or [], "rule": rule, "potnet": __version__}
+    about = {
+        "data": dataset.name,
+        "targets": target or [],
+        "rule": rule,
+        "potnet": potnet.__version__,
+    }
     made.write(output, dataset.ids, about=about)
     sizes = ", ".join(f"{size} {part}" for part, size in made.sizes.items())
     typer.echo(f"{sizes}: {output}")
