@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import mmap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +69,9 @@ class Block:
     def __len__(self) -> int:
         return len(self.arrays["cells"])
 
-    @property
+    @cached_property
     def n_bytes(self) -> int:
+        """Size of all arrays."""
         return sum(array.nbytes for array in self.arrays.values())
 
     # ------------------------------------------------------------------------------- making
@@ -384,7 +387,7 @@ def _damaged(path: Path, what: str) -> DataError:
 
 def _view(data: mmap.mmap, start: int, about: Mapping[str, Any]) -> NDArray[Any]:
     shape = about["shape"]
-    count, offset = int(np.prod(shape, dtype=np.int64)), start + about["data_offsets"][0]
+    count, offset = math.prod(shape), start + about["data_offsets"][0]
     kind = _TYPES[about["dtype"]]
     if count == 0:
         return np.zeros(shape, kind)

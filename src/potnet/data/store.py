@@ -39,7 +39,8 @@ LOCK = "write.lock"
 SHARD_BYTES = 8 * 2**20
 SHARD_ENTRIES = 8192
 CHUNK = 512  # entries that are encoded at a time
-MAPPED_BYTES = 128 * 2**20  # what one process keeps mapped
+MAPPED_BYTES = 512 * 2**20  # what one process keeps mapped
+MAPPED_SHARDS = 256  # each of which holds an open file
 RECENT_IDS = 2**16
 
 _log = logging.getLogger(__name__)
@@ -314,12 +315,12 @@ class Store:
                 block = Block.load(path)
                 self._sound.add(block.digest)
             self._mapped[k] = block
-            while len(self._mapped) > 1 and self._mapped_bytes() > MAPPED_BYTES:
-                self._mapped.popitem(last=False)
+            n_bytes = sum(block.n_bytes for block in self._mapped.values())
+            while len(self._mapped) > 1 and (
+                n_bytes > MAPPED_BYTES or len(self._mapped) > MAPPED_SHARDS
+            ):
+                n_bytes -= self._mapped.popitem(last=False)[1].n_bytes
             return block
-
-    def _mapped_bytes(self) -> int:
-        return sum(block.n_bytes for block in self._mapped.values())
 
     def _blocks(self) -> Iterator[Block]:
         """Yield the shards, no longer than they are now."""
