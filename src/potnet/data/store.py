@@ -309,11 +309,7 @@ class Store:
             if block is not None:
                 self._mapped.move_to_end(k)
                 return block
-            path = self.path / _name(k)
-            block = Block.load(path, check=False)
-            if block.digest not in self._sound:
-                block = Block.load(path)
-                self._sound.add(block.digest)
+            block = self._load(k)
             self._mapped[k] = block
             n_bytes = sum(block.n_bytes for block in self._mapped.values())
             while len(self._mapped) > 1 and (
@@ -322,10 +318,19 @@ class Store:
                 n_bytes -= self._mapped.popitem(last=False)[1].n_bytes
             return block
 
+    def _load(self, k: int) -> Block:
+        """Return shard ``k``, checked the first time."""
+        path = self.path / _name(k)
+        block = Block.load(path, check=False)
+        if block.digest not in self._sound:
+            block = Block.load(path)
+            self._sound.add(block.digest)
+        return block
+
     def _blocks(self) -> Iterator[Block]:
-        """Yield the shards, no longer than they are now."""
+        """Yield the shards, no longer than they are now; they do not stay mapped."""
         for k, shard in enumerate(list(self._shards)):
-            yield self._block(k).head(len(shard))
+            yield self._load(k).head(len(shard))
 
     # ------------------------------------------------------------------------------ writing
 
