@@ -106,7 +106,7 @@ TEXTS = {
     "j28.jsonl endless id": (line(id="a" * 600), "`id` must be a name of 1 to 500"),
     "j29.jsonl unknown split": (
         line(split="training"),
-        "`split` must be train, val, test or empty",
+        "`split` must be train, val, test, fold0",
     ),
     "j30.jsonl number as split": (line(split=1), "`split` must be a word, got 1"),
     "j31.jsonl word as structure": (
