@@ -53,6 +53,7 @@ CIF = {
     "vacancies": (salt(("0 0 0 1", "0 0 0 0.5(2)")), r"of site Na1 must be 1, got 0.5\(2\)"),
     "occupancy of two": (salt(("0 0 0 1", "0 0 0 2.0")), "of site Na1 must be 1, got 2.0"),
     "occupancy in words": (salt(("0 0 0 1", "0 0 0 full")), "of site Na1 must be 1, got full"),
+    "far coordinate": (salt(("0 0 0 1", "0 0 6E66 1")), "within 100 cells .*, got 6E66"),
     "same site twice": (
         salt(("Cl1 Cl", "Na2 Na 0 0 0 1\nCl1 Cl")),
         "at least 0.5 Å apart, got 0 Å",
@@ -127,6 +128,10 @@ CIF = {
     "unknown number": (
         salt(("name_H-M_alt 'F m -3 m'", "IT_number 231")),
         "International Tables, got '231'",
+    ),
+    "endless number": (
+        salt(("name_H-M_alt 'F m -3 m'", "IT_number " + "9" * 5000)),
+        "must be one of the International Tables, got '9999",
     ),
     "two origins": (
         salt(("F m -3 m", "F d -3 m")),

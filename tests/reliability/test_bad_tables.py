@@ -214,6 +214,10 @@ TEXTS = {
     # extended XYZ
     "x01.extxyz no lattice": ("1\nfree text\nFe 0 0 0\n", "`Lattice` must be nine numbers"),
     "x02.extxyz short lattice": ('1\nLattice="4 0 0"\nFe 0 0 0\n', "nine numbers, .* got"),
+    "x11.extxyz true in the lattice": (
+        '1\nLattice="4 0 0 0 true 0 0 0 4"\nFe 0 0 0\n',
+        "`Lattice` must be nine numbers",
+    ),
     "x03.extxyz key twice": (
         '1\nLattice="4 0 0 0 4 0 0 0 4" y=1 y=2\nFe 0 0 0\n',
         "line 2: a key must not repeat, got 'y' twice",

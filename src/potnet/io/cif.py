@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SITE_TOLERANCE = 0.05  # Å; images of a site closer than this are one atom on a special position
 METRIC_TOLERANCE = 0.02  # relative; of squared lengths, which a symmetry operation must keep
 OCCUPANCY_TOLERANCE = 1e-3
+MAX_SCALED = 100  # beyond it a fractional coordinate is a misprint, or Cartesian
 FORMULA_TOLERANCE = 0.01
 VOLUME_TOLERANCE = 0.01  # relative
 
@@ -263,6 +264,11 @@ def _read_sites(block: _Block, where: str) -> _Sites:
             f"{where}: `_atom_site_fract_{'xyz'[axis]}` of site {labels[site]} must be a finite "
             f"number, got {columns[axis][site]}. Give the coordinate, or remove the site."
         )
+    for site, axis in np.argwhere(abs(scaled) > MAX_SCALED):
+        raise StructureError(
+            f"{where}: `_atom_site_fract_{'xyz'[axis]}` of site {labels[site]} must lie within "
+            f"{MAX_SCALED} cells of the origin, got {columns[axis][site]}. Correct the coordinate."
+        )
     tags = ("_atom_site_site_symmetry_multiplicity", "_atom_site_symmetry_multiplicity")
     return _Sites(labels, np.array(numbers), scaled, block.column(*tags))
 
@@ -340,7 +346,7 @@ def _check_named_group(block: _Block, group: Group, where: str) -> None:
     name = block.first(*_HERMANN_MAUGUIN)
     number = block.first("_space_group_it_number", "_symmetry_int_tables_number")
     named = [gemmi.find_spacegroup_by_name(name)] if name else []
-    named += settings(int(number))[:1] if number.isdigit() else []
+    named += settings(_group_number(number))[:1]
     rotations = {tuple(row) for row in group.rotations.reshape(-1, 9).astype(int).tolist()}
     for found in (found for found in named if found):
         operations = found.operations()
@@ -376,7 +382,7 @@ def _named_operations(block: _Block, cell: NDArray[np.float64], where: str) -> t
         others = settings(found.number) if found else ()
         others = [s for s in others if s.hm == found.hm and s.ext in ("1", "2")]
     else:
-        others = settings(int(number) if number.isdigit() else 0)
+        others = settings(_group_number(number))
         found = others[0] if others else None
     if found is None:
         raise StructureError(
@@ -389,6 +395,11 @@ def _named_operations(block: _Block, cell: NDArray[np.float64], where: str) -> t
             f"of {', '.join(s.xhm() for s in others[:6])}. List the symmetry operations."
         )
     return hall_operations(found.hall)
+
+
+def _group_number(text: str) -> int:
+    """Return the number of a space group, or 0 if it is none."""
+    return int(text) if re.fullmatch("[0-9]{1,3}", text) else 0
 
 
 def _cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

@@ -121,8 +121,9 @@ def _found(frame: _Frame, index: int, is_only: bool, source: str, id: str) -> Fo
 
 
 def _crystal(frame: _Frame, info: dict[str, Any], where: str, source: str) -> Crystal:
-    lattice = next((info.pop(key) for key in ("Lattice", "lattice") if key in info), None)
-    if lattice is None or np.shape(lattice) not in ((9,), (3, 3)):
+    lattice: Any = next((info.pop(key) for key in ("Lattice", "lattice") if key in info), None)
+    flat = np.asarray(lattice, dtype=object).ravel() if np.shape(lattice) in ((9,), (3, 3)) else ()
+    if len(flat) != 9 or any(isinstance(value, bool) for value in flat):
         got = "none" if lattice is None else repr(str(lattice)[:60])
         raise StructureError(
             f"{where}: `Lattice` must be nine numbers, the three lattice vectors, got {got}. "
