@@ -9,10 +9,14 @@ from hypothesis import strategies as st
 from potnet.crystal import Crystal
 from potnet.errors import ConfigError, StructureError
 from potnet.sums import (
+    Buckingham,
     Coulomb,
     Exponential,
+    Gaussian,
     InversePower,
+    LennardJones,
     London,
+    Morse,
     Pauli,
     Potential,
     Shell,
@@ -33,6 +37,13 @@ POTENTIALS = (
     InversePower(2.6),
     Yukawa(0.4),
     Shell(2.0, 0.8, 5.0),
+)
+COMPOSED = (
+    Gaussian(1.5),
+    LennardJones(0.1, 2.0),
+    Morse(0.5, 1.2, 2.0),
+    Buckingham(1000.0, 3.0, 20.0),
+    2 * Coulomb() - London(),
 )
 TOLERANCE = 1e-9
 NEAR = 2.5 * TOLERANCE
@@ -309,7 +320,7 @@ def test_lattice_sums_follow_the_crystal():
 
 
 @pytest.mark.parametrize("pbc", [SLAB, (False, True, False), CLUSTER], ids=str)
-@pytest.mark.parametrize("potential", POTENTIALS, ids=lambda p: p.name)
+@pytest.mark.parametrize("potential", [*POTENTIALS, *COMPOSED], ids=lambda p: p.name)
 def test_first_and_second_derivatives_are_right(potential, pbc):
     cell, positions = structure(11, 2)
 
