@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from potnet.cli import app
 from potnet.cli.train import split_settings
-from potnet.data.benchmarks import library
+from potnet.data.benchmarks import local
 from potnet.data.benchmarks.catalogue import BENCHMARKS
 from potnet.data.benchmarks.transfer import Patience, Remote
 
@@ -59,10 +59,10 @@ def test_a_download_can_go_to_another_folder(tmp_path, monkeypatch):
         found = dataclasses.replace(BENCHMARKS[NAME], files=(file,))
         monkeypatch.setitem(BENCHMARKS, NAME, found)
         monkeypatch.setattr(
-            library.fetch,
+            local.fetch,
             "__kwdefaults__",
             {
-                **library.fetch.__kwdefaults__,
+                **local.fetch.__kwdefaults__,
                 "patience": Patience(pause=0.01),
             },
         )

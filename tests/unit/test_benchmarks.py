@@ -16,7 +16,7 @@ from servers import Answer, serving
 from potnet import data
 from potnet.data import make_split
 from potnet.data.benchmarks.catalogue import BENCHMARKS
-from potnet.data.benchmarks.library import checked_files, fetch, folder_of, is_here, size_of
+from potnet.data.benchmarks.local import checked_files, fetch, folder_of, is_here, size_of
 from potnet.data.benchmarks.official import MatBenchFolds, PublishedShuffle
 from potnet.data.benchmarks.transfer import Patience, Remote
 from potnet.data.splits import SplitConfig, shuffled_folds
@@ -266,7 +266,7 @@ def test_another_number_of_rows_is_another_version(tmp_path):
         data.open("jarvis:dft_3d_2021")
 
 
-# ----------------------------------------------------------------------------- the library
+# ----------------------------------------------------------------------------- on this machine
 
 
 def test_a_benchmark_that_is_not_here_names_the_command_and_uses_no_network(monkeypatch):

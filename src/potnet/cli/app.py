@@ -46,16 +46,6 @@ app = typer.Typer(
     help="Predict properties of crystals from complete interatomic potentials.",
 )
 
-
-app = typer.Typer(
-    cls=Commands,
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Predict properties of crystals from complete interatomic potentials.",
-)
-
 Structures = Annotated[
     list[str],
     typer.Argument(

@@ -35,7 +35,7 @@ def get(
 
     A download that was interrupted goes on where it was. Nothing else in potnet uses the network.
     """
-    from potnet.data.benchmarks.library import benchmark, fetch
+    from potnet.data.benchmarks.local import benchmark, fetch
 
     if cache is not None:
         os.environ["POTNET_CACHE"] = str(cache.absolute())
@@ -55,7 +55,7 @@ def get(
 @group.command()
 def info(name: Name) -> None:
     """Say all that is known about a benchmark."""
-    from potnet.data.benchmarks.library import benchmark, folder_of, is_here
+    from potnet.data.benchmarks.local import benchmark, folder_of, is_here
 
     found = benchmark(name)
     split = found.official.text if found.official else "none: choose one, see potnet datasets split"
@@ -80,7 +80,7 @@ def info(name: Name) -> None:
 def here(name: str) -> list[str]:
     """Return where the dataset ``name`` is, and how large."""
     from potnet.data.benchmarks.catalogue import BENCHMARKS
-    from potnet.data.benchmarks.library import is_here, size_of
+    from potnet.data.benchmarks.local import is_here, size_of
 
     if name not in BENCHMARKS:
         return ["in the package", ""]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potnet.data.benchmarks.catalogue import BENCHMARKS, Benchmark
-from potnet.data.benchmarks.library import checked_files, files_of
+from potnet.data.benchmarks.local import checked_files, files_of
 from potnet.data.benchmarks.rows import benchmark_rows
 from potnet.data.dataset import Dataset
 from potnet.data.elastic import LICENCE as ELASTIC_LICENCE
