@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from potnet.crystal import Crystal
-from potnet.data import Dataset
+from potnet.data import Dataset, Entry, Store, open
 from potnet.errors import StructureError
 from potnet.features import Batch, Pairs
 from potnet.models import registry
@@ -118,3 +119,13 @@ def made_up_dataset(n: int = 60, *, n_targets: int = 1) -> Dataset:
         units=dict.fromkeys(names, "Å"),
         name="made up",
     )
+
+
+def made_up_store(path: Path) -> Dataset:
+    """Return the made-up dataset from a new store in the folder ``path``."""
+    dataset = made_up_dataset()
+    Store.create(path).append(
+        Entry(id, crystal, {name: float(column[k]) for name, column in dataset.targets.items()})
+        for k, (id, crystal) in enumerate(zip(dataset.ids, dataset.crystals, strict=True))
+    )
+    return open(path)

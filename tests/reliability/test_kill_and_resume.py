@@ -1,6 +1,7 @@
 """A run killed at any moment ends with the numbers of one that was never killed."""
 
 import csv
+import json
 import os
 import random
 import signal
@@ -10,14 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny_network import made_up_dataset, registered  # noqa: F401  (a fixture)
+from tiny_network import made_up_dataset, made_up_store, registered  # noqa: F401  (a fixture)
 
 from potnet.errors import ConfigError, DataError
 from potnet.training import TrainingConfig, train
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from train_tiny import CONFIG
+from train_tiny import CONFIG, STREAMED
 
 SCRIPT = Path(__file__).parent / "train_tiny.py"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
@@ -69,6 +70,20 @@ def test_a_run_killed_from_outside_resumes_to_the_same_bits(whole_run, tmp_path)
     process.communicate()
     train(made_up_dataset(), TrainingConfig(**CONFIG), folder, resume=True)
     assert contents(folder) == contents(whole_run)
+
+
+def test_a_streamed_run_killed_within_an_epoch_resumes_to_the_same_bits(tmp_path):
+    dataset = made_up_store(tmp_path / "store")
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    # One call learns the sizes, three train in an epoch and one validates: this is in the fourth.
+    process = start(killed, "--store", str(tmp_path / "store"), "--die-at", "15")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL, errors
+    assert len(rows(killed / "metrics.csv")) == 3
+    for folder in (killed, whole):
+        train(dataset, TrainingConfig(**STREAMED), folder, resume=True)
+    assert json.loads((whole / "run.json").read_text())["features"] == "streamed"
+    assert contents(killed) == contents(whole)
 
 
 def test_a_truncated_checkpoint_falls_back_to_the_one_before(whole_run, tmp_path, caplog):

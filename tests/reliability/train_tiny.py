@@ -1,7 +1,9 @@
 """A training run to be killed: ``python train_tiny.py FOLDER [--die-at CALL] [--devices N]``.
 
 ``--die-at 7`` kills the process, without any chance to clean up, in the seventh call of
-``os.fsync`` (a file is written but not in place) or ``os.replace`` (before it happens).
+``os.fsync`` (a file is written but not in place) or ``os.replace`` (before it happens). With
+``--store STORE`` the crystals come from a store and their features are computed while loading; the
+process then dies in the given computation of features: in the middle of an epoch.
 """
 
 from __future__ import annotations
@@ -13,9 +15,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from killing import die_at
-from tiny_network import made_up_dataset, register
+from killing import WRITING, die_at
+from tiny_network import TinyFeatures, made_up_dataset, register
 
+from potnet import data
 from potnet.training import TrainingConfig, train
 
 CONFIG = {
@@ -27,6 +30,7 @@ CONFIG = {
     "checkpoint_seconds": 0,
     "device": "cpu",
 }
+STREAMED = CONFIG | {"members": 1, "feature_memory": 0}
 
 
 def main() -> None:
@@ -34,15 +38,17 @@ def main() -> None:
     parser.add_argument("folder")
     parser.add_argument("--die-at", type=int)
     parser.add_argument("--devices", type=int, default=1)
+    parser.add_argument("--store")
     arguments = parser.parse_args()
     register()
-    config = dict(CONFIG, devices=arguments.devices)
+    config = dict(STREAMED if arguments.store else CONFIG, devices=arguments.devices)
+    dataset = data.open(arguments.store) if arguments.store else made_up_dataset()
     if arguments.devices > 1:
         # Sums over a batch depend on how it is shared out; compare what does not.
         config |= {"network_settings": {"plain": True}, "members": 1}
     if arguments.die_at:
-        die_at(arguments.die_at)
-    train(made_up_dataset(), TrainingConfig(**config), arguments.folder, resume=True)
+        die_at(arguments.die_at, [(TinyFeatures, "__call__")] if arguments.store else WRITING)
+    train(dataset, TrainingConfig(**config), arguments.folder, resume=True)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from tiny_network import TinyFeatures, made_up_dataset, registered  # noqa: F401  (a fixture)
+from tiny_network import TinyFeatures, made_up_store, registered  # noqa: F401  (a fixture)
 
-from potnet.data import Entry, Store, open
 from potnet.features.complete import CompleteFeatures
 from potnet.training import TrainingConfig, train
 from potnet.training.batches import HeldFeatures, StreamedFeatures, in_parts
@@ -28,13 +27,7 @@ RESULTS = ("metrics.csv", "predictions.csv", "predictions-val.csv", "split.json"
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
     """The made-up dataset in a store."""
-    made_up = made_up_dataset()
-    kept = Store.create(tmp_path_factory.mktemp("data") / "s")
-    kept.append(
-        Entry(id, crystal, {name: float(column[k]) for name, column in made_up.targets.items()})
-        for k, (id, crystal) in enumerate(zip(made_up.ids, made_up.crystals, strict=True))
-    )
-    return open(kept.path)
+    return made_up_store(tmp_path_factory.mktemp("data") / "s")
 
 
 def results(folder) -> dict[str, bytes]:
