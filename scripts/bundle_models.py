@@ -1,15 +1,20 @@
 """Make the models that come with potnet out of finished training runs.
 
-Runs of the same settings and split that differ in the seed become the members of one archive. A
-run that learned several targets together gives one archive for each. Metrics and intervals are
-those of the members together, on the crystals that none of them was trained on.
+Runs of the same settings and split that differ in the seed become the members of one archive. An
+archive holds as many models as ``RECIPES`` names for its runs, each of them one output: they share
+all weights but those of the last layer. Metrics and intervals are those of the members together, on
+the crystals that none of them was trained on.
 
     potnet benchmark benchmarks/sweeps/jarvis.yaml --data FILE -o runs/jarvis
     potnet benchmark benchmarks/sweeps/elastic.yaml -o runs/elastic
     python scripts/bundle_models.py runs/jarvis runs/elastic --data FILE
 
 Total and formation energy per atom differ by a reference for each element, so the total energy is
-that of the formation energy's networks with these references, fitted to the training crystals.
+that of the formation energy's networks with these references, fitted to the training crystals: a
+second output with the same weights.
+
+New weights replace old ones when the script is run again, ``--only`` for single archives; a folder
+that ``RECIPES`` no longer has is deleted by hand.
 
 Test predictions of the JARVIS models, whose targets are held back, go to
 ``benchmarks/results/jarvis/<model>.csv``.
@@ -18,7 +23,6 @@ Test predictions of the JARVIS models, whose targets are held back, go to
 from __future__ import annotations
 
 import argparse
-import copy
 import csv
 import json
 from dataclasses import dataclass
@@ -27,13 +31,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from potnet.data import Dataset
 from potnet.data import open as open_dataset
 from potnet.files import atomic_write
-from potnet.models import archive
+from potnet.models import archive, available
 from potnet.models.completenet import CompleteNet
+from potnet.models.selection import select
 from potnet.training.evaluate import conformal_halfwidth, regression_metrics
 from potnet.training.targets import compositions
 
@@ -72,23 +76,36 @@ ELASTIC = Data(
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Model:
     """One bundled model.
 
     Attributes:
-        runs: Folders of sweeps.
-        target: What the model predicts.
+        name: What :func:`potnet.load` calls it.
+        target: What it predicts.
         unit: Of the prediction.
-        data: What the runs learned from.
         learned: What the runs learned, if not ``target`` itself but a property that differs from
             it by references of the elements.
     """
 
-    runs: tuple[str, ...]
+    name: str
     target: str
     unit: str
-    data: Data
     learned: str = ""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One archive.
+
+    Attributes:
+        runs: Folders of sweeps.
+        data: What the runs learned from.
+        models: The models that share its weights, in the order of the outputs.
+    """
+
+    runs: tuple[str, ...]
+    data: Data
+    models: tuple[Model, ...]
 
 
 def _seeds(run: str, n: int) -> tuple[str, ...]:
@@ -96,39 +113,39 @@ def _seeds(run: str, n: int) -> tuple[str, ...]:
 
 
 RECIPES = {
-    "jarvis-formation-energy": Recipe(
+    "jarvis-energies": Recipe(
         _seeds("formation-energy", 3),
-        "formation_energy_peratom",
-        "eV/atom",
         JARVIS,
+        (
+            Model("jarvis-formation-energy", "formation_energy_peratom", "eV/atom"),
+            Model(
+                "jarvis-total-energy",
+                "optb88vdw_total_energy",
+                "eV/atom",
+                learned="formation_energy_peratom",
+            ),
+        ),
     ),
-    "jarvis-total-energy": Recipe(
-        _seeds("formation-energy", 3),
-        "optb88vdw_total_energy",
-        "eV/atom",
+    "jarvis-band-gap": Recipe(
+        _seeds("joint", 1), JARVIS, (Model("jarvis-band-gap", "optb88vdw_bandgap", "eV"),)
+    ),
+    "jarvis-band-gap-mbj": Recipe(
+        _seeds("band-gap-mbj", 1), JARVIS, (Model("jarvis-band-gap-mbj", "mbj_bandgap", "eV"),)
+    ),
+    "jarvis-energy-above-hull": Recipe(
+        _seeds("energy-above-hull", 1),
         JARVIS,
-        learned="formation_energy_peratom",
+        (Model("jarvis-energy-above-hull", "ehull", "eV/atom"),),
     ),
-    "jarvis-band-gap": Recipe(_seeds("joint", 1), "optb88vdw_bandgap", "eV", JARVIS),
-    "jarvis-band-gap-mbj": Recipe(_seeds("band-gap-mbj", 1), "mbj_bandgap", "eV", JARVIS),
-    "jarvis-energy-above-hull": Recipe(_seeds("energy-above-hull", 1), "ehull", "eV/atom", JARVIS),
-    "bulk-modulus": Recipe(_seeds("moduli", 3), "bulk_modulus", "GPa", ELASTIC),
-    "shear-modulus": Recipe(_seeds("moduli", 3), "shear_modulus", "GPa", ELASTIC),
+    "moduli": Recipe(
+        _seeds("moduli", 3),
+        ELASTIC,
+        (
+            Model("bulk-modulus", "bulk_modulus", "GPa"),
+            Model("shear-modulus", "shear_modulus", "GPa"),
+        ),
+    ),
 }
-
-
-def only_output(member: nn.Module, k: int) -> nn.Module:
-    """Return the network without its outputs but the ``k``-th."""
-    member = copy.deepcopy(member)
-    last = member.head[-1]
-    single = nn.Linear(last.in_features, 1)
-    single.weight = nn.Parameter(last.weight[k : k + 1].clone())
-    single.bias = nn.Parameter(last.bias[k : k + 1].clone())
-    member.head[-1] = single
-    if member.references is not None:
-        column = member.references.weight[:, k : k + 1]
-        member.references = nn.Embedding.from_pretrained(column.clone(), freeze=False)
-    return member.eval()
 
 
 @dataclass(frozen=True)
@@ -167,13 +184,16 @@ class Shift:
         mean = float(np.nanmean(self.dataset.targets[target][train]))
         return np.array([column[id] for id in ids]), mean
 
-    def added_to(self, member: CompleteNet, std: float) -> CompleteNet:
-        """Return the network with the references on top."""
-        shifted = CompleteNet(member.settings.model_copy(update={"references": True}))
-        shifted.load_state_dict(member.state_dict(), strict=False)
-        with torch.no_grad():
-            shifted.references.weight += torch.from_numpy(self.references / std).float()[:, None]
-        return shifted.eval()
+
+def with_shifts(member: CompleteNet, shifts: dict[int, NDArray[np.float64]]) -> CompleteNet:
+    """Return the network with references added to the outputs that have some, standardised."""
+    settings = member.settings.model_copy(update={"references": True})
+    shifted = CompleteNet(settings, member.head[-1].out_features)
+    shifted.load_state_dict(member.state_dict(), strict=False)
+    with torch.no_grad():
+        for k, references in shifts.items():
+            shifted.references.weight[:, k] += torch.from_numpy(references).float()
+    return shifted.eval()
 
 
 def read_predictions(
@@ -205,102 +225,127 @@ def together(
     return tables[0][0], tables[0][1], np.median([table[2] for table in tables], axis=0)
 
 
-def bundle(name: str, recipe: Recipe, folders: list[Path], dataset: Dataset | None) -> None:
-    runs = [next(found for f in folders for found in trainings(f / run)) for run in recipe.runs]
-    loaded = [archive.load(run / "model") for run in runs]
-    card = loaded[0][1]
-    for _, other in loaded[1:]:
-        if (other.settings, other.data, other.targets[0].mean) != (
-            card.settings,
-            card.data,
-            card.targets[0].mean,
-        ):
-            raise SystemExit(f"{name}: the runs must share settings, data and scale")
-    learned = recipe.learned or recipe.target
-    k = [target.name for target in card.targets].index(learned)
-    several = len(card.targets) > 1
-    members = [
-        only_output(member, k) if several else member for found, _ in loaded for member in found
-    ]
+def measure(
+    model: Model, runs: list[Path], card: archive.ModelCard, k: int, shift: Shift | None
+) -> tuple[float, dict[str, dict[str, float]]]:
+    """Return the half-width of the interval of one model, and its metrics by part.
+
+    Args:
+        model: The model.
+        runs: Its trainings.
+        card: Card of the first, with the outputs in the order of the models.
+        k: Place of the model's output.
+        shift: From what was learned to the target, if they differ.
+    """
     target = card.targets[k]
-    shift = None
-    if recipe.learned:
-        if dataset is None:
-            raise SystemExit(f"{name}: give --data, the dataset with {learned} and {recipe.target}")
-        shift = Shift.fit(dataset, learned, recipe.target)
-        members = [shift.added_to(member, target.std) for member in members]
-        card = card.model_copy(update={"settings": members[0].settings.model_dump(mode="json")})
     is_log = target.transform == "log10"
-    baseline = card.metrics["val"][learned]["baseline_mae"]
-    metrics: dict[str, object] = {}
+    baseline = card.metrics["val"][target.name]["baseline_mae"]
+    halfwidth, metrics = float("nan"), {}
     for part in ("val", "test"):
-        ids, true, predicted = together(runs, part, learned)
+        ids, true, predicted = together(runs, part, target.name)
         if shift is not None:
             predicted = predicted + shift.of(ids)
-            true, mean = shift.values(recipe.target, ids)
+            true, mean = shift.values(model.target, ids)
             baseline = float(np.nanmean(np.abs(true - mean))) if part == "val" else baseline
         if part == "val":
             residuals = np.log10(predicted) - np.log10(true) if is_log else predicted - true
             halfwidth = conformal_halfwidth(residuals[np.isfinite(residuals)], LEVEL)
         if np.isfinite(true).any():
             measured = regression_metrics(true, predicted)
-            found = {} if shift else card.metrics.get(part, {}).get(recipe.target, {})
+            found = {} if shift else card.metrics.get(part, {}).get(model.target, {})
             measured["baseline_mae"] = found.get("baseline_mae", baseline)
             if is_log:
                 logs = regression_metrics(np.log10(true), np.log10(predicted), baseline=target.mean)
                 measured |= {f"log10_{key}": value for key, value in logs.items() if key != "n"}
-            metrics[part] = {recipe.target: measured}
+            metrics[part] = measured
         else:
-            path = RESULTS / "jarvis" / f"{name}.csv"
+            path = RESULTS / "jarvis" / f"{model.name}.csv"
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as file:
                 writer = csv.writer(file, lineterminator="\n")
                 writer.writerow(["id", "prediction"])
                 writer.writerows(zip(ids, (f"{v:.7g}" for v in predicted), strict=True))
-    metrics["note"] = (
+    return halfwidth, metrics
+
+
+def bundle(name: str, recipe: Recipe, folders: list[Path], dataset: Dataset | None) -> None:
+    runs = [next(found for f in folders for found in trainings(f / run)) for run in recipe.runs]
+    loaded = [archive.load(run / "model") for run in runs]
+    first = loaded[0][1]
+    learned = [model.learned or model.target for model in recipe.models]
+    chosen = [select(found, card, learned) for found, card in loaded]
+    members, card = [member for found, _ in chosen for member in found], chosen[0][1]
+    scales = [[(target.mean, target.std) for target in other.targets] for _, other in chosen]
+    for (_, other), scale in zip(chosen, scales, strict=True):
+        if (other.settings, other.data, scale) != (card.settings, card.data, scales[0]):
+            raise SystemExit(f"{name}: the runs must share settings, data and scale")
+    shifts: dict[int, Shift] = {}
+    for k, model in enumerate(recipe.models):
+        if model.learned:
+            if dataset is None:
+                raise SystemExit(
+                    f"{name}: give --data, the dataset with {model.learned} and {model.target}"
+                )
+            shifts[k] = Shift.fit(dataset, model.learned, model.target)
+    if shifts:
+        added = {k: shift.references / card.targets[k].std for k, shift in shifts.items()}
+        members = [with_shifts(member, added) for member in members]
+        card = card.model_copy(update={"settings": members[0].settings.model_dump(mode="json")})
+    targets, metrics = [], {"val": {}, "test": {}}
+    for k, model in enumerate(recipe.models):
+        halfwidth, measured = measure(model, runs, card, k, shifts.get(k))
+        for part, found in measured.items():
+            metrics[part][model.target] = found
+        update = {
+            "name": model.target,
+            "unit": model.unit,
+            "interval_level": LEVEL,
+            "interval_halfwidth": halfwidth,
+        }
+        targets.append(card.targets[k].model_copy(update=update))
+    metrics = {part: found for part, found in metrics.items() if found}
+    note = (
         f"{len(members)} network(s) together (median); weights chosen and intervals calibrated on "
         f"the {card.data.n_val} validation crystals. 95 % bootstrap intervals of the mean absolute "
         "error; baseline: the mean of the training targets."
         + ("" if "test" in metrics else " The targets of the test crystals are held back.")
     )
-    update = {
-        "name": recipe.target,
-        "unit": recipe.unit,
-        "interval_level": LEVEL,
-        "interval_halfwidth": halfwidth,
-    }
     data = {
         "name": recipe.data.name,
         "source": recipe.data.source,
         "licence": recipe.data.licence,
         "anchors": recipe.data.anchors,
     }
+    alone = [model.name for model in recipe.models] == [name]
     card = card.model_copy(
         update={
-            "targets": (target.model_copy(update=update),),
+            "targets": tuple(targets),
             "data": card.data.model_copy(update=data),
-            "metrics": metrics,
+            "metrics": metrics | {"note": note},
             "limits": recipe.data.limits,
             "golden": (),
+            "bundled": {} if alone else {m.name: (m.target,) for m in recipe.models},
         }
     )
-    golden = [crystal.crystal() for crystal in loaded[0][1].golden]
+    golden = [crystal.crystal() for crystal in first.golden]
     archive.save(BUNDLED / name, members, archive.with_golden(card, members, golden))
     size = sum(path.stat().st_size for path in (BUNDLED / name).iterdir()) / 1e6
-    for part in ("val", "test"):
-        if part in metrics:
-            m = metrics[part][recipe.target]  # type: ignore[index]
+    print(f"{name}: {size:.1f} MB")
+    for model in recipe.models:
+        for part, found in metrics.items():
+            m = found[model.target]
             print(
-                f"{name:26s} {part:4s} MAE {m['mae']:.4f} [{m['mae_low']:.4f}, "
-                f"{m['mae_high']:.4f}] {recipe.unit}, mean predictor {m['baseline_mae']:.3f}, "
-                f"{size:.1f} MB"
+                f"  {model.name:26s} {part:4s} MAE {m['mae']:.4f} [{m['mae_low']:.4f}, "
+                f"{m['mae_high']:.4f}] {model.unit}, mean predictor {m['baseline_mae']:.3f}"
             )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", type=Path, nargs="+", help="outputs of sweeps")
-    parser.add_argument("--only", nargs="*", choices=RECIPES, default=list(RECIPES))
+    parser.add_argument(
+        "--only", nargs="*", choices=RECIPES, default=list(RECIPES), help="archives"
+    )
     parser.add_argument("--data", help="the dataset of the JARVIS runs")
     arguments = parser.parse_args()
     dataset = None if arguments.data is None else open_dataset(arguments.data)
@@ -313,8 +358,9 @@ def main() -> None:
             "members": len(archive.load(name, verify=False)[0]),
             "metrics": card.metrics,
         }
-        for name in RECIPES
-        if (BUNDLED / name).exists()
+        for recipe in RECIPES.values()
+        for name in (model.name for model in recipe.models)
+        if name in available()
         for card in [archive.read_card(name)]
     }
     with atomic_write(RESULTS / "bundled_models.json") as file:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 import potnet
 from potnet.crystal import Crystal
-from potnet.models import archive
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "crystals"
 SUPERCELLS = (
@@ -98,7 +97,7 @@ def test_the_card_says_what_the_model_is_good_for(model):
     assert parts
 
 
-def test_bundled_archives_are_small():
-    for name in potnet.models.available():
-        folder = Path(archive.__file__).parent / "bundled" / name
-        assert sum(path.stat().st_size for path in folder.iterdir()) < 10e6
+def test_the_bundled_models_are_small():
+    files = [path for path in potnet.models.BUNDLED.rglob("*") if path.is_file()]
+    assert files
+    assert sum(path.stat().st_size for path in files) < 30e6

@@ -14,6 +14,7 @@ from safetensors.torch import save as tensors_to_bytes
 from potnet.crystal import Crystal
 from potnet.errors import ConfigError, ModelError
 from potnet.models import archive, available, registry
+from potnet.models.selection import select
 
 FCC = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]])
 CRYSTALS = [
@@ -276,11 +277,41 @@ def test_an_unknown_name_lists_the_known_ones(monkeypatch, tmp_path):
     for name in ("gap", "bulk-modulus"):
         write(bundled / name, n_members=1)
     monkeypatch.setattr("potnet.models.BUNDLED", bundled)
-    monkeypatch.setattr("potnet.models.archive.BUNDLED", bundled)
     assert available() == ["bulk-modulus", "gap"]
     assert len(archive.load("gap")[0]) == 1
     with pytest.raises(ModelError, match="one of bulk-modulus, gap.* got 'gap2'"):
         archive.load("gap2")
+
+
+@pytest.mark.parametrize("network", registry.NETWORKS)
+def test_bundled_names_share_an_archive(monkeypatch, tmp_path, network):
+    members = make_members(network)
+    names = {"modulus": ("K_VRH",), "turned": ("K_VRH", "gap")}
+    metrics = {"val": {"gap": {"mae": 0.1}, "K_VRH": {"mae": 3.0}}, "note": "few"}
+    card = archive.with_golden(
+        make_card(network, bundled=names, metrics=metrics), members, CRYSTALS
+    )
+    archive.save(tmp_path / "both", members, card)
+    monkeypatch.setattr("potnet.models.BUNDLED", tmp_path)
+    assert available() == ["modulus", "turned"]
+    batch = members[0].features(CRYSTALS)
+    for name, columns in (("modulus", [1]), ("turned", [1, 0])):
+        loaded, selected = archive.load(name)
+        assert [target.name for target in selected.targets] == list(names[name])
+        assert selected == archive.read_card(name)
+        for before, after in zip(members, loaded, strict=True):
+            torch.testing.assert_close(after(batch), before(batch)[:, columns])
+        # It is an archive like any other.
+        archive.save(tmp_path / "own.zip", loaded, selected)
+        assert archive.load(tmp_path / "own.zip")[1].targets == selected.targets
+    assert archive.read_card("modulus").metrics == {"val": {"K_VRH": {"mae": 3.0}}, "note": "few"}
+    with pytest.raises(ModelError, match=r"among those of the model \(gap, K_VRH\), got 'G_VRH'"):
+        select(members, card, ["G_VRH"])
+
+
+def test_a_card_bundles_only_targets_that_it_has():
+    with pytest.raises(ValueError, match="'modulus' must name targets of the card"):
+        make_card(bundled={"modulus": ("G_VRH",)})
 
 
 def test_every_bundled_model_loads():

@@ -35,8 +35,9 @@ from potnet.crystal import Crystal
 from potnet.errors import ConfigError, ModelError, PotNetError
 from potnet.features.batch import Batch
 from potnet.files import atomic_write
-from potnet.models import BUNDLED, available
+from potnet.models import bundled
 from potnet.models.registry import Network, build, first_fault
+from potnet.models.selection import select, select_card
 
 FORMAT = 1
 WEIGHTS_NAME, CARD_NAME = "model.safetensors", "model.json"
@@ -144,6 +145,7 @@ class ModelCard(Card):
         metrics: Measured quality, as the evaluation gives it.
         limits: What the model is not for.
         golden: Two to five small crystals that are checked on loading; see :func:`with_golden`.
+        bundled: Models that potnet bundles as this one archive, with the targets of each.
         weights_sha256: SHA-256 of ``model.safetensors``; :func:`save` sets it.
     """
 
@@ -157,6 +159,7 @@ class ModelCard(Card):
     metrics: dict[str, Any] = Field(default_factory=dict)
     limits: str = ""
     golden: tuple[GoldenCrystal, ...] = Field((), max_length=5)
+    bundled: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     weights_sha256: str = ""
 
     @model_validator(mode="after")
@@ -164,6 +167,14 @@ class ModelCard(Card):
         for golden in self.golden:
             if len(golden.prediction) != len(self.targets):
                 raise ValueError("a golden crystal must have one prediction per target")
+        return self
+
+    @model_validator(mode="after")
+    def _bundled_name_targets(self) -> ModelCard:
+        known = {target.name for target in self.targets}
+        for name, targets in self.bundled.items():
+            if not targets or not known.issuperset(targets):
+                raise ValueError(f"bundled model {name!r} must name targets of the card")
         return self
 
 
@@ -236,8 +247,9 @@ def load(source: str | os.PathLike[str], *, verify: bool = True) -> tuple[list[N
         ModelError: If there is no such model, it is damaged or incomplete, was written by a newer
             potnet, or does not reproduce its golden predictions.
     """
-    where, contents = _contents(source, (CARD_NAME, WEIGHTS_NAME))
-    return _assemble(where, contents, verify=verify)
+    where, contents, targets = _contents(source, (CARD_NAME, WEIGHTS_NAME))
+    members, card = _assemble(where, contents, verify=verify)
+    return select(members, card, targets) if targets else (members, card)
 
 
 def read_card(source: str | os.PathLike[str]) -> ModelCard:
@@ -249,8 +261,9 @@ def read_card(source: str | os.PathLike[str]) -> ModelCard:
     Raises:
         ModelError: If there is no such model or its card cannot be used.
     """
-    where, contents = _contents(source, (CARD_NAME,))
-    return _parse_card(where, contents[CARD_NAME])
+    where, contents, targets = _contents(source, (CARD_NAME,))
+    card = _parse_card(where, contents[CARD_NAME])
+    return select_card(card, targets) if targets else card
 
 
 def _write_zip(path: Path, contents: Mapping[str, bytes]) -> None:
@@ -261,26 +274,31 @@ def _write_zip(path: Path, contents: Mapping[str, bytes]) -> None:
             archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
 
 
-def _contents(source: str | os.PathLike[str], names: Sequence[str]) -> tuple[str, dict[str, bytes]]:
-    """Return how to call the archive in messages, and the files ``names`` of it."""
-    path = _find(source)
+def _contents(
+    source: str | os.PathLike[str], names: Sequence[str]
+) -> tuple[str, dict[str, bytes], tuple[str, ...]]:
+    """Return how to call the archive in messages, its files ``names``, and the targets wanted."""
+    path, targets = _find(source)
     read = _read_from_folder if path.is_dir() else _read_from_zip
-    return str(source), {name: read(str(source), path, name) for name in names}
+    return str(source), {name: read(str(source), path, name) for name in names}, targets
 
 
-def _find(source: str | os.PathLike[str]) -> Path:
-    """Return the archive that ``source`` means; a bundled name goes before a path."""
-    names = available()
-    if str(source) in names:
-        return BUNDLED / str(source)
+def _find(source: str | os.PathLike[str]) -> tuple[Path, tuple[str, ...]]:
+    """Return the archive that ``source`` means, and the targets (none: all) that it means of it.
+
+    A bundled name goes before a path.
+    """
+    found = bundled()
+    if str(source) in found:
+        return found[str(source)]
     path = Path(source)
     if not path.exists():
-        known = f"one of {', '.join(names)}" if names else "(none is bundled)"
+        known = f"one of {', '.join(found)}" if found else "(none is bundled)"
         raise ModelError(
             f"{source}: `model` must be the name of a bundled model {known} or an existing "
             f"archive, got {str(source)!r}. Check the name or the path."
         )
-    return path
+    return path, ()
 
 
 def _read_from_folder(where: str, folder: Path, name: str) -> bytes:
