@@ -1,5 +1,7 @@
 """Derivatives of predictions against differences of predictions."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -47,6 +49,27 @@ def test_the_value_is_that_of_the_fast_path(model):
     assert model.gradients(CRYSTAL)[0].value == pytest.approx(
         model.predict([CRYSTAL])[0].prediction, abs=2e-6
     )
+
+
+def test_weights_set_later_count():
+    model, other = predictor(), predictor()
+    before = model.gradients(CRYSTAL)[0]
+    with torch.no_grad():
+        for member in (*model.members, *other.members):
+            member.head[-1].bias += 0.5
+            member.describe.weight.data *= 1.5
+    after, expected = model.gradients(CRYSTAL)[0], other.gradients(CRYSTAL)[0]
+    assert after.value != before.value
+    assert after.value == expected.value
+    np.testing.assert_array_equal(after.positions, expected.positions)
+
+
+def test_networks_are_copied_to_float64_once(monkeypatch):
+    model = predictor()
+    model.gradients(CRYSTAL)
+    monkeypatch.setattr(copy, "deepcopy", None)
+    model.gradients(CRYSTAL)
+    assert all(p.dtype == torch.float32 for p in model.members[0].parameters())
 
 
 def test_position_gradients_agree_with_differences(model):

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -209,6 +210,7 @@ class Predictor:
         """Move the networks to ``device`` ("cpu", "cuda") and return the predictor."""
         for member in self.members:
             member.to(device)
+        self.__dict__.pop("_copies", None)
         return self
 
     def predict(
@@ -296,8 +298,7 @@ class Predictor:
         batch = self.features.differentiable(
             crystal, (positions + moves) @ deformation, cell @ deformation
         )
-        members = [copy.deepcopy(member).double() for member in self.members]
-        outputs = torch.stack([member(batch)[0] for member in members])
+        outputs = torch.stack([member(batch)[0] for member in self._in_double()])
         z = outputs.quantile(0.5, dim=0) if self.card.combine == "median" else outputs.mean(0)
         found = []
         for output, card in zip(z, self.card.targets, strict=True):
@@ -315,6 +316,17 @@ class Predictor:
                 )  # fmt: skip
             )
         return found
+
+    @cached_property
+    def _copies(self) -> list[nn.Module]:
+        return [copy.deepcopy(member).double() for member in self.members]
+
+    def _in_double(self) -> list[nn.Module]:
+        """Return the networks in float64, with the weights that they have now."""
+        for double, member in zip(self._copies, self.members, strict=True):
+            # Less work than a new copy. Nothing tells for certain that no weight has changed.
+            double.load_state_dict(member.state_dict())
+        return self._copies
 
     def _standardised(self, batch: Batch) -> NDArray[np.float64]:
         """Return the combined outputs of the networks, shape (n_graphs, n_targets)."""
