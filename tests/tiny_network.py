@@ -65,6 +65,7 @@ class TinyNet(nn.Module):
 
     name = "tiny"
     Settings = TinySettings
+    outputs = ("head",)
 
     def __init__(self, settings: TinySettings, n_targets: int = 1) -> None:
         super().__init__()

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -15,10 +16,13 @@ from tiny_network import (
 )
 
 from potnet.data import Dataset
-from potnet.errors import ConfigError, DataError, StructureError
+from potnet.errors import ConfigError, DataError, PotNetError, StructureError
 from potnet.models import archive
 from potnet.prediction import load
 from potnet.training import TrainingConfig, evaluate, train
+from potnet.training.batches import Minibatch
+from potnet.training.member import Objective
+from potnet.training.targets import Scale
 
 
 def config(**settings) -> TrainingConfig:
@@ -334,7 +338,13 @@ def test_an_epoch_on_a_gpu_never_waits_for_the_device(tmp_path):
     fabric = Fabric(accelerator="cuda", devices=1)
     targets = dataset.targets["size"][:, None]
     store = HeldFeatures(Survey.of(TinyFeatures()(dataset.crystals)), targets, fabric.device)
-    member = Member(fabric, config(device="cuda"), 0, n_targets=1, n_train=64)
+    member = Member(
+        fabric,
+        config(device="cuda"),
+        0,
+        scales=[Scale("size", "", "none", 0.0, 1.0, 0.0)],
+        n_train=64,
+    )
     minibatches = list(store.minibatches([np.arange(32), np.arange(32, 64)]))
     member.objective.train()
     torch.cuda.set_sync_debug_mode("error")
@@ -346,3 +356,112 @@ def test_an_epoch_on_a_gpu_never_waits_for_the_device(tmp_path):
             member.average.update()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_run_goes_on_from_another_model_with_other_targets(result, tmp_path):
+    settings = {"start": str(result.model), "members": 2, "epochs": 1, "learning_rate": 1e-12}
+    found = train(made_up_dataset(60, n_targets=2), config(**settings), tmp_path / "out")
+    before, card = archive.load(result.model)
+    after, new_card = archive.load(found.model)
+    for old, new in zip(before, after, strict=True):
+        assert new.head.weight.shape == (2, 8)
+        torch.testing.assert_close(new.embed.weight, old.embed.weight)
+        torch.testing.assert_close(new.edge.weight, old.edge.weight)
+    assert new_card.start == archive.StartCard(
+        name="model", weights_sha256=card.weights_sha256, data=card.data
+    )
+    assert card.start is None
+
+
+def test_going_on_from_a_model_pays(result, tmp_path):
+    errors = []
+    for start in (None, str(result.model)):
+        settings = {"epochs": 3, "start": start, "learning_rate": 3e-3}
+        found = train(made_up_dataset(200), config(**settings), tmp_path / str(bool(start)))
+        errors.append(found.metrics["test"]["size"]["mae"])
+    assert errors[1] < 0.9 * errors[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"start": "nowhere"}, "must be the name of a bundled model"),
+        ({"start": "bulk-modulus"}, "`network` must be that of `start`, completenet, got tiny"),
+        ({"network_settings": {"width": 4}}, "must keep the shape of .* got {'width': 4}"),
+    ],
+)
+def test_a_model_to_go_on_from_must_fit(result, tmp_path, settings, message):
+    with pytest.raises(PotNetError, match=message):
+        train(
+            made_up_dataset(20), config(**{"start": str(result.model), **settings}), tmp_path / "a"
+        )
+
+
+def test_a_run_does_not_continue_from_other_first_weights(result, tmp_path):
+    start = tmp_path / "start"
+    shutil.copytree(result.model, start)
+    settings = config(start=str(start), epochs=2)
+    train(made_up_dataset(20), settings, tmp_path / "out")
+    other = train(made_up_dataset(30), config(epochs=1), tmp_path / "other")
+    shutil.copytree(other.model, start, dirs_exist_ok=True)
+    with pytest.raises(DataError, match="checkpoint"):
+        train(made_up_dataset(20), settings, tmp_path / "out", resume=True)
+
+
+def gaps(n: int) -> Dataset:
+    """Return crystals of which those of a light first element have a gap that grows with size."""
+    dataset = made_up_dataset(n)
+    light = np.array([crystal.numbers[0] < 45 for crystal in dataset.crystals])
+    length = np.array([crystal.volume for crystal in dataset.crystals]) ** (1 / 3)
+    values = np.where(light, length - 3, 0.0)
+    return dataclasses.replace(dataset, targets={"gap": values}, units={"gap": "eV"})
+
+
+def test_a_gap_and_whether_there_is_one_are_learned_together(tmp_path):
+    settings = {"targets": ["gap", "gap > 0"], "transform": {"gap": "nonnegative"}, "epochs": 60}
+    found = train(gaps(200), config(**settings), tmp_path / "out")
+    rows = {
+        name: table(found.output / f"predictions-{name}.csv") for name in ("gap", "gap-above-0")
+    }
+    predicted = np.array([float(row["prediction"]) for row in rows["gap"]])
+    sure = np.array([float(row["prediction"]) for row in rows["gap-above-0"]])
+    answers = np.array([float(row["target"]) for row in rows["gap-above-0"]])
+    assert (predicted >= 0).all()
+    assert ((sure >= 0) & (sure <= 1)).all()
+    assert set(answers) == {0, 1}
+    metrics = found.metrics["test"]["gap > 0"]
+    assert metrics["accuracy"] == np.mean((sure > 0.5) == answers) >= 0.8
+    assert metrics["baseline_accuracy"] == max(answers.mean(), 1 - answers.mean())
+    again = evaluate(found.model, gaps(200))
+    assert set(again.metrics) == {"gap", "gap > 0"}
+    card = archive.read_card(found.model)
+    assert [t.transform for t in card.targets] == ["nonnegative", "yes-no"]
+    assert card.targets[1].interval_halfwidth is None
+
+
+def test_an_output_below_zero_is_no_error_where_the_target_is_zero():
+    scale = Scale("gap", "eV", "nonnegative", mean=1.0, std=2.0, physical_mean=1.0)
+    outputs = torch.tensor([[-3.0], [-3.0], [0.5], [-0.5]], requires_grad=True)
+    targets = torch.tensor([[-0.5], [0.0], [-0.5], [-0.5]])
+    mask = torch.ones_like(targets)
+    objective = Objective(torch.nn.Identity(), "l1", [scale])
+    loss = objective(Minibatch(outputs, targets, mask, 4.0))  # pyright: ignore[reportArgumentType]
+    loss.backward()
+    assert loss.item() == pytest.approx((0 + 3 + 1 + 0) / 4)
+    assert outputs.grad[0].item() == 0
+    assert outputs.grad[1].item() < 0
+    np.testing.assert_array_equal(scale.physical(np.array([-3.0, 0.5])), [0.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("transform", "value", "message"),
+    [
+        ("nonnegative", -0.1, "must be zero or more for nonnegative, got -0.1"),
+        ("yes-no", 0.5, "must be 0 or 1 for yes-no, got 0.5"),
+        ("log10", 0.0, "must be positive for log10, got 0.0"),
+    ],
+)
+def test_targets_must_fit_their_transform(tmp_path, transform, value, message):
+    dataset = with_targets(made_up_dataset(10), size=np.append(np.ones(9), value))
+    with pytest.raises(DataError, match=message):
+        train(dataset, config(transform=transform), tmp_path / "out")

@@ -22,8 +22,8 @@ from potnet.data import Dataset, Split, SplitConfig
 from potnet.errors import ConfigError
 from potnet.features import Batch
 from potnet.files import atomic_write
-from potnet.models import registry
 from potnet.training import Progress, TrainingConfig, train
+from potnet.training.start import first_network
 
 Combine = Literal["median", "mean"]
 Values = NDArray[np.float64]
@@ -163,7 +163,7 @@ class Network:
 
     def features(self) -> Any:
         """Return the settings of the network's features."""
-        return registry.build(self.config.network, self.config.network_settings).features
+        return first_network(self.config, 1).features
 
     def compete(self, job: Job) -> Outcome:
         """Train, or go on with it, and return what the best epoch predicts."""
@@ -221,7 +221,7 @@ class Network:
         return epochs
 
     def _cost(self, config: TrainingConfig, meter: Meter, n_targets: int) -> Cost:
-        network = registry.build(config.network, config.network_settings, n_targets)
+        network = first_network(config, n_targets)
         on_gpu = _on_gpu(config)
         return Cost(
             device=torch.cuda.get_device_name() if on_gpu else "cpu",

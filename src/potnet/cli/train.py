@@ -40,8 +40,13 @@ def train(
         Path | None, typer.Option(help="Settings in YAML or JSON; flags win over it.")
     ] = None,
     network: Annotated[str | None, typer.Option(help="Name of the network.")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="A bundled model or an archive to go on from."),
+    ] = None,
     transform: Annotated[
-        str | None, typer.Option(help="none or log10: what is done to the targets first.")
+        str | None,
+        typer.Option(help="none, log10, nonnegative or yes-no: the kind of the targets."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training crystals.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Crystals per step.")] = None,
@@ -68,6 +73,7 @@ def train(
     The model is in the folder "model" of the output and works like a bundled one.
     """
     from potnet.data import open as open_dataset
+    from potnet.data.questions import column_of
     from potnet.report import training_report
     from potnet.training import TrainingConfig
     from potnet.training import train as run
@@ -75,6 +81,7 @@ def train(
     flags = {
         "targets": target,
         "network": network,
+        "start": start,
         "transform": transform,
         "epochs": epochs,
         "batch_size": batch_size,
@@ -86,10 +93,11 @@ def train(
     }
     settings = settings_from(setting or []) | {k: v for k, v in flags.items() if v is not None}
     chosen = TrainingConfig.read(config, **settings) if config else TrainingConfig(**settings)
+    columns = tuple(dict.fromkeys(column_of(name) for name in chosen.targets))
     dataset = open_dataset(
         data,
         # Rows with words for numbers are refused then; a column of times is no target.
-        targets=chosen.targets if chosen.targets and not chosen.split.column else None,
+        targets=columns if columns and not chosen.split.column else None,
         units=units_from(unit or []),
         source_units=units_from(source_unit or []),
         on_error="skip",

@@ -38,6 +38,7 @@ from potnet.files import atomic_write
 from potnet.models import bundled
 from potnet.models.registry import Network, build, first_fault
 from potnet.models.selection import select, select_card
+from potnet.models.transforms import Transform
 
 FORMAT = 1
 WEIGHTS_NAME, CARD_NAME = "model.safetensors", "model.json"
@@ -72,7 +73,7 @@ class TargetCard(Card):
 
     name: str = Field(min_length=1)
     unit: str
-    transform: Literal["none", "log10"] = "none"
+    transform: Transform = "none"
     mean: float = 0.0
     std: float = Field(1.0, gt=0)
     interval_level: float | None = Field(None, gt=0, lt=1)
@@ -110,6 +111,20 @@ class DataCard(Card):
     anchors: tuple[str, ...] = ()
 
 
+class StartCard(Card):
+    """The model that training went on from.
+
+    Attributes:
+        name: Name of the bundled model, or of the archive's folder or file.
+        weights_sha256: SHA-256 of its weights.
+        data: What it was trained on.
+    """
+
+    name: str
+    weights_sha256: str
+    data: DataCard
+
+
 class GoldenCrystal(Card):
     """A crystal with the prediction that a loaded model must reproduce.
 
@@ -142,6 +157,7 @@ class ModelCard(Card):
         combine: How the outputs of the members become one.
         targets: Predicted properties, in the order of the outputs.
         data: What the model was trained on.
+        start: What its training went on from, if its first weights were not random.
         metrics: Measured quality, as the evaluation gives it.
         limits: What the model is not for.
         golden: Two to five small crystals that are checked on loading; see :func:`with_golden`.
@@ -156,6 +172,7 @@ class ModelCard(Card):
     combine: Literal["median", "mean"] = "median"
     targets: tuple[TargetCard, ...] = Field(min_length=1)
     data: DataCard
+    start: StartCard | None = None
     metrics: dict[str, Any] = Field(default_factory=dict)
     limits: str = ""
     golden: tuple[GoldenCrystal, ...] = Field((), max_length=5)

@@ -20,6 +20,7 @@ from potnet.crystal import Crystal
 from potnet.errors import Failure, ModelError, PotNetError, StructureError
 from potnet.files import atomic_write
 from potnet.models import archive
+from potnet.models.transforms import restored
 
 if TYPE_CHECKING:
     import pandas
@@ -303,7 +304,7 @@ class Predictor:
         found = []
         for output, card in zip(z, self.card.targets, strict=True):
             x = output * card.std + card.mean
-            value = 10**x if card.transform == "log10" else x
+            value = restored(x, card.transform)
             by_moves, by_strain = torch.autograd.grad(value, (moves, strain), retain_graph=True)
             symmetric = (by_strain + by_strain.T) / 2
             found.append(
@@ -349,7 +350,7 @@ class Predictor:
             # The half-width was measured on transformed values, hence before the inverse.
             x = column * card.std + card.mean + (end * half if end else 0)
             with np.errstate(over="ignore"):  # what is not finite is refused in _rows
-                columns.append(10.0**x if card.transform == "log10" else x)
+                columns.append(restored(x, card.transform))
         return np.stack(columns, axis=1)
 
     def _outcomes(self, crystals: Sequence[Crystal]) -> list[list[Prediction] | PotNetError]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from potnet.data.dataset import Dataset
+from potnet.data.questions import with_questions
 from potnet.errors import DataError, Failure
 from potnet.files import atomic_write
 
@@ -70,6 +71,30 @@ def regression_metrics(
     }
     if baseline is not None:
         metrics["baseline_mae"] = float(np.abs(target - baseline).mean())
+    return metrics
+
+
+def answer_metrics(
+    target: ArrayLike, prediction: ArrayLike, *, baseline: float | None = None
+) -> Metrics:
+    """Return the errors of the probabilities predicted for the answers to a question.
+
+    Args:
+        target: 0 or 1; nan where unknown, shape (n,).
+        prediction: Probabilities of 1, shape (n,).
+        baseline: Share of 1 among the training targets.
+
+    Returns:
+        What :func:`regression_metrics` does, and ``accuracy``, the share of right answers where
+        probabilities above a half are taken for a yes, beside that of the more frequent answer,
+        ``baseline_accuracy``.
+    """
+    metrics = regression_metrics(target, prediction, baseline=baseline)
+    target, prediction = np.asarray(target, np.float64), np.asarray(prediction, np.float64)
+    known = np.isfinite(target)
+    share = float(target[known].mean())
+    metrics["accuracy"] = float(np.mean((prediction[known] > 0.5) == target[known]))
+    metrics["baseline_accuracy"] = max(share, 1 - share)
     return metrics
 
 
@@ -150,6 +175,7 @@ def evaluate(
 
     predictor = model if isinstance(model, Predictor) else load(model)
     predicted = [card.name for card in predictor.card.targets]
+    dataset = with_questions(dataset, predicted)
     names = [name for name in targets or predicted if name in predicted and name in dataset.targets]
     if not names or (targets and len(names) < len(targets)):
         raise DataError(
@@ -178,17 +204,21 @@ def evaluate(
         for row in predictions
         if row.property in names
     ]
-    metrics = {name: _metrics([row for row in rows if row["property"] == name]) for name in names}
+    questions = {c.name for c in predictor.card.targets if c.transform == "yes-no"}
+    metrics = {
+        name: _metrics([row for row in rows if row["property"] == name], name in questions)
+        for name in names
+    }
     return Evaluation(tuple(rows), metrics, tuple(predictions.failures))
 
 
-def _metrics(rows: Sequence[dict[str, Any]]) -> Metrics:
+def _metrics(rows: Sequence[dict[str, Any]], is_question: bool) -> Metrics:
     known = [row for row in rows if row["target"] is not None]
     target, prediction, lower, upper = (
         np.array([row[key] for row in known], dtype=np.float64)
         for key in ("target", "prediction", "lower", "upper")
     )
-    metrics = regression_metrics(target, prediction)
+    metrics = (answer_metrics if is_question else regression_metrics)(target, prediction)
     if np.isfinite(lower).all() and np.isfinite(upper).all():
         metrics["coverage"] = float(np.mean((lower <= target) & (target <= upper)))
     return metrics

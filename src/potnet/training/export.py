@@ -16,6 +16,7 @@ from potnet.data.splits import Split
 from potnet.models import archive
 from potnet.training.config import TrainingConfig
 from potnet.training.evaluate import Metrics, conformal_halfwidth
+from potnet.training.start import start_card
 from potnet.training.targets import Scale
 
 N_GOLDEN = 3
@@ -57,6 +58,7 @@ def write_archive(
             for k, scale in enumerate(scales)
         ),
         data=_data_card(dataset, split, atom_counts),
+        start=None if config.start is None else start_card(config),
         metrics={**metrics, "note": _note(split, config)},
         limits=_limits(dataset, split),
     )
@@ -69,7 +71,9 @@ def write_archive(
 
 
 def _target_card(scale: Scale, residuals: NDArray[np.float64], level: float) -> archive.TargetCard:
-    halfwidth = conformal_halfwidth(residuals[np.isfinite(residuals)], level)
+    halfwidth = None
+    if scale.transform != "yes-no":  # A probability says itself how sure it is.
+        halfwidth = conformal_halfwidth(residuals[np.isfinite(residuals)], level)
     return archive.TargetCard(
         name=scale.name,
         unit=scale.unit,

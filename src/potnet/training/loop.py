@@ -20,18 +20,19 @@ from numpy.typing import NDArray
 from torch import nn
 
 from potnet.data.dataset import PARTS, Dataset, take
+from potnet.data.questions import file_name, with_questions
 from potnet.data.splits import Split, make_split
 from potnet.errors import ConfigError, DataError, Failure
 from potnet.features import Batch
 from potnet.files import atomic_write, remove_leftovers
-from potnet.models import registry
 from potnet.training.batches import HeldFeatures, Loader, StreamedFeatures
 from potnet.training.checkpoint import read_checkpoint, write_checkpoint
 from potnet.training.config import TrainingConfig
-from potnet.training.evaluate import Metrics, regression_metrics
+from potnet.training.evaluate import Metrics, answer_metrics, regression_metrics
 from potnet.training.export import write_archive
 from potnet.training.features import Features, Survey, survey
 from potnet.training.member import Member, predict
+from potnet.training.start import first_network, start_card
 from potnet.training.targets import (
     Scale,
     chosen_targets,
@@ -138,11 +139,12 @@ def train(
     """
     start = time.monotonic()
     output = Path(output)
+    dataset = with_questions(dataset, config.targets)
     names = chosen_targets(dataset, config)
     fabric = _start(config)
     report = progress if progress and fabric.is_global_zero else lambda _: None
     with _own_state_of_torch(fabric, config):
-        network = registry.build(config.network, config.network_settings, len(names))
+        network = first_network(config, len(names))
         if fabric.is_global_zero:
             _open_folder(output, config, resume)
         fabric.barrier()
@@ -306,7 +308,10 @@ def _prepare(
     else:
         loader = HeldFeatures(found, standardised, device, config.max_pairs)
     references = np.stack(
-        [fit_references(shares[local.train], column) for column in standardised[local.train].T],
+        [
+            fit_references(shares[local.train], column) * (scale.transform != "yes-no")
+            for scale, column in zip(scales, standardised[local.train].T, strict=True)
+        ],
         axis=1,
     )
     return _Prepared(chosen, local, scales, loader, standardised, references)
@@ -316,6 +321,8 @@ def _fingerprint(prepared: _Prepared, config: TrainingConfig) -> str:
     """Return a hash of all that decides the result of a run."""
     decisive = TrainingConfig().differences(config)
     parts = prepared.split.named(prepared.dataset.ids)
+    if config.start is not None:
+        decisive.append(start_card(config).weights_sha256)
     text = json.dumps([decisive, prepared.dataset.sha256, parts])
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -338,7 +345,7 @@ def _train_members(
             fabric,
             config,
             index,
-            n_targets=len(prepared.scales),
+            scales=prepared.scales,
             n_train=len(prepared.split.train),
             references=prepared.references,
         )
@@ -397,7 +404,8 @@ def _validate(
     transform, the error in units of the spread of the training targets.
     """
     rows = prepared.split.val
-    score = np.nanmean(np.abs(predicted - prepared.standardised[rows]), axis=0).mean()
+    settled = _settled(prepared.scales, predicted)
+    score = np.nanmean(np.abs(settled - prepared.standardised[rows]), axis=0).mean()
     errors = {
         f"val_mae_{scale.name}": float(
             np.nanmean(np.abs(scale.physical(predicted[:, k]) - _values(prepared, scale, rows)))
@@ -405,6 +413,11 @@ def _validate(
         for k, scale in enumerate(prepared.scales)
     }
     return float(score), errors
+
+
+def _settled(scales: Sequence[Scale], predicted: NDArray[np.float64]) -> NDArray[np.float64]:
+    columns = zip(scales, predicted.T, strict=True)
+    return np.stack([scale.settled(column) for scale, column in columns], axis=1)
 
 
 def _values(prepared: _Prepared, scale: Scale, rows: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -445,17 +458,20 @@ def _conclude(
         ]
         predicted = combine(members, axis=0)
         if part == "val":
-            residuals = predicted - prepared.standardised[rows]
+            residuals = _settled(prepared.scales, predicted) - prepared.standardised[rows]
         metrics[part] = {}
         for k, scale in enumerate(prepared.scales):
             values, target = scale.physical(predicted[:, k]), _values(prepared, scale, rows)
             several = len(prepared.scales) > 1
-            name = "predictions" + ("-val" * (part == "val")) + (f"-{scale.name}" * several)
+            name = (
+                "predictions" + ("-val" * (part == "val")) + (f"-{file_name(scale.name)}" * several)
+            )
             ids = [prepared.dataset.ids[row] for row in rows]
             _write_predictions(output / f"{name}.csv", ids, target, values)
             if np.isfinite(target).any():
                 baseline = scale.physical_mean
-                metrics[part][scale.name] = regression_metrics(target, values, baseline=baseline)
+                measure = answer_metrics if scale.transform == "yes-no" else regression_metrics
+                metrics[part][scale.name] = measure(target, values, baseline=baseline)
     metrics = {part: by_target for part, by_target in metrics.items() if by_target}
     _write_json(output / "metrics.json", metrics)
     write_archive(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,12 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import OneCycleLR
 
 from potnet.errors import ConfigError
-from potnet.models import registry
 from potnet.training.average import WeightAverage
 from potnet.training.batches import Loader, Minibatch, deal
 from potnet.training.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
 from potnet.training.config import TrainingConfig
+from potnet.training.start import first_network
+from potnet.training.targets import Scale
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -33,17 +35,35 @@ def generator_seed(*path: int) -> int:
 
 
 class Objective(nn.Module):
-    """The mean loss over the targets that are there."""
+    """The mean loss over the targets that are there.
 
-    def __init__(self, network: nn.Module, loss: str) -> None:
+    An output below the floor of its target is no error where the target is at its floor. Questions
+    have the cross entropy.
+    """
+
+    def __init__(self, network: nn.Module, loss: str, scales: Sequence[Scale]) -> None:
         super().__init__()
         self.network = network
         self.loss = _LOSSES[loss]
+        self.questions = [k for k, scale in enumerate(scales) if scale.transform == "yes-no"]
+        self.floors: Tensor | None
+        floors = torch.tensor([scale.floor for scale in scales], dtype=torch.float32)
+        self.register_buffer("floors", floors if floors.isfinite().any() else None, False)
 
     def forward(self, minibatch: Minibatch) -> Tensor:
-        output = self.network(minibatch.batch).float()
-        losses = self.loss(output, minibatch.targets, reduction="none")
+        output, targets = self.network(minibatch.batch).float(), minibatch.targets
+        counted = output
+        if self.floors is not None:
+            counted = torch.where(targets <= self.floors, output.maximum(self.floors), output)
+        losses = self.loss(counted, targets, reduction="none")
+        if self.questions:
+            logits, answers = output[:, self.questions], targets[:, self.questions]
+            entropy = functional.binary_cross_entropy_with_logits(logits, answers, reduction="none")
+            losses = losses.index_copy(1, self._places(losses), entropy)
         return (losses * minibatch.mask).sum() / minibatch.n_labels
+
+    def _places(self, like: Tensor) -> Tensor:
+        return torch.tensor(self.questions, device=like.device)
 
 
 class Member:
@@ -56,7 +76,7 @@ class Member:
         fabric: Device, precision and processes.
         config: Settings of the run.
         index: Which member.
-        n_targets: Width of the output.
+        scales: How each target is scaled.
         n_train: Training crystals.
         references: Standardised targets of the elements, for networks that begin with them,
             shape (n_elements, n_targets).
@@ -68,17 +88,17 @@ class Member:
         config: TrainingConfig,
         index: int,
         *,
-        n_targets: int,
+        scales: Sequence[Scale],
         n_train: int,
         references: NDArray[np.float64],
     ) -> None:
         self.fabric, self.config, self.index = fabric, config, index
         self.n_batches = math.ceil(n_train / config.batch_size)
         torch.manual_seed(generator_seed(config.seed, index))
-        network = registry.build(config.network, config.network_settings, n_targets)
+        network = first_network(config, len(scales), index=index)
         if isinstance(start := getattr(network, "references", None), nn.Embedding):
             start.weight.data.copy_(torch.from_numpy(references))
-        objective = Objective(network, config.loss)
+        objective = Objective(network, config.loss, scales)
         self.optimizer = torch.optim.AdamW(
             _decay_groups(network, config.weight_decay),
             lr=config.learning_rate,

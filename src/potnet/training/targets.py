@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +12,16 @@ from numpy.typing import NDArray
 from potnet.data.dataset import Dataset
 from potnet.errors import ConfigError, DataError
 from potnet.models.elements import MAX_NUMBER
-from potnet.training.config import TrainingConfig, Transform
+from potnet.models.transforms import Transform, restored
+from potnet.training.config import TrainingConfig
+
+# What the values of a target must be for a transform, in words and as a test.
+_RULES: dict[Transform, tuple[str, Callable[[NDArray[np.float64]], NDArray[np.bool_]]]] = {
+    "none": ("a number", np.isfinite),
+    "log10": ("positive", lambda values: values > 0),
+    "nonnegative": ("zero or more", lambda values: values >= 0),
+    "yes-no": ("0 or 1", lambda values: (values == 0) | (values == 1)),
+}
 
 RIDGE = 0.1  # Crystals of one element that a reference of 0 counts for.
 
@@ -40,10 +51,20 @@ class Scale:
         """Return physical ``values`` (nan allowed) as the network should predict them."""
         return (transformed(values, self.transform) - self.mean) / self.std
 
-    def physical(self, standardised: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the physical values of standardised ones."""
-        values = standardised * self.std + self.mean
-        return 10.0**values if self.transform == "log10" else values
+    def physical(self, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the predictions that ``outputs`` of a network stand for."""
+        return restored(outputs * self.std + self.mean, self.transform)
+
+    def settled(self, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return ``outputs`` as they count beside standardised targets."""
+        if self.transform == "yes-no":
+            return self.physical(outputs)
+        return np.maximum(outputs, self.floor)
+
+    @property
+    def floor(self) -> float:
+        """Output below which all outputs mean the same: zero of a target that is never below."""
+        return -self.mean / self.std if self.transform == "nonnegative" else -math.inf
 
 
 def transformed(values: NDArray[np.float64], transform: Transform) -> NDArray[np.float64]:
@@ -68,11 +89,13 @@ def chosen_targets(dataset: Dataset, config: TrainingConfig) -> tuple[str, ...]:
             "Correct the names."
         )
     for name in names:
-        bad = np.flatnonzero(dataset.targets[name] <= 0)
-        if config.transform_of(name) == "log10" and len(bad):
+        transform, values = config.transform_of(name), dataset.targets[name]
+        rule, fits = _RULES[transform]
+        bad = np.flatnonzero(np.isfinite(values) & ~fits(values))
+        if len(bad):
             raise DataError(
-                f"{dataset.name or 'dataset'}: target {name!r} must be positive for log10, got "
-                f"{dataset.targets[name][bad[0]]} for {dataset.ids[bad[0]]!r} ({len(bad)} such). "
+                f"{dataset.name or 'dataset'}: target {name!r} must be {rule} for {transform}, got "
+                f"{values[bad[0]]} for {dataset.ids[bad[0]]!r} ({len(bad)} such). "
                 "Leave these crystals out, or use transform: none."
             )
     return tuple(names)
@@ -123,6 +146,8 @@ def fit_scale(
             f"{dataset.name or 'dataset'}: target {name!r} must be known for a training "
             "crystal, got none. Check the column and the split."
         )
+    if transform == "yes-no":  # The output is a logit, which has no scale of its own.
+        return Scale(name, dataset.units[name], transform, 0.0, 1.0, float(values.mean()))
     scaled = transformed(values, transform)
     mean, largest = float(scaled.mean()), float(np.abs(scaled).max())
     shares = composition[train][known]

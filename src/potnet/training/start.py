@@ -1,0 +1,77 @@
+"""The network that training begins with: random, or one that has learned something before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from potnet.errors import ConfigError
+from potnet.models import archive, registry
+from potnet.models.registry import Network
+from potnet.training.config import TrainingConfig
+
+
+def first_network(config: TrainingConfig, n_targets: int, *, index: int = 0) -> Network:
+    """Return the network of a member before its first step.
+
+    Without ``config.start`` its weights are random. With it, they are those of a trained model,
+    but for the outputs, which belong to the targets and stay random.
+
+    Args:
+        config: Settings of the run.
+        n_targets: Numbers predicted for each crystal.
+        index: Which member; the members of a trained model take turns.
+
+    Raises:
+        ConfigError: If the network or a setting of it does not fit the model to begin with.
+        ModelError: If that model cannot be loaded.
+    """
+    if config.start is None:
+        return registry.build(config.network, config.network_settings, n_targets)
+    trained, card = archive.load(config.start)
+    if card.network != config.network:
+        raise ConfigError(
+            f"training config: `network` must be that of `start`, {card.network}, got "
+            f"{config.network}. Set it, or begin with another model."
+        )
+    settings = {**card.settings, **config.network_settings}
+    network = registry.build(config.network, settings, n_targets)
+    known = trained[index % len(trained)]
+    if network.features != known.features:
+        raise ConfigError(
+            f"training config: `network_settings` must keep the features of {config.start}, got "
+            f"{config.network_settings['features']!r}. Leave `features` out."
+        )
+    weights = _shared(known)
+    if _shapes(weights) != _shapes(_shared(network)):
+        raise ConfigError(
+            f"training config: `network_settings` must keep the shape of {config.start}, got "
+            f"{config.network_settings}. Change only what has no weights, such as `dropout`."
+        )
+    network.load_state_dict(weights, strict=False)
+    return network
+
+
+def start_card(config: TrainingConfig) -> archive.StartCard:
+    """Return what to say of ``config.start`` on the card of the model that comes of it.
+
+    Raises:
+        ConfigError: If training begins with random weights.
+        ModelError: If the model to begin with cannot be read.
+    """
+    if config.start is None:
+        raise ConfigError("training config: `start` must be a model, got null. Set it.")
+    card = archive.read_card(config.start)
+    name = Path(config.start).name
+    return archive.StartCard(name=name, weights_sha256=card.weights_sha256, data=card.data)
+
+
+def _shared(network: Network) -> dict[str, Tensor]:
+    """Return the tensors that belong to no single target."""
+    outputs = tuple(f"{part}." for part in network.outputs)
+    return {n: tensor for n, tensor in network.state_dict().items() if not n.startswith(outputs)}
+
+
+def _shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
