@@ -7,6 +7,8 @@ import pytest
 import torch
 from tiny_network import TinyFeatures, made_up_store, registered  # noqa: F401  (a fixture)
 
+from potnet.crystal import Crystal
+from potnet.errors import StructureError
 from potnet.features.complete import CompleteFeatures
 from potnet.training import TrainingConfig, train
 from potnet.training.batches import HeldFeatures, StreamedFeatures, in_parts
@@ -107,3 +109,10 @@ def test_real_sums_do_not_depend_on_what_they_are_computed_with(stored):
         assert (one.n_labels, one.ends_step) == (other.n_labels, other.ends_step)
         ends += one.ends_step
     assert ends == 2
+
+
+def test_a_crystal_that_cannot_be_summed_is_named(stored):
+    tiny = Crystal([1], [[0, 0, 0]], 0.501 * np.eye(3), id="tiny cell")
+    features = CompleteFeatures(n_shells=2, cutoff=50)
+    with pytest.raises(StructureError, match="tiny cell: `cell` must need at most"):
+        features([stored.crystals[0], tiny, stored.crystals[1]])

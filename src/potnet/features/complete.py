@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from potnet.sums import Shell
 
+PAIRS_AT_ONCE = 2**12
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -100,7 +102,8 @@ class CompleteFeatures(BaseModel):
         cells = [self._reduced(crystal) for crystal in crystals]
         counts = np.array([cell.n_atoms for cell in cells])
         orbits = [self._orbits(cell) for cell in cells]
-        values, node_counts = self._sums(cells, counts, orbits)
+        node_counts = np.array([labels.max() + 1 for labels in orbits])
+        values = self._sums(cells, orbits, node_counts)
         first = [np.unique(labels, return_index=True)[1] for labels in orbits]
         numbers = [cell.numbers[rows] for cell, rows in zip(cells, first, strict=True)]
         weights = [np.bincount(labels) / len(labels) for labels in orbits]
@@ -137,49 +140,66 @@ class CompleteFeatures(BaseModel):
         if self.long_range:
             far = pair_sums(positions, cell, self.long_range, tolerance=self.tolerance).values
         near = directed_shells(positions, cell, self.shells, degree=int(self.directional))
-        scale_near, scale_far = (torch.from_numpy(s).to(positions) for s in self._scales())
-        parts = self._channels(near * scale_near, far * scale_far)
+        channels = self._channels(near, far)
+        parts = [part * torch.from_numpy(scale).to(positions) for part, scale in channels]
         n = torch.tensor([crystal.n_atoms], device=positions.device)
         numbers = torch.tensor(crystal.numbers, device=positions.device)
         weights = positions.new_full((crystal.n_atoms,), 1 / crystal.n_atoms)
         return Batch(numbers, weights, n, n, {"complete": _all_pairs(n, torch.cat(parts, 1))})
 
-    def _scales(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the factors of the shells and of the long-range sums.
-
-        They bring every channel to the order of 1 and are constants: a shift, or a scale that
-        depends on the crystal, would break the additivity over the copies of an atom. A shell is
-        divided by the square root of the atoms it meets at 0.08 per Å^3.
-        """
-        met = 1 + 0.08 * 4 * np.pi**1.5 * self.centers**2 * self.width
-        natural = {"coulomb": 1.0, "london": 10.0, "pauli": 100.0}
-        return met**-0.5, np.array([natural[name] for name in self.long_range])
-
     def _sums(
-        self, cells: Sequence[Crystal], counts: NDArray[np.int64], orbits: Sequence[NDArray]
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return the channels of all pairs of nodes, and the nodes of each crystal."""
+        self,
+        cells: Sequence[Crystal],
+        orbits: Sequence[NDArray[np.int64]],
+        node_counts: NDArray[np.int64],
+    ) -> NDArray[np.float32]:
+        """Return the channels of all pairs of nodes, crystal after crystal."""
         from potnet.sums import Coulomb, London, Pauli, fast
 
         named = {"coulomb": Coulomb(), "london": London(), "pauli": Pauli()}
-        arrays = (
-            np.concatenate([cell.positions for cell in cells]),
-            np.stack([cell.cell for cell in cells]),
-            counts,
-            np.concatenate(orbits),
-        )
-        far, node_counts = fast.orbit_sums(
-            *arrays, [named[name] for name in self.long_range], tolerance=self.tolerance
-        )
-        near, _ = fast.directed_shells(*arrays, self.shells, degree=int(self.directional))
-        scale_near, scale_far = self._scales()
-        parts = self._channels(near * scale_near, far * scale_far)
-        return np.concatenate(parts, 1).astype(np.float32), node_counts
+        potentials = [named[name] for name in self.long_range]
+        ends = np.cumsum(node_counts**2)
+        values = np.empty((ends[-1], self.n_channels), np.float32)
+        start = 0
+        while start < len(cells):
+            # A few at a time, so that what is in double precision stays in the cache.
+            first_pair = ends[start] - node_counts[start] ** 2
+            stop = max(start + 1, int(np.searchsorted(ends, first_pair + PAIRS_AT_ONCE, "right")))
+            some = cells[start:stop]
+            arrays = (
+                np.concatenate([cell.positions for cell in some]),
+                np.stack([cell.cell for cell in some]),
+                np.array([cell.n_atoms for cell in some]),
+                np.concatenate(orbits[start:stop]),
+            )
+            names = [cell.id for cell in some]
+            far, _ = fast.orbit_sums(*arrays, potentials, tolerance=self.tolerance, names=names)
+            near, _ = fast.directed_shells(
+                *arrays, self.shells, degree=int(self.directional), names=names
+            )
+            rows, column = values[first_pair : ends[stop - 1]], 0
+            for part, scale in self._channels(near, far):
+                columns = slice(column, column := column + len(scale))
+                np.multiply(part, scale, out=rows[:, columns], casting="same_kind")
+            start = stop
+        return values
 
-    def _channels(self, near: Any, far: Any) -> list[Any]:
-        """Return the columns of a pair in order: shells, long range, then the components."""
+    def _channels(self, near: Any, far: Any) -> list[tuple[Any, NDArray[np.float64]]]:
+        """Return the columns of a pair in order: shells, long range, then the components.
+
+        With each goes its factor. They bring every channel to the order of 1 and are constants: a
+        shift, or a scale that depends on the crystal, would break the additivity over the copies
+        of an atom. A shell is divided by the square root of the atoms it meets at 0.08 per Å^3.
+        """
+        met = 1 + 0.08 * 4 * np.pi**1.5 * self.centers**2 * self.width
+        natural = {"coulomb": 1.0, "london": 10.0, "pauli": 100.0}
+        shells, potentials = met**-0.5, np.array([natural[name] for name in self.long_range])
         axes = (1, 2, 3) if self.directional else ()
-        return [near[:, 0], far, *(near[:, axis] for axis in axes)]
+        return [
+            (near[:, 0], shells),
+            (far, potentials),
+            *((near[:, axis], shells) for axis in axes),
+        ]
 
     def _reduced(self, crystal: Crystal) -> Crystal:
         if self.primitive:

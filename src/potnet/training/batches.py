@@ -26,7 +26,6 @@ from potnet.training.features import Features, Survey
 
 CHUNK_BYTES = 512 * 2**20
 MAX_PAIRS = 2**18
-FEATURE_PAIRS = 2**16  # that are computed at once while loading
 
 
 class Minibatch:
@@ -192,9 +191,7 @@ class StreamedFeatures(Loader):
                 )
 
     def _compute(self, rows: NDArray[np.int64]) -> Batch:
-        small = in_parts(rows, self.pair_counts, FEATURE_PAIRS)
-        batches = [self.features([self.crystals[k] for k in some.tolist()]) for some in small]
-        return Batch.cat(batches) if len(batches) > 1 else batches[0]
+        return self.features([self.crystals[k] for k in rows.tolist()])
 
 
 class HeldFeatures(Loader):

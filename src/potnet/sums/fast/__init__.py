@@ -97,6 +97,7 @@ def orbit_sums(
     *,
     tolerance: float,
     n_threads: int = 1,
+    names: Sequence[str] = (),
 ) -> tuple[Floats, Ints]:
     """Return F[a, b] = sum of S(i, j) over the atoms j of orbit b, i being the first atom of a.
 
@@ -109,6 +110,7 @@ def orbit_sums(
         potentials: What to sum; ``supports(potentials)`` must hold.
         tolerance: Largest absolute error of each S(i, j).
         n_threads: Threads that share the crystals; the numbers do not depend on it.
+        names: What messages call each crystal; its number if it has no name.
 
     Returns:
         Sums, shape (sum of squared orbit counts, n_potentials), crystal after crystal, a slow and
@@ -120,7 +122,9 @@ def orbit_sums(
             are not in the order of their first appearance.
     """
     orbits, n_orbits = _check_orbits(orbits, counts)
-    values, _ = _sums(positions, cells, counts, orbits, n_orbits, potentials, tolerance, n_threads)
+    values, _ = _sums(
+        positions, cells, counts, orbits, n_orbits, potentials, tolerance, n_threads, names
+    )
     return values, n_orbits
 
 
@@ -133,6 +137,7 @@ def directed_shells(
     *,
     degree: int,
     n_threads: int = 1,
+    names: Sequence[str] = (),
 ) -> tuple[Floats, Ints]:
     """Return the sums of orbits over shells times the real spherical harmonics of a direction.
 
@@ -150,6 +155,7 @@ def directed_shells(
         shells: What to sum.
         degree: Highest degree, 0 to 2; all degrees up to it are returned.
         n_threads: Threads that share the crystals; the numbers do not depend on it.
+        names: What messages call each crystal; its number if it has no name.
 
     Returns:
         Sums, shape (sum of squared orbit counts, (degree + 1)^2, n_shells), crystal after crystal,
@@ -183,7 +189,7 @@ def directed_shells(
 
     for status, crystal, i, j in _in_threads(run, counts, n_threads):
         if status:
-            raise _failure(status, crystal, cells[crystal], 0.0, i, j)
+            raise _failure(status, _where(crystal, names), cells[crystal], 0.0, i, j)
     return values, n_orbits
 
 
@@ -248,6 +254,7 @@ def _sums(
     potentials: Sequence[Potential],
     tolerance: float,
     n_threads: int,
+    names: Sequence[str] = (),
 ) -> tuple[Floats, Floats]:
     low, high = TOLERANCE_RANGE
     if not low <= tolerance <= high:
@@ -272,7 +279,7 @@ def _sums(
 
     for status, crystal, i, j in _in_threads(run, counts, n_threads):
         if status:
-            raise _failure(status, crystal, cells[crystal], tolerance, i, j)
+            raise _failure(status, _where(crystal, names), cells[crystal], tolerance, i, j)
     return values, bounds
 
 
@@ -310,11 +317,15 @@ def _in_threads(run: Callable[[int, int], Any], counts: Ints, n_threads: int) ->
         return list(pool.map(lambda span: run(*span), spans))
 
 
+def _where(crystal: int, names: Sequence[str]) -> str:
+    return (names[crystal] if names else "") or f"crystal {crystal}"
+
+
 def _failure(
-    status: int, crystal: int, cell: Floats, tolerance: float, i: int = 0, j: int = 0
+    status: int, where: str, cell: Floats, tolerance: float, i: int = 0, j: int = 0
 ) -> Exception:
     """Return the exception for a status of the compiled code."""
-    where, got = f"crystal {crystal}", f"got {cell.tolist()}"
+    got = f"got {cell.tolist()}"
     match status:
         case _ if not np.isfinite(cell).all():
             return StructureError(
