@@ -199,6 +199,24 @@ def test_a_target_that_only_helps_is_not_scored(tmp_path) -> None:
     assert not held_back & set(job["train"])  # Neither target's validation or test is learned.
 
 
+def test_a_question_about_a_target_is_learned_and_scored_beside_it(tmp_path) -> None:
+    data = made_up_dataset(n_targets=2)
+    labels = np.array(["train"] * 40 + ["val"] * 10 + ["test"] * 10)
+    data = replace(data, splits={"size": labels, "half": labels[::-1]})
+    suite = Suite("two", "a test", (Task("size", "Å"), Task("half", "Å")), "labels")
+    split = {"kind": "given", "of": "size"}
+    config = TrainingConfig(**SETTINGS, targets=("size", "size > 7.5", "half"), split=split)
+    row = Row("asked", Network(config), tmp_path)
+    found = compete(OpenSuite(suite, data), row)
+    assert list(found["tasks"]) == ["size", "size > 7.5"]
+    with open(tmp_path / "predictions-size___7.5.csv") as file:
+        rows = list(csv.DictReader(file))
+    values = dict(zip(data.ids, data.targets["size"], strict=True))
+    assert [float(row["target"]) for row in rows] == [values[row["id"]] > 7.5 for row in rows]
+    assert all(0 < float(row["prediction"]) < 1 for row in rows)
+    assert compete(OpenSuite(suite, data), row) == found
+
+
 def replaced(config: TrainingConfig, **changes) -> TrainingConfig:
     return TrainingConfig(**{**config.to_dict(), **changes})
 

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from potnet.benchmark.composition import composition_table
 from potnet.benchmark.cost import Cost, Meter, peak_memory_mb
 from potnet.data import Dataset, Split, SplitConfig
+from potnet.data.questions import file_name
 from potnet.errors import ConfigError
 from potnet.features import Batch
 from potnet.files import atomic_write
@@ -314,7 +315,7 @@ def _clock(config: TrainingConfig) -> Callable[[], float]:
 
 def _read(folder: Path, target: str, *, several: bool) -> dict[str, float]:
     """Return what a training run predicted for its validation and test crystals, by id."""
-    stem = f"-{target}" * several
+    stem = f"-{file_name(target)}" * several
     found: dict[str, float] = {}
     for part in ("-val", ""):
         path = folder / f"predictions{part}{stem}.csv"

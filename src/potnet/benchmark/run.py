@@ -26,6 +26,7 @@ from potnet.benchmark.cost import Cost
 from potnet.benchmark.predictions import Predictions, concatenated
 from potnet.benchmark.statistics import summarise
 from potnet.benchmark.suites import OpenSuite, Suite, open_suite
+from potnet.data.questions import column_of
 from potnet.errors import ConfigError, DataError
 from potnet.files import atomic_write, remove_leftovers
 from potnet.training import Progress
@@ -78,7 +79,7 @@ class _Order:
     def scored(self) -> tuple[str, ...]:
         """The targets whose official split the job followed; others only helped to learn."""
         of = self.row.contestant.split_rule.of
-        return (of,) if of else self.targets
+        return tuple(t for t in self.targets if column_of(t) == of) if of else self.targets
 
     @property
     def is_done(self) -> bool:
@@ -140,23 +141,24 @@ def run(
             f"{opened.suite.name}: `folds` must be from 0 to {opened.suite.n_folds - 1}, got "
             f"{absent[0]}. Correct it."
         )
+    asked = opened.asking([name for row in rows for name in row.contestant.targets])
     orders: list[_Order] = []
     threads = max(1, (os.cpu_count() or 1) // jobs)
     for row in rows:
         _claim(row, opened)
         shared = _features_file(opened, row.contestant, Path(features), workers, say)
         for group in _groups(row.contestant, names):
-            _chosen(opened, group)
+            _chosen(asked, group)
             for fold in wanted:
                 for turn in range(n_seeds or row.contestant.n_seeds):
                     orders.append(
                         _Order(opened.suite, str(source), row, group, fold, turn, shared, threads)
                     )
-    _work(opened, [order for order in orders if not order.is_done], jobs, say, progress)
+    _work(asked, [order for order in orders if not order.is_done], jobs, say, progress)
     results = []
     for row in rows:
         own = [order for order in orders if order.row is row]
-        results.append(_conclude(opened, row, own, score_test=score_test))
+        results.append(_conclude(asked, row, own, score_test=score_test))
     return results
 
 
@@ -263,7 +265,7 @@ def _line(order: _Order, cost: Cost, k: int, n: int) -> str:
 
 def _do_elsewhere(order: _Order) -> Cost:
     torch.set_num_threads(order.threads)
-    return _do(order, open_suite(order.suite, order.source), None)
+    return _do(order, open_suite(order.suite, order.source).asking(order.targets), None)
 
 
 def _do(order: _Order, opened: OpenSuite, progress: Callable[[Progress], None] | None) -> Cost:

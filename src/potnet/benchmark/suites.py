@@ -18,6 +18,7 @@ from potnet.benchmark.folds import matbench_place, outer_and_inner
 from potnet.data import Dataset, Split, SplitConfig, make_split
 from potnet.data import open as open_dataset
 from potnet.data.benchmarks.official import MATBENCH_SEED
+from potnet.data.questions import with_questions
 from potnet.data.splits.rules import shuffled_folds
 from potnet.errors import ConfigError, DataError
 
@@ -195,6 +196,15 @@ class OpenSuite:
     def tasks(self) -> dict[str, Task]:
         """The tasks by target."""
         return {task.target: task for task in self.suite.tasks}
+
+    def asking(self, targets: Sequence[str]) -> OpenSuite:
+        """Return the suite with a task for each question in ``targets`` about one of its tasks."""
+        dataset = with_questions(self.dataset, targets)
+        if dataset is self.dataset:
+            return self
+        questions = tuple(Task(name, "") for name in dataset.targets if name not in self.tasks)
+        suite = replace(self.suite, tasks=(*self.suite.tasks, *questions))
+        return replace(self, suite=suite, dataset=dataset)
 
     def split(
         self, targets: Sequence[str], fold: int, *, turn: int = 0, rule: SplitConfig | None = None
