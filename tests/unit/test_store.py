@@ -233,7 +233,7 @@ class Stop(Exception):
 def test_an_interrupted_build_goes_on_where_it_was(tmp_path, table, small_shards):
     rows = []
 
-    def stop(done: int) -> None:
+    def stop(done: int, total: int | None) -> None:
         rows.append(done)
         if done >= 25:
             raise Stop
@@ -244,8 +244,9 @@ def test_an_interrupted_build_goes_on_where_it_was(tmp_path, table, small_shards
     assert not halfway.is_complete
     assert 0 < len(halfway) < 57
     resumed = []
-    finished = build(table, tmp_path / "s", progress=resumed.append)
-    assert resumed[0] > rows[-1]
+    finished = build(table, tmp_path / "s", progress=lambda *seen: resumed.append(seen))
+    assert resumed[0][0] > rows[-1]
+    assert resumed[-1] == (60, 60)
     assert finished.is_complete
     assert finished.version == build(table, tmp_path / "whole").version
     before = contents(tmp_path / "s")

@@ -45,8 +45,8 @@ def build(
 
     with show_progress("Reading") as bars:
 
-        def show(done: int) -> None:
-            bars.update(bars.task_ids[0], completed=done)
+        def show(done: int, total: int | None) -> None:
+            bars.update(bars.task_ids[0], completed=done, total=total)
 
         store = build_store(source, output, targets=target or (), workers=workers, progress=show)
     typer.echo(f"{len(store)} crystals: {output}")

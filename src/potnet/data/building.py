@@ -18,6 +18,7 @@ from typing import TypeVar
 from potnet.data.block import Block
 from potnet.data.entry import Entry
 from potnet.data.opening import Refused, Source, name_of, origin_of, rows_before_crystals, used
+from potnet.data.readers.gauge import Gauge
 from potnet.data.readers.rows import Row
 from potnet.data.store import CHUNK, Store, Writer
 from potnet.data.units import Units
@@ -36,7 +37,7 @@ def build(
     units: Mapping[str, str] | None = None,
     source_units: Mapping[str, str] | None = None,
     workers: int = 1,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
 ) -> Store:
     """Return the store ``output`` with all of ``source`` in it.
 
@@ -52,7 +53,8 @@ def build(
         units: Unit to store a target in, as :func:`potnet.data.open` takes it.
         source_units: Unit of a target in the source, where the source does not say.
         workers: Processes that read crystals.
-        progress: Called with the number of rows that have been read.
+        progress: Called with the number of rows that have been read and with how many there are:
+            exactly, or by the share of the file that was read; None where nothing tells.
 
     Raises:
         DataError: If the source is unknown or has changed since a build of it began, or another
@@ -66,17 +68,19 @@ def build(
     asked = Units(units or {}, source_units or {}).of(origin.units)
     key = fingerprint(origin.path, [list(targets), *map(dict, (units or {}, source_units or {}))])
     convert = partial(_block, wanted=list(targets), units=asked)
-    with Writer(store) as writer:
+    with Writer(store) as writer, Gauge() as gauge:
         _require_same(store, key, origin.path)
         if store.manifest["sources"].get(key, {}).get("complete"):
             return store
         writer.note_source(key, path=str(origin.path), complete=False)
         done = writer.rows_done(key)
-        rows = islice(rows_before_crystals(source, targets), done, None)
+        rows = islice(gauge.counted(rows_before_crystals(source, targets)), done, None)
         for block in in_order(convert, _chunks(rows, key, done), workers):
             writer.add(block)
             if progress is not None:
-                progress(block.parts[-1][2])
+                progress(block.parts[-1][2], gauge.total)
+        if progress is not None:
+            progress(gauge.rows, gauge.rows)
         writer.flush()
         writer.note_source(key, path=str(origin.path), complete=True)
     return store

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from potnet.data.readers.gauge import expect
 from potnet.data.readers.json_stream import parse
 from potnet.data.readers.rows import ID_COLUMNS, Row, Rows
 from potnet.errors import DataError, PotNetError
@@ -37,6 +38,7 @@ def read_ase_db(path: Path) -> Rows:
                     f"{path}: the table `systems` of a database of ASE must have the column "
                     f"{absent[0]}, got none. Convert it with `ase db`."
                 )
+            expect(database.execute("SELECT COUNT(*) FROM systems").fetchone()[0])
             chosen = [name for name in columns if name in known]
             for values in database.execute(f"SELECT {', '.join(chosen)} FROM systems ORDER BY id"):
                 record = dict(zip(chosen, values, strict=True))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from potnet.data.readers.columns import Columns
+from potnet.data.readers.gauge import expect
 from potnet.data.readers.rows import Row, Rows, row_of_record, structure_keys
 from potnet.errors import DataError, PotNetError
 
@@ -24,6 +25,7 @@ def read_parquet(path: Path) -> Rows:
         ) from error
     try:
         with parquet.ParquetFile(path) as file:
+            expect(file.metadata.num_rows)
             names = file.schema_arrow.names
             nested = bool(structure_keys(dict.fromkeys(names))) and not Columns.has_structures(
                 names

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TextIO
 
+from potnet.data.readers.gauge import followed
 from potnet.errors import DataError
 
 COMPRESSED = (".gz", ".bz2", ".xz", ".zip")
@@ -46,7 +47,7 @@ def open_bytes(path: Path) -> Iterator[IO[bytes]]:
     if not path.is_file():  # a pipe or device could keep a reader waiting
         raise DataError(f"{path}: the source must be a file or a folder, got neither. Check it.")
     try:
-        with path.open("rb") as raw, _decompressed(raw, path) as file:
+        with path.open("rb") as raw, followed(raw, path), _decompressed(raw, path) as file:
             if file is raw:
                 yield raw
             else:
