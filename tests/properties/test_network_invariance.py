@@ -48,14 +48,18 @@ CRYSTALS = {
 UNIMODULAR = ([[1, 2, 0], [0, 1, -3], [0, 0, 1]], [[0, 1, 0], [1, 3, 0], [2, 0, 1]])
 CONVENTIONAL = {"rock salt": [[-1, 1, 1], [1, -1, 1], [1, 1, -1]]}
 CONVENTIONAL["copper"] = CONVENTIONAL["rock salt"]
-NETWORKS = tuple(registry.NETWORKS)
+NETWORKS = {
+    **{name: (name, {}) for name in registry.NETWORKS},
+    "completenet without directions": ("completenet", {"features": {"degree": 0}}),
+    "completenet with tensors": ("completenet", {"features": {"degree": 2}}),
+}
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
 def network(request):
     """Return a network with random weights and normalisation statistics that are not trivial."""
     torch.manual_seed(0)
-    network = registry.build(request.param).train()
+    network = registry.build(*NETWORKS[request.param]).train()
     batch = network.features(list(CRYSTALS.values()))
     with torch.no_grad():
         for _ in range(20):

@@ -1,6 +1,7 @@
 """Derivatives of predictions against differences of predictions."""
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,12 +20,14 @@ CRYSTAL = Crystal(
 )
 
 
-def predictor(network: str = "completenet", unit: str = "eV/atom") -> Predictor:
+def predictor(
+    network: str = "completenet", unit: str = "eV/atom", settings: dict[str, Any] | None = None
+) -> Predictor:
     """Return two networks with random weights."""
     members = []
     for seed in (0, 1):
         torch.manual_seed(seed)
-        members.append(registry.build(network).eval())
+        members.append(registry.build(network, settings).eval())
     card = archive.ModelCard(
         network=network,
         settings=members[0].settings.model_dump(mode="json"),
@@ -45,7 +48,9 @@ def value(model: Predictor, positions: np.ndarray, cell: np.ndarray) -> float:
     return model.gradients(CRYSTAL.replace(positions=positions, cell=cell))[0].value
 
 
-def test_the_value_is_that_of_the_fast_path(model):
+@pytest.mark.parametrize("degree", [0, 1, 2])
+def test_the_value_is_that_of_the_fast_path(degree):
+    model = predictor(settings={"features": {"degree": degree}})
     assert model.gradients(CRYSTAL)[0].value == pytest.approx(
         model.predict([CRYSTAL])[0].prediction, abs=2e-6
     )

@@ -28,10 +28,10 @@ class CompleteFeatures(BaseModel):
     """Radial shells and long-range potentials, summed over all periodic images of each pair.
 
     Calling the settings with crystals gives a :class:`Batch` whose pairs ``"complete"`` carry
-    ``n_channels`` numbers: one per shell and one per long-range potential, then, if
-    ``directional``, the x, y and z components of all shells, weighted with the direction from i
-    to j. Each is a plain sum over images, so the sum over the copies of an atom in a larger cell
-    equals the value in the smaller one.
+    ``n_channels`` numbers: one per shell and one per long-range potential, then all shells
+    weighted with each component of the direction from i to j, the real solid harmonics of degree
+    1 (x, y, z) up to ``degree``. Each is a plain sum over images, so the sum over the copies of
+    an atom in a larger cell equals the value in the smaller one.
 
     Atoms that a symmetry of the crystal maps onto each other have equal states in every network
     that reads these sums. They share one node: its row is that of the first of them, and its
@@ -43,7 +43,8 @@ class CompleteFeatures(BaseModel):
         first_shell: Radius of the innermost shell in Å.
         last_shell: Radius of the outermost shell in Å.
         cutoff: Radius at which the smooth envelope of the shells ends in Å.
-        directional: Add the shells weighted with the direction.
+        degree: Highest degree of the directions that shells are weighted with: 1 for vectors, 2
+            for tensors as well, 0 for none.
         long_range: Potentials that reach over all images.
         tolerance: Largest absolute error of a long-range sum.
         primitive: Reduce each crystal to its primitive cell first.
@@ -59,7 +60,7 @@ class CompleteFeatures(BaseModel):
     first_shell: Positive = 1.0
     last_shell: Positive = 7.0
     cutoff: Annotated[float, Field(gt=0, le=50)] = 8.0
-    directional: bool = True
+    degree: Literal[0, 1, 2] = 1
     long_range: tuple[Literal["coulomb", "london", "pauli"], ...] = ("coulomb", "london", "pauli")
     tolerance: Positive = 1e-7
     primitive: bool = True
@@ -74,7 +75,12 @@ class CompleteFeatures(BaseModel):
     @property
     def n_channels(self) -> int:
         """Numbers that each pair carries."""
-        return self.n_scalars + 3 * self.n_shells * self.directional
+        return self.n_scalars + self.n_directions * self.n_shells
+
+    @property
+    def n_directions(self) -> int:
+        """Components of the directions: 3 of degree 1 and 5 of degree 2."""
+        return (self.degree + 1) ** 2 - 1
 
     @property
     def centers(self) -> NDArray[np.float64]:
@@ -139,7 +145,7 @@ class CompleteFeatures(BaseModel):
         far = positions.new_zeros(len(positions) ** 2, 0)
         if self.long_range:
             far = pair_sums(positions, cell, self.long_range, tolerance=self.tolerance).values
-        near = directed_shells(positions, cell, self.shells, degree=int(self.directional))
+        near = directed_shells(positions, cell, self.shells, degree=self.degree)
         channels = self._channels(near, far)
         parts = [part * torch.from_numpy(scale).to(positions) for part, scale in channels]
         n = torch.tensor([crystal.n_atoms], device=positions.device)
@@ -174,9 +180,7 @@ class CompleteFeatures(BaseModel):
             )
             names = [cell.id for cell in some]
             far, _ = fast.orbit_sums(*arrays, potentials, tolerance=self.tolerance, names=names)
-            near, _ = fast.directed_shells(
-                *arrays, self.shells, degree=int(self.directional), names=names
-            )
+            near, _ = fast.directed_shells(*arrays, self.shells, degree=self.degree, names=names)
             rows, column = values[first_pair : ends[stop - 1]], 0
             for part, scale in self._channels(near, far):
                 columns = slice(column, column := column + len(scale))
@@ -194,12 +198,8 @@ class CompleteFeatures(BaseModel):
         met = 1 + 0.08 * 4 * np.pi**1.5 * self.centers**2 * self.width
         natural = {"coulomb": 1.0, "london": 10.0, "pauli": 100.0}
         shells, potentials = met**-0.5, np.array([natural[name] for name in self.long_range])
-        axes = (1, 2, 3) if self.directional else ()
-        return [
-            (near[:, 0], shells),
-            (far, potentials),
-            *((near[:, axis], shells) for axis in axes),
-        ]
+        directed = [(near[:, 1 + axis], shells) for axis in range(self.n_directions)]
+        return [(near[:, 0], shells), (far, potentials), *directed]
 
     def _reduced(self, crystal: Crystal) -> Crystal:
         if self.primitive:

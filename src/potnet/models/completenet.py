@@ -13,6 +13,7 @@ B(i), which do not turn with the crystal, and h(i) go through a small network.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
@@ -36,7 +37,8 @@ class CompleteNetSettings(BaseModel):
     Attributes:
         features: What it reads.
         width: Numbers that describe the state of an atom.
-        vectors: Vectors that an atom gathers in a layer, if the features are directional.
+        vectors: Vectors that an atom gathers in a layer, if the features have directions.
+        tensors: Tensors of degree 2 that it gathers, if they have these.
         n_layers: Rounds of message passing.
         expansion: Hidden width of the atoms' networks, in widths.
         dropout: Share of hidden numbers left out while training.
@@ -49,6 +51,7 @@ class CompleteNetSettings(BaseModel):
     features: CompleteFeatures = CompleteFeatures()
     width: Annotated[int, Field(ge=1, le=4096)] = 128
     vectors: Annotated[int, Field(ge=1, le=4096)] = 32
+    tensors: Annotated[int, Field(ge=1, le=4096)] = 16
     n_layers: Annotated[int, Field(ge=0, le=64)] = 3
     expansion: Annotated[int, Field(ge=1, le=16)] = 2
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -76,16 +79,20 @@ def compressed(x: Tensor) -> Tensor:
 
 
 class Directions(nn.Module):
-    """Vectors from the directional sums, and what of them does not turn with the crystal."""
+    """Vectors from the directed sums, and what of them does not turn with the crystal.
 
-    def __init__(self, n_shells: int, width: int, vectors: int) -> None:
+    A turn of the crystal turns the components of any degree as an orthogonal matrix does, so that
+    lengths and products of vectors of degree 1 and of tensors of degree 2 stay as they are.
+    """
+
+    def __init__(self, n_shells: int, width: int, n_vectors: int) -> None:
         super().__init__()
-        self.filters = nn.Linear(n_shells, vectors, bias=False)
-        self.send = nn.Linear(width, vectors, bias=False)
-        self.mix = nn.Linear(vectors, 2 * vectors, bias=False)
+        self.filters = nn.Linear(n_shells, n_vectors, bias=False)
+        self.send = nn.Linear(width, n_vectors, bias=False)
+        self.mix = nn.Linear(n_vectors, 2 * n_vectors, bias=False)
 
     def forward(self, x: Tensor, sums: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        """Return squared lengths and products, shape (n_nodes, 2 * vectors)."""
+        """Return squared lengths and products, shape (n_nodes, 2 * n_vectors)."""
         vectors = messages(sums, self.filters.weight, self.send(x), i, j)
         left, right = self.mix(vectors).chunk(2, -1)
         lengths, products = (vectors * vectors).sum(1), (left * right).sum(1)
@@ -101,19 +108,24 @@ class Interaction(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.filters = nn.Linear(features.n_scalars, width, bias=False)
         self.send = nn.Linear(width, width, bias=False)
-        self.directions = None
+        self.directions = self.tensors = None
         n_in = 2 * width
-        if features.directional:
+        if features.degree >= 1:
             self.directions = Directions(features.n_shells, width, settings.vectors)
             n_in += 2 * settings.vectors
+        if features.degree >= 2:
+            self.tensors = Directions(features.n_shells, width, settings.tensors)
+            n_in += 2 * settings.tensors
         self.update = GatedLinear(n_in, settings.expansion * width, width, settings.dropout)
 
-    def forward(self, h: Tensor, sums: Tensor, vector_sums: Tensor, i: Tensor, j: Tensor) -> Tensor:
+    def forward(self, h: Tensor, sums: Sequence[Tensor], i: Tensor, j: Tensor) -> Tensor:
         x = self.norm(h)
-        received = messages(sums[:, None], self.filters.weight, self.send(x), i, j)
+        received = messages(sums[0], self.filters.weight, self.send(x), i, j)
         parts = [received.squeeze(1)]
         if self.directions is not None:
-            parts.append(self.directions(x, vector_sums, i, j))
+            parts.append(self.directions(x, sums[1], i, j))
+        if self.tensors is not None:
+            parts.append(self.tensors(x, sums[2], i, j))
         return h + self.update(torch.cat([x, MESSAGE_SCALE * torch.cat(parts, -1)], -1))
 
 
@@ -162,25 +174,26 @@ class CompleteNet(nn.Module):
         """Return one row per crystal, shape (n_graphs, n_targets), in standardised units."""
         h = self.describe(self.descriptors[batch.numbers]) + self.embed(batch.numbers)
         i, j = batch.edge_index("complete")
-        sums, vector_sums = self._channels(batch.pairs["complete"].values)
+        sums = self._channels(batch.pairs["complete"].values)
         for layer in self.layers:
-            h = layer(h, sums, vector_sums, i, j)
+            h = layer(h, sums, i, j)
         output = self.head(self._pooled(self.norm(h), batch))
         if self.references is None:
             return output
         reference = batch.weights[:, None] * self.references(batch.numbers)
         return output.index_add(0, batch.graph_index, reference)
 
-    def _channels(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the sums without and with direction, shapes (n_pairs, k), (n_pairs, 3, k)."""
+    def _channels(self, values: Tensor) -> list[Tensor]:
+        """Return the sums by degree, each of shape (n_pairs, 2 degree + 1, n_sums)."""
         features = self.features
-        sums = values[:, : features.n_scalars]
-        vectors = values[:, features.n_scalars :].view(len(values), -1, features.n_shells)
-        if self.training and self.settings.sum_noise:
-            noise = self.settings.sum_noise
-            sums = sums * (1 + noise * torch.randn_like(sums))
-            vectors = vectors * (1 + noise * torch.randn_like(vectors[:, :1]))
-        return sums, vectors
+        scalars = values[:, None, : features.n_scalars]
+        directed = values[:, features.n_scalars :].view(len(values), -1, features.n_shells)
+        sums = [scalars, *directed.split([3, 5][: features.degree], 1)]
+        noise = self.settings.sum_noise
+        if self.training and noise:
+            # The same for all components: it changes lengths, not directions.
+            sums = [part * (1 + noise * torch.randn_like(part[:, :1])) for part in sums]
+        return sums
 
     def _pooled(self, h: Tensor, batch: Batch) -> Tensor:
         """Return the mean over the atoms beside a mean that the network weighs itself."""
