@@ -163,3 +163,18 @@ def test_the_prediction_is_the_same_on_a_gpu(network):
     finally:
         network.to("cpu")
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+def test_features_for_one_reading_give_the_same_results():
+    torch.manual_seed(0)
+    network = registry.build("completenet").eval()
+    many = CRYSTALS["perovskite"].supercell([1, 1, 2])
+    moved = many.positions + np.eye(10, 3) * [0.1, 0, 0]  # One atom: no longer five.
+    crystals = [*CRYSTALS.values(), many.replace(positions=moved)]
+    often, once = network.features(crystals), network.features.once(crystals)
+    assert len(once.numbers) > len(often.numbers)
+    assert (
+        once.node_counts[-1] == often.node_counts[-1] < 10
+    )  # Of many atoms the equivalent ones are found.
+    with torch.no_grad():
+        torch.testing.assert_close(network(once), network(often), rtol=0, atol=2e-6)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from potnet.sums import Shell
 
 PAIRS_AT_ONCE = 2**12
+# Up to so many atoms the search for a symmetry takes longer than three networks save by it.
+FEW_ATOMS = 8
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -106,8 +108,26 @@ class CompleteFeatures(BaseModel):
             StructureError: If a crystal is not periodic in three directions.
         """
         cells = [self._reduced(crystal) for crystal in crystals]
+        return self._batch(cells, [self._orbits(cell) for cell in cells])
+
+    def once(self, crystals: Sequence[Crystal]) -> Batch:
+        """Return the features of ``crystals`` that are read once and not, as in training, often.
+
+        Networks give the same results as with the features of a call. In crystals with few atoms
+        each keeps a node of its own: the search for a symmetry would take longer than it saves.
+
+        Raises:
+            StructureError: If a crystal is not periodic in three directions.
+        """
+        cells = [self._reduced(crystal) for crystal in crystals]
+        orbits = [
+            np.arange(cell.n_atoms) if cell.n_atoms <= FEW_ATOMS else self._orbits(cell)
+            for cell in cells
+        ]
+        return self._batch(cells, orbits)
+
+    def _batch(self, cells: Sequence[Crystal], orbits: Sequence[NDArray[np.int64]]) -> Batch:
         counts = np.array([cell.n_atoms for cell in cells])
-        orbits = [self._orbits(cell) for cell in cells]
         node_counts = np.array([labels.max() + 1 for labels in orbits])
         values = self._sums(cells, orbits, node_counts)
         first = [np.unique(labels, return_index=True)[1] for labels in orbits]

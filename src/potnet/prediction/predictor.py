@@ -356,7 +356,7 @@ class Predictor:
     def _outcomes(self, crystals: Sequence[Crystal]) -> list[list[Prediction] | PotNetError]:
         """Return the rows of each crystal, or what is wrong with it."""
         try:
-            batch = self.features(crystals)
+            batch = getattr(self.features, "once", self.features)(crystals)
         except StructureError as error:
             if len(crystals) == 1:
                 return [error]
