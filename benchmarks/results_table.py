@@ -65,6 +65,56 @@ def sums() -> str:
     return "\n".join(lines)
 
 
+def throughput() -> str:
+    """Return what training and prediction take on one core."""
+    found = json.loads((RESULTS / "network.json").read_text(encoding="utf-8"))
+    names = {
+        "completenet": "CompleteNet",
+        "mended": "PotNet",
+        "accelerated": "published form, accelerated",
+        "published": "published form",
+    }
+    lines = [
+        "Training, crystals per second (how many times as fast CompleteNet is):\n",
+        f"| crystals | atoms, mean | batch | {' | '.join(names.values())} |",
+        "|---|---|---|" + "---|" * len(names),
+    ]
+    for table, run in found["train"].items():
+        for row in run["rows"]:
+            rates = " | ".join(
+                f"{rate:,.3g} ({row[f'over_{name}']:.0f} x)"
+                if f"over_{name}" in row
+                else f"{rate:,.0f}"
+                for name, rate in ((name, row["crystals_per_second"][name]) for name in names)
+            )
+            atoms = f"{run['mean_atoms']:.1f}"
+            crystals = f"{run['crystals']} of {table}"
+            lines.append(f"| {crystals} | {atoms} | {row['batch_size']} | {rates} |")
+    predict = found["predict"]
+    lines += [
+        f"\nPrediction from files, ms for each of {predict['crystals']} crystals with "
+        f"{predict['mean_atoms']:.1f} atoms on average, batches of {predict['batch_size']}:\n",
+        f"| | CIF | reading alone | extxyz | reading alone |\n|---|{'---|' * 4}",
+    ]
+    for name, label in (
+        ("potnet", f"`{predict['model']}`"),
+        ("chgnet", f"CHGNet {predict['chgnet']['version']}"),
+    ):
+        cells = [
+            f"{predict[name][kind][time]:.2f}"
+            for kind in ("cif", "extxyz")
+            for time in ("total_ms", "read_ms")
+        ]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    ratios = [f"{predict['potnet'][kind]['over_chgnet']:.1f}" for kind in ("cif", "extxyz")]
+    lines.append(f"| ratio | {ratios[0]} | | {ratios[1]} | |")
+    lines.append(
+        f"\nOf ours, features take {predict['potnet']['features_ms']:.2f} ms and the network "
+        f"{predict['potnet']['network_ms']:.2f} ms."
+    )
+    return "\n".join(lines)
+
+
 def suites() -> str:
     """Return the suites of ``potnet benchmark``."""
     rules = {
@@ -140,7 +190,7 @@ def command_of(suite: str, row: dict, n_folds: int) -> str:
 # What is written where, by name of the mark.
 TABLES = {
     "README.md": {"models": models, "sums": sums},
-    "docs/benchmarks.md": {"suites": suites, "measured": measured},
+    "docs/benchmarks.md": {"suites": suites, "throughput": throughput, "measured": measured},
 }
 
 
