@@ -17,7 +17,7 @@ New weights replace old ones when the script is run again, ``--only`` for single
 that ``RECIPES`` no longer has is deleted by hand.
 
 Test predictions of the JARVIS models, whose targets are held back, go to
-``benchmarks/results/jarvis/<model>.csv``.
+``benchmarks/results/jarvis/<model>.csv``; those of the question about it to ``<model>-yes.csv``.
 """
 
 from __future__ import annotations
@@ -34,11 +34,17 @@ from numpy.typing import NDArray
 
 from potnet.data import Dataset
 from potnet.data import open as open_dataset
+from potnet.data.questions import file_name
 from potnet.files import atomic_write
 from potnet.models import archive, available
 from potnet.models.completenet import CompleteNet
 from potnet.models.selection import select
-from potnet.training.evaluate import conformal_halfwidth, regression_metrics
+from potnet.training.evaluate import (
+    Metrics,
+    answer_metrics,
+    conformal_halfwidth,
+    regression_metrics,
+)
 from potnet.training.targets import compositions
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,21 +81,44 @@ ELASTIC = Data(
 )
 
 
+MATERIALS_PROJECT = Data(
+    "Materials Project: MatBench's formation energies and gaps",
+    "Targets of MatBench v0.1 (Dunn et al., npj Comput. Mater. 6, 138 (2020)), PBE; crystals of "
+    "the Materials Project of 2024, some of them relaxed by another functional since; at most 40 "
+    "atoms. Compositions of crystals that JARVIS-DFT holds back are left out.",
+    "CC BY 4.0 (Materials Project).",
+    "Learned from relaxed crystals with at most 40 atoms: not for unrelaxed or disordered "
+    "structures, molecules, surfaces, or values of another functional.",
+)
+PHONONS = Data(
+    "Last peak of the phonon density of states",
+    "Petretto et al., Sci. Data 5, 180065 (2018); MatBench v0.1; PBEsol.",
+    "CC BY 4.0.",
+    "Learned from 1,012 small, stable, ordered insulators and semiconductors: not for metals, "
+    "magnets, unrelaxed structures or molecules.",
+)
+LAYERS = Data(
+    "Exfoliation energy of layers",
+    "JARVIS-DFT 2D (Choudhary et al., Sci. Rep. 7, 5179 (2017)); MatBench v0.1; OptB88vdW.",
+    "NIST terms of use: not subject to copyright in the United States, free to use and "
+    "redistribute with attribution.",
+    "Learned from single layers in a cell with vacuum: not for the bulk crystal.",
+)
+
+
 @dataclass(frozen=True)
-class Model:
-    """One bundled model.
+class Output:
+    """What a bundled model predicts.
 
     Attributes:
-        name: What :func:`potnet.load` calls it.
-        target: What it predicts.
+        target: The property.
         unit: Of the prediction.
         learned: What the runs learned, if not ``target`` itself but a property that differs from
             it by references of the elements.
     """
 
-    name: str
     target: str
-    unit: str
+    unit: str = ""
     learned: str = ""
 
 
@@ -100,12 +129,18 @@ class Recipe:
     Attributes:
         runs: Folders of sweeps.
         data: What the runs learned from.
-        models: The models that share its weights, in the order of the outputs.
+        models: The models that share its weights by what :func:`potnet.load` calls them; each has
+            outputs of its own, the first of which is measured in the tables.
     """
 
     runs: tuple[str, ...]
     data: Data
-    models: tuple[Model, ...]
+    models: dict[str, tuple[Output, ...]]
+
+    @property
+    def outputs(self) -> list[tuple[str, Output]]:
+        """All outputs, each with the name of its model."""
+        return [(name, output) for name, outputs in self.models.items() for output in outputs]
 
 
 def _seeds(run: str, n: int) -> tuple[str, ...]:
@@ -116,34 +151,58 @@ RECIPES = {
     "jarvis-energies": Recipe(
         _seeds("formation-energy", 3),
         JARVIS,
-        (
-            Model("jarvis-formation-energy", "formation_energy_peratom", "eV/atom"),
-            Model(
-                "jarvis-total-energy",
-                "optb88vdw_total_energy",
-                "eV/atom",
-                learned="formation_energy_peratom",
+        {
+            "jarvis-formation-energy": (Output("formation_energy_peratom", "eV/atom"),),
+            "jarvis-total-energy": (
+                Output("optb88vdw_total_energy", "eV/atom", learned="formation_energy_peratom"),
             ),
-        ),
+        },
     ),
     "jarvis-band-gap": Recipe(
-        _seeds("joint", 1), JARVIS, (Model("jarvis-band-gap", "optb88vdw_bandgap", "eV"),)
+        _seeds("band-gap", 2),
+        JARVIS,
+        {
+            "jarvis-band-gap": (
+                Output("optb88vdw_bandgap", "eV"),
+                Output("optb88vdw_bandgap > 0.01"),
+            )
+        },
     ),
     "jarvis-band-gap-mbj": Recipe(
-        _seeds("band-gap-mbj", 1), JARVIS, (Model("jarvis-band-gap-mbj", "mbj_bandgap", "eV"),)
+        _seeds("band-gap-mbj", 1),
+        JARVIS,
+        {"jarvis-band-gap-mbj": (Output("mbj_bandgap", "eV"), Output("mbj_bandgap > 0.01"))},
     ),
     "jarvis-energy-above-hull": Recipe(
         _seeds("energy-above-hull", 1),
         JARVIS,
-        (Model("jarvis-energy-above-hull", "ehull", "eV/atom"),),
+        {"jarvis-energy-above-hull": (Output("ehull", "eV/atom"),)},
+    ),
+    "mp": Recipe(
+        _seeds("mp", 1),
+        MATERIALS_PROJECT,
+        {
+            "mp-formation-energy": (Output("e_form", "eV/atom"),),
+            "mp-band-gap": (Output("gap", "eV"),),
+        },
     ),
     "moduli": Recipe(
         _seeds("moduli", 3),
         ELASTIC,
-        (
-            Model("bulk-modulus", "bulk_modulus", "GPa"),
-            Model("shear-modulus", "shear_modulus", "GPa"),
-        ),
+        {
+            "bulk-modulus": (Output("bulk_modulus", "GPa"),),
+            "shear-modulus": (Output("shear_modulus", "GPa"),),
+        },
+    ),
+    "phonon-peak": Recipe(
+        _seeds("phonon-peak", 3),
+        PHONONS,
+        {"phonon-peak": (Output("last_phdos_peak", "1/cm"),)},
+    ),
+    "exfoliation-energy": Recipe(
+        _seeds("exfoliation-energy", 3),
+        LAYERS,
+        {"exfoliation-energy": (Output("exfoliation_en", "meV/atom"),)},
     ),
 }
 
@@ -201,7 +260,7 @@ def read_predictions(
 ) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64]]:
     """Return ids, targets (nan where held back) and predictions of one run."""
     stem = "predictions-val" if part == "val" else "predictions"
-    paths = [run / f"{stem}-{target}.csv", run / f"{stem}.csv"]
+    paths = [run / f"{stem}-{file_name(target)}.csv", run / f"{stem}.csv"]
     path = next(path for path in paths if path.exists())
     with open(path, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -226,40 +285,46 @@ def together(
 
 
 def measure(
-    model: Model, runs: list[Path], card: archive.ModelCard, k: int, shift: Shift | None
-) -> tuple[float, dict[str, dict[str, float]]]:
-    """Return the half-width of the interval of one model, and its metrics by part.
+    name: str,
+    output: Output,
+    runs: list[Path],
+    card: archive.ModelCard,
+    k: int,
+    shift: Shift | None,
+) -> tuple[float | None, dict[str, Metrics]]:
+    """Return the half-width of the interval of one output, and its metrics by part.
 
     Args:
-        model: The model.
-        runs: Its trainings.
-        card: Card of the first, with the outputs in the order of the models.
-        k: Place of the model's output.
+        name: Its model.
+        output: What is predicted.
+        runs: The trainings of the model.
+        card: Card of the first, with the outputs in the order of the recipe.
+        k: Place of the output.
         shift: From what was learned to the target, if they differ.
     """
     target = card.targets[k]
-    is_log = target.transform == "log10"
+    is_log, is_question = target.transform == "log10", target.transform == "yes-no"
     baseline = card.metrics["val"][target.name]["baseline_mae"]
-    halfwidth, metrics = float("nan"), {}
+    halfwidth, metrics = None, {}
     for part in ("val", "test"):
         ids, true, predicted = together(runs, part, target.name)
         if shift is not None:
             predicted = predicted + shift.of(ids)
-            true, mean = shift.values(model.target, ids)
+            true, mean = shift.values(output.target, ids)
             baseline = float(np.nanmean(np.abs(true - mean))) if part == "val" else baseline
-        if part == "val":
+        if part == "val" and not is_question:
             residuals = np.log10(predicted) - np.log10(true) if is_log else predicted - true
             halfwidth = conformal_halfwidth(residuals[np.isfinite(residuals)], LEVEL)
         if np.isfinite(true).any():
-            measured = regression_metrics(true, predicted)
-            found = {} if shift else card.metrics.get(part, {}).get(model.target, {})
+            measured = (answer_metrics if is_question else regression_metrics)(true, predicted)
+            found = {} if shift else card.metrics.get(part, {}).get(output.target, {})
             measured["baseline_mae"] = found.get("baseline_mae", baseline)
             if is_log:
                 logs = regression_metrics(np.log10(true), np.log10(predicted), baseline=target.mean)
                 measured |= {f"log10_{key}": value for key, value in logs.items() if key != "n"}
             metrics[part] = measured
-        else:
-            path = RESULTS / "jarvis" / f"{model.name}.csv"
+        elif len(ids):
+            path = RESULTS / "jarvis" / f"{name}{'-yes' * is_question}.csv"
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as file:
                 writer = csv.writer(file, lineterminator="\n")
@@ -269,10 +334,11 @@ def measure(
 
 
 def bundle(name: str, recipe: Recipe, folders: list[Path], dataset: Dataset | None) -> None:
+    """Write one archive and say how good its models are."""
     runs = [next(found for f in folders for found in trainings(f / run)) for run in recipe.runs]
     loaded = [archive.load(run / "model") for run in runs]
     first = loaded[0][1]
-    learned = [model.learned or model.target for model in recipe.models]
+    learned = [output.learned or output.target for _, output in recipe.outputs]
     chosen = [select(found, card, learned) for found, card in loaded]
     members, card = [member for found, _ in chosen for member in found], chosen[0][1]
     scales = [[(target.mean, target.std) for target in other.targets] for _, other in chosen]
@@ -280,26 +346,26 @@ def bundle(name: str, recipe: Recipe, folders: list[Path], dataset: Dataset | No
         if (other.settings, other.data, scale) != (card.settings, card.data, scales[0]):
             raise SystemExit(f"{name}: the runs must share settings, data and scale")
     shifts: dict[int, Shift] = {}
-    for k, model in enumerate(recipe.models):
-        if model.learned:
+    for k, (_, output) in enumerate(recipe.outputs):
+        if output.learned:
             if dataset is None:
                 raise SystemExit(
-                    f"{name}: give --data, the dataset with {model.learned} and {model.target}"
+                    f"{name}: give --data, the dataset with {output.learned} and {output.target}"
                 )
-            shifts[k] = Shift.fit(dataset, model.learned, model.target)
+            shifts[k] = Shift.fit(dataset, output.learned, output.target)
     if shifts:
         added = {k: shift.references / card.targets[k].std for k, shift in shifts.items()}
         members = [with_shifts(member, added) for member in members]
         card = card.model_copy(update={"settings": members[0].settings.model_dump(mode="json")})
     targets, metrics = [], {"val": {}, "test": {}}
-    for k, model in enumerate(recipe.models):
-        halfwidth, measured = measure(model, runs, card, k, shifts.get(k))
+    for k, (model, output) in enumerate(recipe.outputs):
+        halfwidth, measured = measure(model, output, runs, card, k, shifts.get(k))
         for part, found in measured.items():
-            metrics[part][model.target] = found
+            metrics[part][output.target] = found
         update = {
-            "name": model.target,
-            "unit": model.unit,
-            "interval_level": LEVEL,
+            "name": output.target,
+            "unit": output.unit,
+            "interval_level": None if halfwidth is None else LEVEL,
             "interval_halfwidth": halfwidth,
         }
         targets.append(card.targets[k].model_copy(update=update))
@@ -316,7 +382,7 @@ def bundle(name: str, recipe: Recipe, folders: list[Path], dataset: Dataset | No
         "licence": recipe.data.licence,
         "anchors": recipe.data.anchors,
     }
-    alone = [model.name for model in recipe.models] == [name]
+    shared = {model: tuple(o.target for o in outputs) for model, outputs in recipe.models.items()}
     card = card.model_copy(
         update={
             "targets": tuple(targets),
@@ -324,19 +390,20 @@ def bundle(name: str, recipe: Recipe, folders: list[Path], dataset: Dataset | No
             "metrics": metrics | {"note": note},
             "limits": recipe.data.limits,
             "golden": (),
-            "bundled": {} if alone else {m.name: (m.target,) for m in recipe.models},
+            "bundled": {} if list(shared) == [name] else shared,
         }
     )
     golden = [crystal.crystal() for crystal in first.golden]
     archive.save(BUNDLED / name, members, archive.with_golden(card, members, golden))
     size = sum(path.stat().st_size for path in (BUNDLED / name).iterdir()) / 1e6
     print(f"{name}: {size:.1f} MB")
-    for model in recipe.models:
+    for model, output in recipe.outputs:
         for part, found in metrics.items():
-            m = found[model.target]
+            m = found[output.target]
             print(
-                f"  {model.name:26s} {part:4s} MAE {m['mae']:.4f} [{m['mae_low']:.4f}, "
-                f"{m['mae_high']:.4f}] {model.unit}, mean predictor {m['baseline_mae']:.3f}"
+                f"  {model:26s} {output.target:26s} {part:4s} MAE {m['mae']:.4f} "
+                f"[{m['mae_low']:.4f}, {m['mae_high']:.4f}] {output.unit}, "
+                f"mean predictor {m['baseline_mae']:.3f}"
             )
 
 
@@ -359,7 +426,7 @@ def main() -> None:
             "metrics": card.metrics,
         }
         for recipe in RECIPES.values()
-        for name in (model.name for model in recipe.models)
+        for name in recipe.models
         if name in available()
         for card in [archive.read_card(name)]
     }

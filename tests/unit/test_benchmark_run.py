@@ -280,6 +280,18 @@ def test_a_program_that_fails_or_forgets_a_crystal_is_named(opened, tmp_path) ->
         compete(opened, Row("none", missing, tmp_path / "c"), folds=[2])
 
 
+def test_rows_that_were_not_tested_are_compared_on_validation(opened, tmp_path) -> None:
+    tiny = Network(TrainingConfig(**SETTINGS))
+    for name, contestant in (("mean", Mean()), ("tiny", tiny)):
+        compete(opened, Row(name, contestant, tmp_path / name), folds=[0, 1], score_test=False)
+    found = [row for name in ("mean", "tiny") for row in read_results(tmp_path / name)]
+    _, table = write_table(found, tmp_path / "table")
+    against = table["rows"][1]["tasks"]["size"]["against_first"]
+    assert against["part"] == "validation"
+    assert against["difference"] == pytest.approx(against["mae_first"] - against["mae_second"])
+    assert "test" not in table["rows"][1]["tasks"]["size"]
+
+
 def test_a_table_compares_each_row_with_the_first_and_keeps_predictions(opened, tmp_path) -> None:
     for name, contestant in (("mean", Mean()), ("spy", Spy())):
         compete(opened, Row(name, contestant, tmp_path / "rows" / name))

@@ -368,7 +368,7 @@ def test_a_run_goes_on_from_another_model_with_other_targets(result, tmp_path):
         torch.testing.assert_close(new.embed.weight, old.embed.weight)
         torch.testing.assert_close(new.edge.weight, old.edge.weight)
     assert new_card.start == archive.StartCard(
-        name="model", weights_sha256=card.weights_sha256, data=card.data
+        name="out", weights_sha256=card.weights_sha256, data=card.data
     )
     assert card.start is None
 

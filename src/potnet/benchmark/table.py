@@ -64,10 +64,9 @@ def joined(found: Sequence[tuple[Path, dict[str, Any]]]) -> dict[str, Any]:
 def _with_comparison(
     task: Mapping[str, Any], reference: Mapping[str, Any], folder: Path, first: Path
 ) -> dict[str, Any]:
-    """Add the paired comparison: on the test, or on validation where the test is held back."""
+    """Add the paired comparison: on the test, or on validation where the test is not scored."""
     part = "test" if "test" in task else "validation"
-    is_paired = part == "test" or "mae" in task["validation"]
-    if folder == first or part not in reference or not is_paired:
+    if folder == first or part not in reference:
         return dict(task)
     tables = [
         read_predictions(place / found[part]["predictions"])

@@ -63,7 +63,9 @@ def start_card(config: TrainingConfig) -> archive.StartCard:
     if config.start is None:
         raise ConfigError("training config: `start` must be a model, got null. Set it.")
     card = archive.read_card(config.start)
-    name = Path(config.start).name
+    path = Path(config.start)
+    # A run leaves its archive in a folder of this name; the run's own says more.
+    name = path.parent.name if path.name == "model" else path.name
     return archive.StartCard(name=name, weights_sha256=card.weights_sha256, data=card.data)
 
 
