@@ -303,12 +303,36 @@ def test_only_one_writes_at_a_time_and_readers_read_meanwhile(tmp_path, small_sh
     assert len(Store(tmp_path / "s")) == 60
 
 
-def test_few_shards_stay_mapped(tmp_path, small_shards, monkeypatch):
+def test_what_may_not_be_mapped_is_read_in_place(tmp_path, small_shards, monkeypatch):
     kept = Store.create(tmp_path / "s")
     kept.append(made_up(k) for k in range(60))
-    monkeypatch.setattr(store, "MAPPED_BYTES", 1)
-    assert all(same(kept[k], made_up(k)) for k in (0, 59, 31, 0, 12))
+    monkeypatch.setattr(store, "MAPPED_SHARDS", 1)
+    monkeypatch.setattr(store, "OPEN_SHARDS", 2)
+    kept = Store(tmp_path / "s")
+    for k in (0, 59, 31, 0, 12, 45, 59):
+        assert same(kept[k], made_up(k))
+        assert np.array_equal(kept.crystal(k).positions, made_up(k).crystal.positions)
     assert len(kept._mapped) == 1
+    assert len(kept._opened) == 2
+    kept.append([made_up(60)])  # into the last shard, which was read before
+    assert same(kept[60], made_up(60))
+
+
+def test_a_shard_that_changes_after_it_was_let_go_is_not_believed(
+    tmp_path, small_shards, monkeypatch
+):
+    kept = Store.create(tmp_path / "s")
+    kept.append(made_up(k) for k in range(60))
+    monkeypatch.setattr(store, "MAPPED_SHARDS", 0)
+    monkeypatch.setattr(store, "OPEN_SHARDS", 1)
+    assert same(kept[3], made_up(3))
+    assert same(kept[59], made_up(59))
+    shard = tmp_path / "s" / "000000.safetensors"
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(DataError, match="000000.safetensors: a shard must be as it was written"):
+        kept[3]
 
 
 # ------------------------------------------------------------------------------------- damage

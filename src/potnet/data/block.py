@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import mmap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from potnet.crystal import Crystal
 from potnet.data.entry import Entry, words_of
+from potnet.data.on_disk import Arrays, File, Place, map_file
 from potnet.errors import DataError, Failure
 from potnet.files import atomic_write
 from potnet.io.records import dumps
@@ -32,8 +32,6 @@ FORMAT = 1
 RAGGED = {"numbers": "atom_offsets", "positions": "atom_offsets", "ids": "id_offsets"}
 RAGGED |= {"info": "info_offsets"}
 _TYPES = {"F64": np.float64, "I64": np.int64, "U8": np.uint8}
-
-Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +51,7 @@ class Block:
         parts: Rows of sources that the block holds: [source, first row, row after the last].
         first: Entries in the store before this block.
         digest: SHA-256 of the content, once it has been on disk.
+        file: The file that the block was read from.
     """
 
     arrays: Arrays
@@ -65,6 +64,7 @@ class Block:
     parts: tuple[tuple[str, int, int], ...] = ()
     first: int = 0
     digest: str = ""
+    file: File | None = None
 
     def __len__(self) -> int:
         return len(self.arrays["cells"])
@@ -294,8 +294,7 @@ class Block:
             DataError: If the file is not whole, of another format, or not what was written.
         """
         try:
-            with open(path, "rb") as file:
-                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            data, stamp = map_file(path)
             start = 8 + int.from_bytes(data[:8], "little")
             header = json.loads(data[8:start])
             stored = json.loads(header.pop("__metadata__")["potnet"])
@@ -306,7 +305,9 @@ class Block:
             end = start + max(about["data_offsets"][1] for about in header.values())
             if len(data) != end:
                 raise _damaged(path, f"{len(data)} bytes instead of {end}")
-            arrays = {key: _view(data, start, about) for key, about in header.items()}
+            places = {key: _place(start, about) for key, about in header.items()}
+            file = File(path, stamp, places)
+            arrays = {key: place.mapped(data) for key, place in places.items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, DataError):
                 raise
@@ -329,7 +330,18 @@ class Block:
             tuple((source, a, b) for source, a, b in content["parts"]),
             content["first"],
             digest,
+            file,
         )
+
+    def mapped_again(self) -> Block | None:
+        """Return the summary of a file with its arrays; None if the file is another one by now."""
+        arrays = self.file.mapped() if self.file else None
+        return None if arrays is None else replace(self, arrays=arrays)
+
+    def opened(self) -> Block | None:
+        """Do as :meth:`mapped_again`; single entries are read from the file when asked for."""
+        arrays = self.file.opened() if self.file else None
+        return None if arrays is None else replace(self, arrays=arrays)
 
 
 def merged_units(found: Iterable[Mapping[str, str]]) -> dict[str, str]:
@@ -385,13 +397,9 @@ def _damaged(path: Path, what: str) -> DataError:
     )
 
 
-def _view(data: mmap.mmap, start: int, about: Mapping[str, Any]) -> NDArray[Any]:
+def _place(start: int, about: Mapping[str, Any]) -> Place:
     shape = about["shape"]
-    count, offset = math.prod(shape), start + about["data_offsets"][0]
-    kind = _TYPES[about["dtype"]]
-    if count == 0:
-        return np.zeros(shape, kind)
-    return np.frombuffer(data, kind, count, offset).reshape(shape)
+    return Place(_TYPES[about["dtype"]], shape, math.prod(shape), start + about["data_offsets"][0])
 
 
 def _sha256(text: str) -> str:

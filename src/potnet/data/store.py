@@ -40,7 +40,8 @@ SHARD_BYTES = 8 * 2**20
 SHARD_ENTRIES = 8192
 CHUNK = 512  # entries that are encoded at a time
 MAPPED_BYTES = 512 * 2**20  # what one process keeps mapped
-MAPPED_SHARDS = 256  # each of which holds an open file
+MAPPED_SHARDS = 128  # each of which holds an open file
+OPEN_SHARDS = 128  # of those that are not mapped
 RECENT_IDS = 2**16
 
 _log = logging.getLogger(__name__)
@@ -68,7 +69,8 @@ class Store:
         self.path = Path(path)
         self._lock = threading.RLock()
         self._shards: list[Block] = []  # without their arrays
-        self._mapped: OrderedDict[int, Block] = OrderedDict()
+        self._mapped: dict[int, Block] = {}
+        self._opened: OrderedDict[int, Block] = OrderedDict()
         self._sound: set[str] = set()
         self.refresh()
 
@@ -118,6 +120,7 @@ class Store:
             shards = self._shards[: min(len(self._shards) - 1, len(paths))]
             for k, path in enumerate(paths[len(shards) :], len(shards)):
                 self._mapped.pop(k, None)
+                self._opened.pop(k, None)
                 shards.append(Block.load(path, check=False).summary())
             self._starts = np.cumsum([0, *map(len, shards)])
             for k, shard in enumerate(shards):
@@ -303,27 +306,31 @@ class Store:
         return self._block(k), place - int(self._starts[k])
 
     def _block(self, k: int) -> Block:
-        """Return shard ``k``, mapped; those used longest ago are let go."""
+        """Return shard ``k`` for reading entries: mapped, or open if too much would be mapped."""
         with self._lock:
             block = self._mapped.get(k)
             if block is not None:
-                self._mapped.move_to_end(k)
+                return block
+            block = self._opened.get(k)
+            if block is not None:
+                self._opened.move_to_end(k)
                 return block
             block = self._load(k)
-            self._mapped[k] = block
-            n_bytes = sum(block.n_bytes for block in self._mapped.values())
-            while len(self._mapped) > 1 and (
-                n_bytes > MAPPED_BYTES or len(self._mapped) > MAPPED_SHARDS
-            ):
-                n_bytes -= self._mapped.popitem(last=False)[1].n_bytes
+            n_bytes = block.n_bytes + sum(block.n_bytes for block in self._mapped.values())
+            if n_bytes <= MAPPED_BYTES and len(self._mapped) < MAPPED_SHARDS:
+                self._mapped[k] = block
+                return block
+            opened = block.opened()
+            self._opened[k] = block = block if opened is None else opened
+            if len(self._opened) > OPEN_SHARDS:
+                self._opened.popitem(last=False)
             return block
 
     def _load(self, k: int) -> Block:
-        """Return shard ``k``, checked the first time."""
-        path = self.path / _name(k)
-        block = Block.load(path, check=False)
-        if block.digest not in self._sound:
-            block = Block.load(path)
+        """Return shard ``k``, checked the first time and whenever its file is another one."""
+        block = self._shards[k].mapped_again() if self._shards[k].digest in self._sound else None
+        if block is None:
+            block = Block.load(self.path / _name(k))
             self._sound.add(block.digest)
         return block
 
@@ -430,7 +437,7 @@ class Writer:
     def _unfilled(self) -> list[Block]:
         """Return the last shard if there is room in it."""
         k = len(self.store._shards) - 1
-        block = self.store._block(k) if k >= 0 else None
+        block = self.store._load(k) if k >= 0 else None
         return [] if block is None or is_full([block]) else [block]
 
     def _write_manifest(self, **changes: Any) -> None:
