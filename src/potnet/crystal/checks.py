@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -93,10 +94,13 @@ def as_floats(
     return array
 
 
-def _no_number(values: ArrayLike) -> object | None:
+def _no_number(values: Any) -> object | None:
     """Return the first word or truth value among ``values``, which numpy takes for numbers."""
     if isinstance(values, np.ndarray) and values.dtype.kind in "iuf":
         return None
+    are_lists = isinstance(values, list) and all(type(row) is list for row in values)
+    if are_lists and {float, int}.issuperset(map(type, chain.from_iterable(values))):
+        return None  # like nearly all others, in a tenth of the time that the search takes
     rows = values if isinstance(values, (list, tuple)) else np.asarray(values, dtype=object)
     items = (item for row in rows for item in (row if isinstance(row, (list, tuple)) else [row]))
     items = (i for item in items for i in (item.flat if isinstance(item, np.ndarray) else [item]))
@@ -120,12 +124,12 @@ def as_pbc(values: ArrayLike, where: str) -> NDArray[np.bool_]:
 
 def check_limits(positions: NDArray, cell: NDArray, where: str) -> None:
     """Raise if the crystal is too large, or the cell has no volume."""
-    with np.errstate(over="ignore"):  # an infinite length is refused like any other
-        lengths = np.hypot(np.hypot(cell[:, 0], cell[:, 1]), cell[:, 2])
-    if lengths.max() > MAX_LENGTH:
+    a, b, c = cell.tolist()
+    lengths = [math.hypot(*vector) for vector in (a, b, c)]
+    if max(lengths) > MAX_LENGTH:
         raise StructureError(
             f"{where}: `cell` vectors must be at most {MAX_LENGTH:g} Å long, got "
-            f"{lengths.max():g} Å. Check the unit."
+            f"{max(lengths):g} Å. Check the unit."
         )
     far = np.abs(positions).max()
     if far > MAX_COORDINATE:
@@ -133,7 +137,12 @@ def check_limits(positions: NDArray, cell: NDArray, where: str) -> None:
             f"{where}: `positions` must lie within {MAX_COORDINATE:g} Å of the origin, got "
             f"{far:g} Å. Check the unit, or move the atoms into the cell."
         )
-    if abs(np.linalg.det(cell)) <= 1e-8 * lengths.prod():
+    volume = (
+        a[0] * (b[1] * c[2] - b[2] * c[1])
+        + a[1] * (b[2] * c[0] - b[0] * c[2])
+        + a[2] * (b[0] * c[1] - b[1] * c[0])
+    )
+    if abs(volume) <= 1e-8 * math.prod(lengths):
         raise StructureError(
             f"{where}: `cell` must have three independent vectors, got {cell.tolist()}. "
             "Give the lattice vectors of a crystal as rows."

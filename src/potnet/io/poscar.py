@@ -85,7 +85,8 @@ class _Reader:
             raise self.error("the scale must not be 0", "Use 1.0 if the cell is in Å.")
         vectors = np.array([self.numbers("a lattice vector", 3) for _ in range(3)])
         if scale[0] < 0:  # the volume of the cell
-            volume = abs(np.linalg.det(vectors))
+            with np.errstate(over="ignore"):  # what has no volume left is refused by Crystal
+                volume = abs(np.linalg.det(vectors))
             scale = np.cbrt(-scale / volume) if volume else np.ones(1)
         cell = vectors * scale
         numbers = self.species()

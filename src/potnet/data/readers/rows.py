@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,8 @@ def number(value: Any) -> float | None:
     >>> number("1.5e2"), number("na"), number("cubic"), number("1_0"), number(True)
     (150.0, nan, None, None, None)
     """
+    if type(value) is float:
+        return value
     if value is None:
         return math.nan
     if isinstance(value, str):
@@ -195,10 +198,17 @@ def _labels(split: Any) -> Labels | None:
     if isinstance(split, Mapping):
         labels = {str(name): _labels(label) for name, label in split.items()}
         return {name: label for name, label in labels.items() if isinstance(label, str)}
-    if split is None or (isinstance(split, str) and not split.strip()):
+    if split is None:
         return None
     if not isinstance(split, str):
         raise DataError(f"`split` must be a word, got {split!r}. Use train, val or test.")
+    return _label(split)
+
+
+@lru_cache(1024)
+def _label(split: str) -> str | None:
+    if not split.strip():
+        return None
     if split.strip() not in PARTS and not FOLD.fullmatch(split.strip()):
         raise DataError(
             f"`split` must be {', '.join(PARTS)}, fold0, fold1... or empty, got {split[:60]!r}. "
