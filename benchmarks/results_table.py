@@ -39,6 +39,12 @@ def models() -> str:
         error = f"{m['mae']:.3g} ({m['mae_low']:.3g} to {m['mae_high']:.3g}) {target['unit']}"
         if "log10_mae" in m:
             error += f"; {m['log10_mae']:.3f} in log10"
+        for question in model["targets"][1:]:
+            answers = model["metrics"][part][question["name"]]
+            error += (
+                f"; {answers['accuracy']:.0%} right about `{question['name']}` "
+                f"({answers['baseline_accuracy']:.0%})"
+            )
         where = {"test": "held-out test", "val": "validation"}[part]
         lines.append(
             f"| `{name}` | {model['data']['n_train']} crystals | {where}, {m['n']} crystals "

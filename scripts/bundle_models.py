@@ -1,10 +1,12 @@
 """Make the models that come with potnet out of finished training runs.
 
-Runs of the same settings and split that differ in the seed become the members of one archive. An
-archive holds as many models as ``RECIPES`` names for its runs, each of them one output: they share
-all weights but those of the last layer. Metrics and intervals are those of the members together, on
-the crystals that none of them was trained on.
+Runs of the same network and split that differ in the seed, or in what they began from, become the
+members of one archive. An archive holds as many models as ``RECIPES`` names for its runs, each with
+outputs of its own: they share all weights but those of the last layer. Metrics and intervals are
+those of the members together, on the crystals that none of them was trained on.
 
+    potnet benchmark benchmarks/sweeps/mp.yaml --data MP -o runs/mp
+    python scripts/bundle_models.py runs/mp --only mp
     potnet benchmark benchmarks/sweeps/jarvis.yaml --data FILE -o runs/jarvis
     potnet benchmark benchmarks/sweeps/elastic.yaml -o runs/elastic
     python scripts/bundle_models.py runs/jarvis runs/elastic --data FILE
@@ -25,6 +27,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,11 +118,13 @@ class Output:
         unit: Of the prediction.
         learned: What the runs learned, if not ``target`` itself but a property that differs from
             it by references of the elements.
+        nonnegative: Predictions below zero are zero, although the runs did not know it.
     """
 
     target: str
     unit: str = ""
     learned: str = ""
+    nonnegative: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,11 +136,14 @@ class Recipe:
         data: What the runs learned from.
         models: The models that share its weights by what :func:`potnet.load` calls them; each has
             outputs of its own, the first of which is measured in the tables.
+        halved: Round the weights to half precision. Not those that others go on from, which are
+            to be exactly what these went on from.
     """
 
     runs: tuple[str, ...]
     data: Data
     models: dict[str, tuple[Output, ...]]
+    halved: bool = True
 
     @property
     def outputs(self) -> list[tuple[str, Output]]:
@@ -149,7 +157,7 @@ def _seeds(run: str, n: int) -> tuple[str, ...]:
 
 RECIPES = {
     "jarvis-energies": Recipe(
-        _seeds("formation-energy", 3),
+        _seeds("formation-energy", 4),
         JARVIS,
         {
             "jarvis-formation-energy": (Output("formation_energy_peratom", "eV/atom"),),
@@ -159,7 +167,7 @@ RECIPES = {
         },
     ),
     "jarvis-band-gap": Recipe(
-        _seeds("band-gap", 2),
+        _seeds("band-gap", 1),
         JARVIS,
         {
             "jarvis-band-gap": (
@@ -183,11 +191,12 @@ RECIPES = {
         MATERIALS_PROJECT,
         {
             "mp-formation-energy": (Output("e_form", "eV/atom"),),
-            "mp-band-gap": (Output("gap", "eV"),),
+            "mp-band-gap": (Output("gap", "eV", nonnegative=True),),
         },
+        halved=False,
     ),
     "moduli": Recipe(
-        _seeds("moduli", 3),
+        _seeds("moduli", 2),
         ELASTIC,
         {
             "bulk-modulus": (Output("bulk_modulus", "GPa"),),
@@ -244,15 +253,32 @@ class Shift:
         return np.array([column[id] for id in ids]), mean
 
 
-def with_shifts(member: CompleteNet, shifts: dict[int, NDArray[np.float64]]) -> CompleteNet:
+def with_references(
+    member: CompleteNet, shifts: dict[int, NDArray[np.float64]] | None = None
+) -> CompleteNet:
     """Return the network with references added to the outputs that have some, standardised."""
     settings = member.settings.model_copy(update={"references": True})
     shifted = CompleteNet(settings, member.head[-1].out_features)
     shifted.load_state_dict(member.state_dict(), strict=False)
     with torch.no_grad():
-        for k, references in shifts.items():
+        for k, references in (shifts or {}).items():
             shifted.references.weight[:, k] += torch.from_numpy(references).float()
     return shifted.eval()
+
+
+def rescaled(
+    member: CompleteNet, own: Sequence[archive.TargetCard], common: Sequence[archive.TargetCard]
+) -> CompleteNet:
+    """Return the network, whose outputs are standardised as ``own`` says, as ``common`` does it."""
+    factor = torch.tensor([a.std / b.std for a, b in zip(own, common, strict=True)])
+    shift = torch.tensor([(a.mean - b.mean) / b.std for a, b in zip(own, common, strict=True)])
+    if (factor == 1).all() and (shift == 0).all():
+        return member
+    with torch.no_grad():
+        member.head[-1].weight *= factor[:, None]
+        member.head[-1].bias.mul_(factor).add_(shift)
+        member.references.weight *= factor
+    return member
 
 
 def read_predictions(
@@ -306,12 +332,14 @@ def measure(
     is_log, is_question = target.transform == "log10", target.transform == "yes-no"
     baseline = card.metrics["val"][target.name]["baseline_mae"]
     halfwidth, metrics = None, {}
-    for part in ("val", "test"):
+    for part in ("val", "test") if card.data.n_test else ("val",):
         ids, true, predicted = together(runs, part, target.name)
         if shift is not None:
             predicted = predicted + shift.of(ids)
             true, mean = shift.values(output.target, ids)
             baseline = float(np.nanmean(np.abs(true - mean))) if part == "val" else baseline
+        if output.nonnegative:
+            predicted = predicted.clip(0)
         if part == "val" and not is_question:
             residuals = np.log10(predicted) - np.log10(true) if is_log else predicted - true
             halfwidth = conformal_halfwidth(residuals[np.isfinite(residuals)], LEVEL)
@@ -341,10 +369,20 @@ def bundle(name: str, recipe: Recipe, folders: list[Path], dataset: Dataset | No
     learned = [output.learned or output.target for _, output in recipe.outputs]
     chosen = [select(found, card, learned) for found, card in loaded]
     members, card = [member for found, _ in chosen for member in found], chosen[0][1]
-    scales = [[(target.mean, target.std) for target in other.targets] for _, other in chosen]
-    for (_, other), scale in zip(chosen, scales, strict=True):
-        if (other.settings, other.data, scale) != (card.settings, card.data, scales[0]):
-            raise SystemExit(f"{name}: the runs must share settings, data and scale")
+    referenced = any(member.settings.references for member in members)
+    common = members[0].settings.model_copy(update={"references": referenced})
+    for found, other in chosen:
+        own = found[0].settings.model_copy(update={"references": referenced})
+        if (own, other.data) != (common, card.data):
+            raise SystemExit(f"{name}: the runs must share settings and data")
+    if referenced:
+        members = [with_references(member) for member in members]
+        owners = [other for found, other in chosen for _ in found]
+        members = [
+            rescaled(member, other.targets, card.targets)
+            for member, other in zip(members, owners, strict=True)
+        ]
+    card = card.model_copy(update={"settings": common.model_dump(mode="json")})
     shifts: dict[int, Shift] = {}
     for k, (_, output) in enumerate(recipe.outputs):
         if output.learned:
@@ -355,8 +393,10 @@ def bundle(name: str, recipe: Recipe, folders: list[Path], dataset: Dataset | No
             shifts[k] = Shift.fit(dataset, output.learned, output.target)
     if shifts:
         added = {k: shift.references / card.targets[k].std for k, shift in shifts.items()}
-        members = [with_shifts(member, added) for member in members]
+        members = [with_references(member, added) for member in members]
         card = card.model_copy(update={"settings": members[0].settings.model_dump(mode="json")})
+    if recipe.halved:
+        members = [archive.halved(member) for member in members]
     targets, metrics = [], {"val": {}, "test": {}}
     for k, (model, output) in enumerate(recipe.outputs):
         halfwidth, measured = measure(model, output, runs, card, k, shifts.get(k))
@@ -365,6 +405,7 @@ def bundle(name: str, recipe: Recipe, folders: list[Path], dataset: Dataset | No
         update = {
             "name": output.target,
             "unit": output.unit,
+            "transform": "nonnegative" if output.nonnegative else card.targets[k].transform,
             "interval_level": None if halfwidth is None else LEVEL,
             "interval_halfwidth": halfwidth,
         }
@@ -374,8 +415,19 @@ def bundle(name: str, recipe: Recipe, folders: list[Path], dataset: Dataset | No
         f"{len(members)} network(s) together (median); weights chosen and intervals calibrated on "
         f"the {card.data.n_val} validation crystals. 95 % bootstrap intervals of the mean absolute "
         "error; baseline: the mean of the training targets."
-        + ("" if "test" in metrics else " The targets of the test crystals are held back.")
+        + (
+            ""
+            if "test" in metrics or not card.data.n_test
+            else " The targets of the test crystals are held back."
+        )
     )
+    if card.start is not None:
+        known = {archive.read_card(other).weights_sha256: other for other in available()}
+        start = {"name": known.get(card.start.weights_sha256, card.start.name)}
+        card = card.model_copy(update={"start": card.start.model_copy(update=start)})
+    began = [other.start is not None for _, other in loaded]
+    if any(began) and not all(began):
+        note += f" {sum(began)} networks went on from {card.start.name}, the others did not."
     data = {
         "name": recipe.data.name,
         "source": recipe.data.source,

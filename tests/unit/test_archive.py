@@ -208,6 +208,21 @@ DEFECTS = {
 }
 
 
+def test_weights_that_half_precision_holds_take_half_the_size(tmp_path):
+    members = [archive.halved(member) for member in make_members("completenet")]
+    expected = [member.state_dict() for member in members]
+    card = archive.with_golden(make_card("completenet"), members, CRYSTALS)
+    archive.save(tmp_path / "half", members, card)
+    write(tmp_path / "full", "completenet")
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("half", "full")]
+    assert sizes[0] < 0.6 * sizes[1]
+    found, _ = archive.load(tmp_path / "half")
+    for member, state in zip(found, expected, strict=True):
+        assert all(tensor.dtype == torch.float32 for tensor in member.parameters())
+        for name, tensor in member.state_dict().items():
+            assert torch.equal(tensor, state[name]), name
+
+
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_a_defect_is_one_sentence_that_names_it(folder, defect):
     damage, message = DEFECTS[defect]

@@ -2,7 +2,8 @@
 
 An archive is a folder with two files, or a ``.zip`` file that holds the same two:
 
-* ``model.safetensors``: the weights of every member, as ``member0.<parameter>`` and so on;
+* ``model.safetensors``: the weights of every member, as ``member0.<parameter>`` and so on, in half
+  precision where that is exact;
 * ``model.json``: the card.
 
 The card carries the SHA-256 of the weights and a few golden crystals with their predictions. Both
@@ -231,7 +232,7 @@ def save(path: str | os.PathLike[str], members: Sequence[nn.Module], card: Model
     """
     weights = tensors_to_bytes(
         {
-            f"member{k}.{name}": tensor.detach().cpu().clone().contiguous()
+            f"member{k}.{name}": _stored(tensor)
             for k, member in enumerate(members)
             for name, tensor in member.state_dict().items()
         }
@@ -251,6 +252,25 @@ def save(path: str | os.PathLike[str], members: Sequence[nn.Module], card: Model
     for name, content in contents.items():
         with atomic_write(path / name, "wb") as file:
             file.write(content)
+
+
+def halved(member: Network) -> Network:
+    """Round the weights of ``member`` to half precision, so that they are stored in half the size.
+
+    They stay float32. Predictions change by about 1e-3 standard deviations of the target.
+    """
+    with torch.no_grad():
+        for parameter in member.parameters():
+            parameter.copy_(parameter.half().float())
+    return member
+
+
+def _stored(tensor: Tensor) -> Tensor:
+    """Return a tensor as it is stored: in half precision where that loses nothing."""
+    tensor = tensor.detach().cpu().clone().contiguous()
+    if tensor.dtype == torch.float32 and torch.equal(tensor.half().float(), tensor):
+        return tensor.half()
+    return tensor
 
 
 def load(source: str | os.PathLike[str], *, verify: bool = True) -> tuple[list[Network], ModelCard]:
@@ -415,7 +435,11 @@ def _build_members(where: str, card: ModelCard, tensors: Mapping[str, Tensor]) -
         member = _build_empty(where, card)
         state = member.state_dict()
         prefix = f"member{k}."
-        given = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        given = {
+            name.removeprefix(prefix): tensor.float() if tensor.dtype == torch.float16 else tensor
+            for name, tensor in tensors.items()
+            if name.startswith(prefix)
+        }
         _check_tensors(where, prefix, state, given)
         member.load_state_dict(given)
         members.append(member.eval())
