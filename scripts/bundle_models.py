@@ -347,6 +347,9 @@ def measure(
             measured = (answer_metrics if is_question else regression_metrics)(true, predicted)
             found = {} if shift else card.metrics.get(part, {}).get(output.target, {})
             measured["baseline_mae"] = found.get("baseline_mae", baseline)
+            if shift is None and len(runs) > 1:
+                singles = [read_predictions(run, part, target.name)[1:] for run in runs]
+                measured["single_mae"] = [float(np.nanmean(np.abs(y - p))) for y, p in singles]
             if is_log:
                 logs = regression_metrics(np.log10(true), np.log10(predicted), baseline=target.mean)
                 measured |= {f"log10_{key}": value for key, value in logs.items() if key != "n"}

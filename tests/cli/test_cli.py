@@ -405,6 +405,29 @@ def test_train_converts_units_and_refuses_rows_with_words(own_data, tmp_path) ->
     assert "must measure the same as the old one, got 'eV' for 'GPa'" in result.stderr
 
 
+def test_train_goes_on_from_a_model_with_a_gap_and_a_question(run, own_data, tmp_path) -> None:
+    data, output = tmp_path / "gaps", tmp_path / "run"
+    shutil.copytree(own_data, data)
+    rows = [line.split(",") for line in (data / "id_prop.csv").read_text().splitlines()]
+    middle = sorted(float(value) for _, value in rows)[len(rows) // 2]
+    lines = [f"{id},{max(0.0, float(value) - middle)}" for id, value in rows]
+    (data / "id_prop.csv").write_text("\n".join(["id,gap", *lines]) + "\n")
+    options = ["-t", "gap", "-t", "gap > 0", "--set", "transform={gap: nonnegative}", "--epochs", 1]
+    result = potnet_cli("train", data, *options, "--start", run / "model", "-o", output)
+    assert result.exit_code == 0, result.stderr
+    assert "gap > 0" in result.stdout
+    assert "right answers" in (output / "report.html").read_text("utf-8")
+    found = potnet_cli("predict", data, "-m", output / "model", "-o", tmp_path / "out.csv")
+    assert found.exit_code == 0
+    rows = table(tmp_path / "out.csv")
+    assert {row["property"] for row in rows} == {"gap", "gap > 0"}
+    assert all(float(row["prediction"]) >= 0 for row in rows)
+    assert all(float(row["prediction"]) <= 1 for row in rows if row["property"] == "gap > 0")
+    tested = potnet_cli("evaluate", data, "-m", output / "model", "-o", tmp_path / "tested")
+    assert tested.exit_code == 0, tested.stderr
+    assert "gap > 0" in tested.stdout
+
+
 def test_train_does_not_write_over_another_run(run, own_data) -> None:
     result = potnet_cli("train", own_data, "--epochs", 3, *SMALL, "-o", run)
     assert result.exit_code == 1

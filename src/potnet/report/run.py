@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from potnet.data.questions import file_name
 from potnet.files import atomic_write
 from potnet.report.html import Report, versions
 from potnet.report.plots import learning_curve, parity_plot, png, residual_histogram
@@ -150,6 +151,9 @@ def _add_property(report: Report, compared: Compared, folder: Path) -> None:
         tiles["error of the mean predictor"] = f"{metrics['baseline_mae']:.3g} {unit}".rstrip()
     if metrics.get("r2") is not None:
         tiles["R²"] = f"{metrics['r2']:.3f}"
+    if "accuracy" in metrics:
+        tiles["right answers"] = f"{100 * metrics['accuracy']:.0f} %"
+        tiles["right answers, always the same"] = f"{100 * metrics['baseline_accuracy']:.0f} %"
     if "coverage" in metrics:
         tiles["inside the predicted interval"] = f"{100 * metrics['coverage']:.0f} %"
     report.tiles(tiles)
@@ -195,7 +199,7 @@ def _tested(
         name = target["name"]
         if name not in metrics:
             continue
-        stem = "predictions" if len(targets) == 1 else f"predictions-{name}"
+        stem = "predictions" if len(targets) == 1 else f"predictions-{file_name(name)}"
         rows = [row for row in _table(folder / f"{stem}.csv") if row["target"]]
         compared.append(
             Compared(
