@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -165,7 +166,7 @@ def _check_lengths(cell: NDArray[np.float64], stated: Any, where: str) -> None:
     if stated is None or any(length is None for length in stated):
         return
     expected = np.array([float(length) for length in stated])
-    found = np.sqrt((cell**2).sum(1))
+    found = np.array([math.hypot(*vector) for vector in cell.tolist()])  # never overflows
     if expected.shape != (3,) or not (abs(found - expected) <= 1e-3 * (1 + expected)).all():
         raise StructureError(
             f"{where}: the lattice vectors must have the lengths that are stated beside them, got "
@@ -180,8 +181,9 @@ def _check_twin(position: NDArray[np.float64], stated: Any, where: str) -> None:
         return
     expected = as_floats([stated], "xyz", (1, 3), where)[0]
     if not (abs(position - expected) <= 0.01).all():
+        found = [round(x, 4) for x in position.tolist()]
         raise StructureError(
-            f"{where}: `abc` and `xyz` must be the same place, got {position.round(4).tolist()} "
+            f"{where}: `abc` and `xyz` must be the same place, got {found} "
             f"and {expected.tolist()} Å. Correct the one or the other."
         )
 
