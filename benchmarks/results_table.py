@@ -188,6 +188,8 @@ def command_of(suite: str, row: dict, n_folds: int) -> str:
         words += ["--seeds", str(max(seeds, len(row["seeds"])))]
     if len(row["folds"]) != n_folds:
         words += ["--folds", ",".join(map(str, row["folds"]))]
+    if not any(part in task for task in row["tasks"].values() for part in ("test", "held_back")):
+        words += ["--no-test"]
     for name, value in settings.items():
         words += ["--set", f"{name}={json.dumps(value)}"]
     return shlex.join(words)
