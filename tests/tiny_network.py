@@ -65,7 +65,6 @@ class TinyNet(nn.Module):
 
     name = "tiny"
     Settings = TinySettings
-    outputs = ("head",)
 
     def __init__(self, settings: TinySettings, n_targets: int = 1) -> None:
         super().__init__()

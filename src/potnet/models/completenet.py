@@ -139,7 +139,6 @@ class CompleteNet(nn.Module):
 
     name = "completenet"
     Settings = CompleteNetSettings
-    outputs = ("head.2", "references")  # What belongs to single targets.
 
     def __init__(self, settings: CompleteNetSettings | None = None, n_targets: int = 1) -> None:
         super().__init__()

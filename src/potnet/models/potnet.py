@@ -229,7 +229,6 @@ class PotNet(nn.Module):
 
     name = "potnet"
     Settings = PotNetSettings
-    outputs = ("fc_out",)  # What belongs to single targets.
     elements: Tensor
 
     def __init__(self, settings: PotNetSettings | None = None, n_targets: int = 1) -> None:

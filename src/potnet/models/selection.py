@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
+from pydantic import BaseModel
 
 from potnet.errors import ModelError
 from potnet.models.registry import Network, build
@@ -28,16 +29,9 @@ def select(
         ModelError: If the card has no such target.
     """
     places = torch.tensor(_places(card, targets))
+    axes = target_axes(card.network, card.settings)
     selected = []
     with torch.random.fork_rng(devices=[]):  # The random weights are all replaced.
-        # What belongs to single targets shows in the shapes of networks with one target or two.
-        one, two = (build(card.network, card.settings, n).state_dict() for n in (1, 2))
-        axes = {
-            name: axis
-            for name in one
-            for axis, sizes in enumerate(zip(one[name].shape, two[name].shape, strict=True))
-            if sizes == (1, 2)
-        }
         for member in members:
             state = member.state_dict()
             for name, axis in axes.items():
@@ -46,6 +40,24 @@ def select(
             network.load_state_dict(state)
             selected.append(network.eval())
     return selected, select_card(card, targets)
+
+
+def target_axes(name: str, settings: Mapping[str, Any] | BaseModel) -> dict[str, int]:
+    """Return the tensors of a network that belong to single targets, and the axis of the targets.
+
+    Args:
+        name: The network's name in the registry.
+        settings: Its settings.
+    """
+    # They show in the shapes of networks with one target or two.
+    with torch.random.fork_rng(devices=[]):
+        one, two = (build(name, settings, n).state_dict() for n in (1, 2))
+    return {
+        tensor: axis
+        for tensor in one
+        for axis, sizes in enumerate(zip(one[tensor].shape, two[tensor].shape, strict=True))
+        if sizes == (1, 2)
+    }
 
 
 def select_card(card: ModelCard, targets: Sequence[str]) -> ModelCard:

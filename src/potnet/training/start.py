@@ -9,6 +9,7 @@ from torch import Tensor
 from potnet.errors import ConfigError
 from potnet.models import archive, registry
 from potnet.models.registry import Network
+from potnet.models.selection import target_axes
 from potnet.training.config import TrainingConfig
 
 
@@ -71,8 +72,8 @@ def start_card(config: TrainingConfig) -> archive.StartCard:
 
 def _shared(network: Network) -> dict[str, Tensor]:
     """Return the tensors that belong to no single target."""
-    outputs = tuple(f"{part}." for part in network.outputs)
-    return {n: tensor for n, tensor in network.state_dict().items() if not n.startswith(outputs)}
+    own = target_axes(network.name, network.settings)
+    return {name: tensor for name, tensor in network.state_dict().items() if name not in own}
 
 
 def _shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
