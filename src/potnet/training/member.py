@@ -45,8 +45,10 @@ class Objective(nn.Module):
         super().__init__()
         self.network = network
         self.loss = _LOSSES[loss]
-        self.questions = [k for k, scale in enumerate(scales) if scale.transform == "yes-no"]
+        self.questions: Tensor | None
         self.floors: Tensor | None
+        questions = [k for k, scale in enumerate(scales) if scale.transform == "yes-no"]
+        self.register_buffer("questions", torch.tensor(questions) if questions else None, False)
         floors = torch.tensor([scale.floor for scale in scales], dtype=torch.float32)
         self.register_buffer("floors", floors if floors.isfinite().any() else None, False)
 
@@ -56,14 +58,11 @@ class Objective(nn.Module):
         if self.floors is not None:
             counted = torch.where(targets <= self.floors, output.maximum(self.floors), output)
         losses = self.loss(counted, targets, reduction="none")
-        if self.questions:
-            logits, answers = output[:, self.questions], targets[:, self.questions]
+        if self.questions is not None:
+            logits, answers = (x.index_select(1, self.questions) for x in (output, targets))
             entropy = functional.binary_cross_entropy_with_logits(logits, answers, reduction="none")
-            losses = losses.index_copy(1, self._places(losses), entropy)
+            losses = losses.index_copy(1, self.questions, entropy)
         return (losses * minibatch.mask).sum() / minibatch.n_labels
-
-    def _places(self, like: Tensor) -> Tensor:
-        return torch.tensor(self.questions, device=like.device)
 
 
 class Member:
