@@ -9,7 +9,12 @@ those of the members together, on the crystals that none of them was trained on.
     python scripts/bundle_models.py runs/mp --only mp
     potnet benchmark benchmarks/sweeps/jarvis.yaml --data FILE -o runs/jarvis
     potnet benchmark benchmarks/sweeps/elastic.yaml -o runs/elastic
-    python scripts/bundle_models.py runs/jarvis runs/elastic --data FILE
+    potnet benchmark benchmarks/sweeps/phonons.yaml --data PHONONS -o runs/phonons
+    potnet benchmark benchmarks/sweeps/layers.yaml --data JDFT2D -o runs/layers
+    python scripts/bundle_models.py runs/* --data FILE
+
+MP is what ``scripts/materials_project_data.py`` writes, FILE the JARVIS oxides and nitrides;
+PHONONS and JDFT2D are MatBench's.
 
 Total and formation energy per atom differ by a reference for each element, so the total energy is
 that of the formation energy's networks with these references, fitted to the training crystals: a
@@ -97,7 +102,7 @@ PHONONS = Data(
     "Last peak of the phonon density of states",
     "Petretto et al., Sci. Data 5, 180065 (2018); MatBench v0.1; PBEsol.",
     "CC BY 4.0.",
-    "Learned from 1,012 small, stable, ordered insulators and semiconductors: not for metals, "
+    "Learned from 1,013 small, stable, ordered insulators and semiconductors: not for metals, "
     "magnets, unrelaxed structures or molecules.",
 )
 LAYERS = Data(
@@ -414,15 +419,12 @@ def bundle(name: str, recipe: Recipe, folders: list[Path], dataset: Dataset | No
         }
         targets.append(card.targets[k].model_copy(update=update))
     metrics = {part: found for part, found in metrics.items() if found}
+    is_held_back = card.data.n_test and "test" not in metrics
     note = (
         f"{len(members)} network(s) together (median); weights chosen and intervals calibrated on "
         f"the {card.data.n_val} validation crystals. 95 % bootstrap intervals of the mean absolute "
         "error; baseline: the mean of the training targets."
-        + (
-            ""
-            if "test" in metrics or not card.data.n_test
-            else " The targets of the test crystals are held back."
-        )
+        + (" The targets of the test crystals are held back." if is_held_back else "")
     )
     if card.start is not None:
         known = {archive.read_card(other).weights_sha256: other for other in available()}
