@@ -37,14 +37,17 @@ class Order:
     settings: dict[str, Any]
 
 
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Return the records of a file of JSON Lines."""
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
 def read_order() -> Order:
     """Return the job in the folder that the command line names."""
     folder = Path(sys.argv[1])
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-    parts = {}
-    for part in ("train", "val", "test"):
-        with open(folder / f"{part}.jsonl", encoding="utf-8") as file:
-            parts[part] = [json.loads(line) for line in file]
+    parts = {part: read_records(folder / f"{part}.jsonl") for part in ("train", "val", "test")}
     if job["budget"] is None:
         raise SystemExit("the rivals train as long as --budget says: give it")
     return Order(folder, **parts, **{k: job[k] for k in ("seed", "budget", "settings")})

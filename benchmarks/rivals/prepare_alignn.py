@@ -12,14 +12,14 @@ from pathlib import Path
 
 import torch
 from alignn.pure_lmdb_dataset import get_torch_dataset
+from common import read_records
 
 
 def main() -> None:
     table, folder = Path(sys.argv[1]), Path(sys.argv[2])
     torch.set_num_threads(1)
     start = time.process_time()
-    with open(table, encoding="utf-8") as file:
-        records = [json.loads(line) for line in file]
+    records = read_records(table)
     dataset = [
         {
             "jid": record["id"],

@@ -12,6 +12,7 @@ from pathlib import Path
 os.environ.setdefault("MATGL_BACKEND", "PYG")
 
 import torch
+from common import read_records
 from matgl.ext.pymatgen import Structure2Graph, get_element_list
 from matgl.graph.data import MGLDataset
 from pymatgen.core import Structure
@@ -21,8 +22,7 @@ def main() -> None:
     table, folder = Path(sys.argv[1]), Path(sys.argv[2])
     torch.set_num_threads(1)
     start = time.process_time()
-    with open(table, encoding="utf-8") as file:
-        records = [json.loads(line) for line in file]
+    records = read_records(table)
     structures = [Structure(r["lattice"], r["species"], r["frac_coords"]) for r in records]
     MGLDataset(
         converter=Structure2Graph(get_element_list(structures), 5.0),

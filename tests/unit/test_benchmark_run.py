@@ -178,14 +178,22 @@ def test_targets_with_a_split_of_their_own_are_held_back(tmp_path) -> None:
     assert [row["id"] for row in rows] == list(data.ids[50:])
 
 
-def test_a_target_that_only_helps_is_not_scored(tmp_path) -> None:
+@pytest.fixture
+def two_splits() -> OpenSuite:
+    """A suite of two targets, each with an official split of its own."""
     data = made_up_dataset(n_targets=2)
     labels = np.array(["train"] * 40 + ["val"] * 10 + ["test"] * 10)
     data = replace(data, splits={"size": labels, "half": labels[::-1]})
     suite = Suite("two", "a test", (Task("size", "Å"), Task("half", "Å")), "labels")
-    split = {"kind": "given", "of": "size"}
-    config = TrainingConfig(**SETTINGS, targets=("size", "half"), split=split)
-    opened = OpenSuite(suite, data)
+    return OpenSuite(suite, data)
+
+
+OF_SIZE = {"kind": "given", "of": "size"}
+
+
+def test_a_target_that_only_helps_is_not_scored(two_splits, tmp_path) -> None:
+    config = TrainingConfig(**SETTINGS, targets=("size", "half"), split=OF_SIZE)
+    opened, data = two_splits, two_splits.dataset
     found = compete(opened, Row("joint", Network(config), tmp_path))
     assert list(found["tasks"]) == ["size"]
     assert (found["tasks"]["size"]["test"]["n"], found["tasks"]["size"]["validation"]["n"]) == (
@@ -199,22 +207,17 @@ def test_a_target_that_only_helps_is_not_scored(tmp_path) -> None:
     assert not held_back & set(job["train"])  # Neither target's validation or test is learned.
 
 
-def test_a_question_about_a_target_is_learned_and_scored_beside_it(tmp_path) -> None:
-    data = made_up_dataset(n_targets=2)
-    labels = np.array(["train"] * 40 + ["val"] * 10 + ["test"] * 10)
-    data = replace(data, splits={"size": labels, "half": labels[::-1]})
-    suite = Suite("two", "a test", (Task("size", "Å"), Task("half", "Å")), "labels")
-    split = {"kind": "given", "of": "size"}
-    config = TrainingConfig(**SETTINGS, targets=("size", "size > 7.5", "half"), split=split)
-    row = Row("asked", Network(config), tmp_path)
-    found = compete(OpenSuite(suite, data), row)
+def test_a_question_about_a_target_is_learned_and_scored_beside_it(two_splits, tmp_path) -> None:
+    config = TrainingConfig(**SETTINGS, targets=("size", "size > 7.5", "half"), split=OF_SIZE)
+    row, data = Row("asked", Network(config), tmp_path), two_splits.dataset
+    found = compete(two_splits, row)
     assert list(found["tasks"]) == ["size", "size > 7.5"]
     with open(tmp_path / "predictions-size___7.5.csv") as file:
         rows = list(csv.DictReader(file))
     values = dict(zip(data.ids, data.targets["size"], strict=True))
     assert [float(row["target"]) for row in rows] == [values[row["id"]] > 7.5 for row in rows]
     assert all(0 < float(row["prediction"]) < 1 for row in rows)
-    assert compete(OpenSuite(suite, data), row) == found
+    assert compete(two_splits, row) == found
 
 
 def replaced(config: TrainingConfig, **changes) -> TrainingConfig:
