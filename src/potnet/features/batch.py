@@ -95,6 +95,17 @@ class Batch:
         n_nodes = self.numbers.numel()
         return torch.repeat_interleave(graphs, self.node_counts, output_size=n_nodes)
 
+    @cached_property
+    def formula_counts(self) -> Tensor:
+        """Atoms in the reduced formula of each crystal, shape (n_graphs,)."""
+        counts = self.weights * self.atom_counts[self.graph_index]
+        table = torch.zeros(self.n_graphs * 128, dtype=torch.long, device=self.device)
+        table = table.index_add(0, self.graph_index * 128 + self.numbers, counts.round().long())
+        divisor = table.view(-1, 128)
+        while divisor.shape[1] > 1:
+            divisor = torch.gcd(*divisor.chunk(2, 1))
+        return self.atom_counts // divisor[:, 0]
+
     def edge_index(self, name: str) -> tuple[Tensor, Tensor]:
         """Return nodes ``i`` and ``j`` of the pairs ``name``, counted over the whole batch."""
         pairs = self.pairs[name]

@@ -44,6 +44,8 @@ class CompleteNetSettings(BaseModel):
         dropout: Share of hidden numbers left out while training.
         sum_noise: Relative noise on the sums while training: against memorising crystals.
         references: Add a linear function of the composition, which training fits before it begins.
+        per_formula: Add a second output (and linear function) divided by the number of atoms in the
+            reduced formula, for properties that are normalised by it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,6 +59,7 @@ class CompleteNetSettings(BaseModel):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     sum_noise: Annotated[float, Field(ge=0, le=1)] = 0.05
     references: bool = True
+    per_formula: bool = False
 
 
 class GatedLinear(nn.Module):
@@ -159,9 +162,12 @@ class CompleteNet(nn.Module):
         self.head = nn.Sequential(
             nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, n_targets)
         )
+        self.head_per_formula = nn.Linear(width, n_targets) if settings.per_formula else None
         self.references = None
         if settings.references:
-            self.references = nn.Embedding(self.descriptors.shape[0], n_targets)
+            # Those that are divided by the atoms of the reduced formula stand below the others.
+            n_references = self.descriptors.shape[0] * (2 if settings.per_formula else 1)
+            self.references = nn.Embedding(n_references, n_targets)
             nn.init.zeros_(self.references.weight)
 
     @property
@@ -176,11 +182,23 @@ class CompleteNet(nn.Module):
         sums = self._channels(batch.pairs["complete"].values)
         for layer in self.layers:
             h = layer(h, sums, i, j)
-        output = self.head(self._pooled(self.norm(h), batch))
-        if self.references is None:
-            return output
-        reference = batch.weights[:, None] * self.references(batch.numbers)
-        return output.index_add(0, batch.graph_index, reference)
+        pooled = self.head[:-1](self._pooled(self.norm(h), batch))
+        output = self.head[-1](pooled)
+        if self.references is not None:
+            output = output + self._reference(batch, batch.numbers)
+        if self.head_per_formula is not None:
+            part = self.head_per_formula(pooled)
+            if self.references is not None:
+                part = part + self._reference(batch, batch.numbers + len(self.descriptors))
+            output = output + part / batch.formula_counts[:, None]
+        return output
+
+    def _reference(self, batch: Batch, rows: Tensor) -> Tensor:
+        """Return the mean over the atoms of the references in ``rows`` of the table."""
+        assert self.references is not None
+        reference = batch.weights[:, None] * self.references(rows)
+        total = reference.new_zeros(batch.n_graphs, reference.shape[1])
+        return total.index_add(0, batch.graph_index, reference)
 
     def _channels(self, values: Tensor) -> list[Tensor]:
         """Return the sums by degree, each of shape (n_pairs, 2 degree + 1, n_sums)."""

@@ -164,9 +164,10 @@ def train(
             used, failures = used[found.kept], failures + found.failures
         else:
             found = Survey.of(_rows_of(batch, used, len(dataset)))
-        referenced = getattr(network, "references", None) is not None
+        references = getattr(network, "references", None)
+        n_references = 0 if references is None else references.num_embeddings
         prepared = _prepare(
-            dataset, used, found, network.features, split, config, fabric.device, referenced
+            dataset, used, found, network.features, split, config, fabric.device, n_references
         )
         run = _fingerprint(prepared, config)
         if fabric.is_global_zero:
@@ -281,12 +282,12 @@ def _prepare(
     split: Split,
     config: TrainingConfig,
     device: torch.device,
-    referenced: bool,
+    n_references: int,
 ) -> _Prepared:
     """Join the features ``found`` of the crystals ``rows`` with their standardised targets.
 
-    If the network is ``referenced``, a linear function of the composition is not counted into the
-    standard deviations, since the network begins with it.
+    If the network has references, the linear function of the composition with which it begins is
+    not counted into the standard deviations.
     """
     place = np.full(len(dataset), -1)
     place[rows] = np.arange(len(rows))
@@ -295,9 +296,7 @@ def _prepare(
     _require_targets(dataset, names, kept)
     local = Split(*(place[part] for part in (kept.train, kept.val, kept.test)))
     chosen = dataset.subset(rows)
-    shares = compositions(chosen)
-    if not referenced:
-        shares = np.zeros_like(shares)
+    shares = compositions(chosen)[:, :n_references]
     scales = tuple(fit_scale(chosen, n, config.transform_of(n), local.train, shares) for n in names)
     standardised = np.stack([s.standardise(chosen.targets[s.name]) for s in scales], axis=1)
     loader: Loader

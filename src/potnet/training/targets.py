@@ -102,9 +102,16 @@ def chosen_targets(dataset: Dataset, config: TrainingConfig) -> tuple[str, ...]:
 
 
 def compositions(dataset: Dataset) -> NDArray[np.float64]:
-    """Return the share of each element in each crystal, shape (n, MAX_NUMBER + 1)."""
-    width = MAX_NUMBER + 1
-    return np.stack([np.bincount(c.numbers, minlength=width) / c.n_atoms for c in dataset.crystals])
+    """Return what references of the elements are multiplied with.
+
+    Returns:
+        The share of each element in each crystal, and beside them the same divided by the atoms in
+        the reduced formula, shape (n, 2 * (MAX_NUMBER + 1)).
+    """
+    counts = np.stack([np.bincount(c.numbers, minlength=MAX_NUMBER + 1) for c in dataset.crystals])
+    n_atoms = counts.sum(1, keepdims=True)
+    shares = counts / n_atoms
+    return np.hstack([shares, shares * np.gcd.reduce(counts, axis=1, keepdims=True) / n_atoms])
 
 
 def fit_references(
