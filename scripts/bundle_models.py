@@ -46,6 +46,7 @@ from potnet.data.questions import file_name
 from potnet.files import atomic_write
 from potnet.models import archive, available
 from potnet.models.completenet import CompleteNet
+from potnet.models.elements import MAX_NUMBER
 from potnet.models.selection import select
 from potnet.training.evaluate import (
     Metrics,
@@ -141,6 +142,7 @@ class Recipe:
         data: What the runs learned from.
         models: The models that share its weights by what :func:`potnet.load` calls them; each has
             outputs of its own, the first of which is measured in the tables.
+        limits: What the models are not for, beyond what the data say.
         halved: Round the weights to half precision. Not those that others go on from, which are
             to be exactly what these went on from.
     """
@@ -148,6 +150,7 @@ class Recipe:
     runs: tuple[str, ...]
     data: Data
     models: dict[str, tuple[Output, ...]]
+    limits: str = ""
     halved: bool = True
 
     @property
@@ -189,7 +192,9 @@ RECIPES = {
     "jarvis-energy-above-hull": Recipe(
         _seeds("energy-above-hull", 1),
         JARVIS,
-        {"jarvis-energy-above-hull": (Output("ehull", "eV/atom"),)},
+        {"jarvis-energy-above-hull": (Output("ehull", "eV/atom", nonnegative=True),)},
+        "Not for judging stability: JARVIS's column `ehull` divides the energy per atom by the "
+        "atoms of the reduced formula, so that stable crystals can have 1.5 eV/atom and more.",
     ),
     "mp": Recipe(
         _seeds("mp", 1),
@@ -221,6 +226,11 @@ RECIPES = {
 }
 
 
+def element_shares(dataset: Dataset) -> NDArray[np.float64]:
+    """Return the share of each element in each crystal, shape (n, MAX_NUMBER + 1)."""
+    return compositions(dataset)[:, : MAX_NUMBER + 1]
+
+
 @dataclass(frozen=True)
 class Shift:
     """The difference of two properties as a linear function of the composition.
@@ -241,14 +251,14 @@ class Shift:
         difference = rows.targets[target] - rows.targets[learned]
         known = np.isfinite(difference)
         # Least squares without a penalty: the relation is exact but for rounding in the records.
-        fit = np.linalg.lstsq(compositions(rows)[known], difference[known], rcond=None)
+        fit = np.linalg.lstsq(element_shares(rows)[known], difference[known], rcond=None)
         return Shift(dataset, fit[0])
 
     def of(self, ids: list[str]) -> NDArray[np.float64]:
         """Return the shifts of the crystals ``ids``, shape (n,)."""
         place = {id: k for k, id in enumerate(self.dataset.ids)}
         rows = self.dataset.subset([place[id] for id in ids])
-        return compositions(rows) @ self.references
+        return element_shares(rows) @ self.references
 
     def values(self, target: str, ids: list[str]) -> tuple[NDArray[np.float64], float]:
         """Return ``target`` of the crystals ``ids``, and its mean over the training crystals."""
@@ -267,7 +277,8 @@ def with_references(
     shifted.load_state_dict(member.state_dict(), strict=False)
     with torch.no_grad():
         for k, references in (shifts or {}).items():
-            shifted.references.weight[:, k] += torch.from_numpy(references).float()
+            weight = shifted.references.weight[: MAX_NUMBER + 1]
+            weight[:, k] += torch.from_numpy(references).float()
     return shifted.eval()
 
 
@@ -282,6 +293,9 @@ def rescaled(
     with torch.no_grad():
         member.head[-1].weight *= factor[:, None]
         member.head[-1].bias.mul_(factor).add_(shift)
+        if member.head_per_formula is not None:
+            member.head_per_formula.weight *= factor[:, None]
+            member.head_per_formula.bias *= factor
         member.references.weight *= factor
     return member
 
@@ -445,7 +459,7 @@ def bundle(name: str, recipe: Recipe, folders: list[Path], dataset: Dataset | No
             "targets": tuple(targets),
             "data": card.data.model_copy(update=data),
             "metrics": metrics | {"note": note},
-            "limits": recipe.data.limits,
+            "limits": f"{recipe.data.limits} {recipe.limits}".strip(),
             "golden": (),
             "bundled": {} if list(shared) == [name] else shared,
         }

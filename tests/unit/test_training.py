@@ -48,6 +48,31 @@ def labelled(dataset: Dataset) -> Dataset:
     return dataclasses.replace(dataset, splits={"": labels})
 
 
+def test_what_is_divided_by_the_formula_is_known_before_training(tmp_path):
+    """Labels as energies of one formula, which the composition alone does not give."""
+    dataset = labelled(made_up_dataset(200))
+    few = tuple(c.replace(numbers=c.numbers % 4 + 5) for c in dataset.crystals)
+    dataset = dataclasses.replace(dataset, crystals=few)
+    values = []
+    for crystal in few:
+        counts = np.unique(crystal.numbers, return_counts=True)[1]
+        values.append(crystal.numbers.mean() * np.gcd.reduce(counts) / counts.sum())
+    dataset = with_targets(dataset, size=np.array(values))
+    errors = {}
+    for per_formula in (False, True):
+        settings = {"width": 8, "n_layers": 0, "per_formula": per_formula}
+        run = config(
+            network="completenet",
+            network_settings=settings,
+            epochs=1,
+            learning_rate=1e-6,
+            split="given",
+        )
+        trained = train(dataset, run, tmp_path / str(per_formula))
+        errors[per_formula] = trained.metrics["val"]["size"]["mae"]
+    assert errors[True] < 0.05 * errors[False]
+
+
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
     output = tmp_path_factory.mktemp("run") / "out"

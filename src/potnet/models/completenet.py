@@ -185,20 +185,14 @@ class CompleteNet(nn.Module):
         pooled = self.head[:-1](self._pooled(self.norm(h), batch))
         output = self.head[-1](pooled)
         if self.references is not None:
-            output = output + self._reference(batch, batch.numbers)
+            output = output + _mean(self.references(batch.numbers), batch)
         if self.head_per_formula is not None:
             part = self.head_per_formula(pooled)
             if self.references is not None:
-                part = part + self._reference(batch, batch.numbers + len(self.descriptors))
+                rows = batch.numbers + len(self.descriptors)
+                part = part + _mean(self.references(rows), batch)
             output = output + part / batch.formula_counts[:, None]
         return output
-
-    def _reference(self, batch: Batch, rows: Tensor) -> Tensor:
-        """Return the mean over the atoms of the references in ``rows`` of the table."""
-        assert self.references is not None
-        reference = batch.weights[:, None] * self.references(rows)
-        total = reference.new_zeros(batch.n_graphs, reference.shape[1])
-        return total.index_add(0, batch.graph_index, reference)
 
     def _channels(self, values: Tensor) -> list[Tensor]:
         """Return the sums by degree, each of shape (n_pairs, 2 degree + 1, n_sums)."""
@@ -223,3 +217,9 @@ class CompleteNet(nn.Module):
         totals = totals.index_add(0, batch.graph_index, parts)
         mean, weighed, norm = totals.split([value.shape[1], value.shape[1], 1], -1)
         return torch.cat([mean, weighed / norm], -1)
+
+
+def _mean(values: Tensor, batch: Batch) -> Tensor:
+    """Return the means over the atoms of each crystal, shape (n_graphs, n_columns)."""
+    totals = values.new_zeros(batch.n_graphs, values.shape[1])
+    return totals.index_add(0, batch.graph_index, batch.weights[:, None] * values)
