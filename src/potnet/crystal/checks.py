@@ -54,11 +54,11 @@ def as_numbers(values: ArrayLike, where: str) -> NDArray[np.int64]:
             f"{where}: the number of atoms must lie between 1 and {MAX_ATOMS}, got "
             f"{len(numbers)}. {advice}."
         )
-    bad = np.flatnonzero((numbers < 1) | (numbers >= len(SYMBOLS)))
-    if bad.size:
+    if numbers.min() < 1 or numbers.max() >= len(SYMBOLS):
+        bad = np.argmax((numbers < 1) | (numbers >= len(SYMBOLS)))
         raise StructureError(
-            f"{where}: `numbers[{bad[0]}]` must be an atomic number from 1 to "
-            f"{len(SYMBOLS) - 1}, got {numbers[bad[0]]}. Correct the element."
+            f"{where}: `numbers[{bad}]` must be an atomic number from 1 to "
+            f"{len(SYMBOLS) - 1}, got {numbers[bad]}. Correct the element."
         )
     return numbers.astype(np.int64)
 
@@ -110,12 +110,13 @@ def _no_number(values: Any) -> object | None:
 def as_pbc(values: ArrayLike, where: str) -> NDArray[np.bool_]:
     """Return ``values``, one bool or three, as three."""
     if values is True:
-        return np.ones(3, dtype=bool)
+        return np.array([True, True, True])
     try:
         pbc = np.array(values)
     except ValueError:  # not rectangular
         pbc = np.empty(0)
-    if pbc.shape not in ((), (3,)) or not np.isin(pbc, (0, 1)).all():
+    has_shape = pbc.shape in ((), (3,))
+    if not has_shape or not (pbc.dtype == bool or np.isin(pbc, (0, 1)).all()):
         raise StructureError(
             f"{where}: `pbc` must be one bool or three, got {values!r}. Use pbc=True."
         )
@@ -154,7 +155,7 @@ def check_distances(
 ) -> None:
     """Raise unless all atoms and all their images are ``MIN_DISTANCE`` apart."""
     cell = reduced(cell if pbc.all() else _closed(positions, cell, pbc))
-    shortest = math.sqrt((cell**2).sum(1).min())
+    shortest = min(math.hypot(*vector) for vector in cell.tolist())
     if shortest < MIN_DISTANCE:
         raise StructureError(
             f"{where}: `cell` must repeat after at least {MIN_DISTANCE} Å, got a lattice vector "
@@ -164,8 +165,8 @@ def check_distances(
         return
     inverse = np.linalg.inv(cell)
     scaled = positions @ inverse
-    heights = 1 / np.sqrt((inverse**2).sum(0))
-    if len(numbers) <= MANY_ATOMS and heights.min() > 2 * MIN_DISTANCE:
+    lowest = 1 / max(math.hypot(*normal) for normal in inverse.T.tolist())  # height of the cell
+    if len(numbers) <= MANY_ATOMS and lowest > 2 * MIN_DISTANCE:
         i, j, distance = closest_pair(scaled, cell)
     else:
         pairs = close_pairs(scaled, cell, MIN_DISTANCE)

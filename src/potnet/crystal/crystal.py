@@ -75,7 +75,7 @@ class Crystal:
         info: Mapping[str, Any] | None = None,
     ) -> None:
         where = str(id) or "crystal"
-        if not isinstance(info, Mapping | None):
+        if info is not None and not isinstance(info, Mapping):
             raise StructureError(
                 f"{where}: `info` must be a mapping, got {type(info).__name__}. Pass a dict."
             )

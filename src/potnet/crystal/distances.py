@@ -20,11 +20,11 @@ def closest_pair(scaled: NDArray, cell: NDArray) -> tuple[int, int, float]:
     Two images nearer than half a height differ by less than 1/2 in every scaled coordinate, so
     rounding the difference finds them.
     """
-    difference = scaled[:, None, :] - scaled
-    difference -= np.round(difference)
+    difference = scaled[:, None] - scaled
+    difference -= np.rint(difference)
     vectors = difference @ cell
     squares = np.einsum("ijk,ijk->ij", vectors, vectors)
-    np.fill_diagonal(squares, np.inf)
+    squares.flat[:: len(squares) + 1] = np.inf  # the diagonal
     i, j = divmod(int(squares.argmin()), len(squares))
     return i, j, math.sqrt(squares[i, j])
 
