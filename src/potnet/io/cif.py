@@ -14,7 +14,7 @@ from gemmi import cif
 
 from potnet.crystal import MAX_ATOMS, NUMBERS, SYMBOLS, Crystal, number_of
 from potnet.errors import StructureError
-from potnet.io.groups import Group, group_of, hall_operations, settings
+from potnet.io.groups import Group, group_of, hall_operations, named_kinds, settings, settings_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,7 +40,10 @@ _HERMANN_MAUGUIN = (
     "_symmetry_space_group_name_h-m",
     "_space_group_name_h-m_full",
 )
+_GROUP_NUMBER = ("_space_group_it_number", "_symmetry_int_tables_number")
+_SITE = ("fract_x", "fract_y", "fract_z", "label", "type_symbol")
 _ORDER = ("occupancy", "disorder_group", "calc_flag")
+_FORMULA_PART = re.compile(r"([A-Z][a-z]?)(\d{1,6}(?:\.\d*)?|\.\d+|)", re.ASCII)
 _UNKNOWN = ("", ".", "?")
 
 
@@ -125,12 +128,11 @@ def _read_block(block: _Block, where: str) -> Crystal:
     _check_volume(block, cell, where)
     sites = _read_sites(block, where)
     group = _read_group(block, cell, where)
-    chosen = _expand(sites, group, cell, where)
-    numbers = np.repeat(sites.numbers, chosen.sum(1))
+    site, scaled = _expand(sites, group, cell, where)
+    numbers = sites.numbers[site]
     is_counted = _check_formula(block, numbers, where)
     if not is_counted:
         _check_named_group(block, group, where)
-    scaled = (np.einsum("mij,sj->smi", group.rotations, sites.scaled) + group.shifts)[chosen]
     # Into the cell; the last digits of -1e-17 must not become 1.
     scaled -= np.floor(scaled + 1e-12)
     return Crystal(numbers, scaled @ cell, cell, id=where)
@@ -140,16 +142,15 @@ class _Block:
     """The values of a data block by tag, in lower case and with ``_`` for the newer ``.``."""
 
     def __init__(self, block: cif.Block) -> None:
-        self._columns: dict[str, tuple[list[str], int, int]] = {}
+        self._columns: dict[str, list[str]] = {}  # as written, with their quotes
         for item in block:
             pair: Any = item.pair
-            loop = item.loop
             if pair is not None:
-                self._columns[_plain(pair[0])] = ([pair[1]], 0, 1)
-            elif loop is not None:
+                self._columns[_plain(pair[0])] = [pair[1]]
+            elif (loop := item.loop) is not None:
                 tags, values = loop.tags, loop.values
                 for k, tag in enumerate(tags):
-                    self._columns[_plain(tag)] = (values, k, len(tags))
+                    self._columns[_plain(tag)] = values[k :: len(tags)]
 
     def has(self, prefixes: tuple[str, ...]) -> str:
         """Return the first tag that starts with one of ``prefixes``, or an empty string."""
@@ -159,14 +160,13 @@ class _Block:
         """Return the values of the first of ``tags`` that the block has, in loop or pair."""
         for tag in tags:
             if tag in self._columns:
-                values, start, step = self._columns[tag]
-                return [cif.as_string(value).strip() for value in values[start::step]]
+                return [cif.as_string(value).strip() for value in self._columns[tag]]
         return []
 
     def first(self, *tags: str) -> str:
         """Return the first known value among ``tags``, or an empty string."""
-        values = (self.column(tag)[:1] for tag in tags)
-        return next((value[0] for value in values if value and value[0] not in _UNKNOWN), "")
+        values = (cif.as_string(v).strip() for tag in tags for v in self._columns.get(tag, [])[:1])
+        return next((value for value in values if value not in _UNKNOWN), "")
 
 
 def _plain(tag: str) -> str:
@@ -212,8 +212,7 @@ def _read_cell(block: _Block, where: str) -> NDArray[np.float64]:
 def _check_volume(block: _Block, cell: NDArray[np.float64], where: str) -> None:
     """Raise if the block states another volume than that of its cell parameters."""
     stated = _number(block.first("_cell_volume"))
-    with np.errstate(over="ignore"):  # an infinite volume is refused like any other
-        volume = abs(np.linalg.det(cell))
+    volume = math.prod(cell.diagonal().tolist())  # the cell is lower triangular
     if math.isfinite(stated) and abs(stated - volume) > VOLUME_TOLERANCE * volume:
         raise StructureError(
             f"{where}: `_cell_volume` must be that of the cell parameters, got {stated:g} for "
@@ -231,51 +230,60 @@ class _Sites(NamedTuple):
 
 
 def _read_sites(block: _Block, where: str) -> _Sites:
-    columns = [block.column(f"_atom_site_fract_{axis}") for axis in "xyz"]
-    n_sites = len(columns[0])
-    if not all(columns):
+    columns = {name: block.column(f"_atom_site_{name}") for name in _SITE + _ORDER}
+    *xyz, labels, symbols = (columns[name] for name in _SITE)
+    n_sites = len(xyz[0])
+    if not all(xyz):
         cartesian = block.column("_atom_site_cartn_x")
         raise StructureError(
             f"{where}: `_atom_site_fract_x`, `_y`, `_z` must list the atoms, got "
             f"{'only Cartesian coordinates' if cartesian else 'none'}. "
             "Give fractional coordinates of every site."
         )
-    symbols = block.column("_atom_site_type_symbol")
-    labels = block.column("_atom_site_label") or symbols
-    if not (labels or symbols) or n_sites > MAX_ATOMS:
+    labels = labels or symbols
+    if not labels or n_sites > MAX_ATOMS:
         raise StructureError(
             f"{where}: `_atom_site` must name at most {MAX_ATOMS} sites, got {n_sites} "
             f"{'sites' if labels else 'without label'}. Add labels, or use a smaller cell."
         )
-    symbols = symbols or [""] * n_sites
-    for name in ("fract_x", "fract_y", "fract_z", "label", "type_symbol", *_ORDER):
-        column = block.column(f"_atom_site_{name}")
+    for name, column in columns.items():
         if len(column) not in (0, n_sites):
             raise StructureError(
                 f"{where}: `_atom_site_{name}` must have a value for each of {n_sites} sites, got "
                 f"{len(column)}. Put all columns of the sites into one loop."
             )
-    _check_order(block, labels, where)
+    _check_order(columns, labels, where)
     numbers = [
-        _element(symbol, label, where) for symbol, label in zip(symbols, labels, strict=True)
+        _element(symbol, label, where)
+        for symbol, label in zip(symbols or [""] * n_sites, labels, strict=True)
     ]
-    scaled = np.array([[_number(value) for value in column] for column in columns]).T
-    for site, axis in np.argwhere(~np.isfinite(scaled)):
-        raise StructureError(
-            f"{where}: `_atom_site_fract_{'xyz'[axis]}` of site {labels[site]} must be a finite "
-            f"number, got {columns[axis][site]}. Give the coordinate, or remove the site."
-        )
-    for site, axis in np.argwhere(abs(scaled) > MAX_SCALED):
-        raise StructureError(
-            f"{where}: `_atom_site_fract_{'xyz'[axis]}` of site {labels[site]} must lie within "
-            f"{MAX_SCALED} cells of the origin, got {columns[axis][site]}. Correct the coordinate."
-        )
+    scaled = np.array([[_number(value) for value in column] for column in xyz]).T
+    if not abs(scaled).max() <= MAX_SCALED:
+        _refuse_coordinates(scaled, xyz, labels, where)
     tags = ("_atom_site_site_symmetry_multiplicity", "_atom_site_symmetry_multiplicity")
     return _Sites(labels, np.array(numbers), scaled, block.column(*tags))
 
 
+def _refuse_coordinates(
+    scaled: NDArray[np.float64], xyz: list[list[str]], labels: list[str], where: str
+) -> None:
+    """Raise for the first coordinate that is not finite, or else the first that is too far."""
+    for site, axis in np.argwhere(~np.isfinite(scaled)):
+        raise StructureError(
+            f"{where}: `_atom_site_fract_{'xyz'[axis]}` of site {labels[site]} must be a finite "
+            f"number, got {xyz[axis][site]}. Give the coordinate, or remove the site."
+        )
+    for site, axis in np.argwhere(abs(scaled) > MAX_SCALED):
+        raise StructureError(
+            f"{where}: `_atom_site_fract_{'xyz'[axis]}` of site {labels[site]} must lie within "
+            f"{MAX_SCALED} cells of the origin, got {xyz[axis][site]}. Correct the coordinate."
+        )
+
+
 def _element(symbol: str, label: str, where: str) -> int:
     """Return the atomic number of a site, from its type symbol or else from its label."""
+    if symbol in NUMBERS:
+        return NUMBERS[symbol]
     site = f"{where}: site {label}"
     if symbol not in _UNKNOWN:
         return number_of(symbol, site)
@@ -288,23 +296,22 @@ def _element(symbol: str, label: str, where: str) -> int:
     return NUMBERS[match.group(1)]
 
 
-def _check_order(block: _Block, labels: list[str], where: str) -> None:
+def _check_order(columns: dict[str, list[str]], labels: list[str], where: str) -> None:
     """Raise if a site is partly occupied, one of several alternatives, or a dummy."""
-    for label, text in zip(labels, block.column("_atom_site_occupancy"), strict=False):
+    for label, text in zip(labels, columns["occupancy"], strict=False):
         occupancy = 1.0 if text in _UNKNOWN else _number(text)
         if not abs(occupancy - 1) <= OCCUPANCY_TOLERANCE:
             raise StructureError(
                 f"{where}: `_atom_site_occupancy` of site {label} must be 1, got {text}. "
                 "Replace the disordered sites by an ordered model."
             )
-    groups = [g for g in block.column("_atom_site_disorder_group") if g not in _UNKNOWN]
+    groups = [g for g in columns["disorder_group"] if g not in _UNKNOWN]
     if len(set(groups)) > 1 or any(group.startswith("-") for group in groups):
         raise StructureError(
             f"{where}: `_atom_site_disorder_group` must not offer alternatives, got groups "
             f"{', '.join(sorted(set(groups)))}. Keep the sites of one alternative."
         )
-    flags = block.column("_atom_site_calc_flag")
-    for label, flag in zip(labels, flags, strict=False):
+    for label, flag in zip(labels, columns["calc_flag"], strict=False):
         if flag.lower() == "dum":
             raise StructureError(
                 f"{where}: site {label} must be an atom, got a dummy site "
@@ -325,6 +332,8 @@ def _read_group(block: _Block, cell: NDArray[np.float64], where: str) -> Group:
             f"{where}: the symmetry operations must be valid and form a group, got {error}. "
             "Correct the list, or list all atoms with 'x, y, z' alone."
         ) from error
+    if len(triplets) == 1:
+        return group  # the identity, which fits any cell
     # In Cartesian coordinates an operation must be orthogonal.
     motions = cell.T @ group.rotations @ np.linalg.inv(cell.T)
     misfit = abs(motions.transpose(0, 2, 1) @ motions - np.eye(3)).max((1, 2))
@@ -344,17 +353,10 @@ def _check_named_group(block: _Block, group: Group, where: str) -> None:
     other by anything but the number of atoms; where that is not known, neither is believed. Axes
     and origin may differ: only the operations without their shifts are counted.
     """
-    name = block.first(*_HERMANN_MAUGUIN)
-    number = block.first("_space_group_it_number", "_symmetry_int_tables_number")
-    named = [gemmi.find_spacegroup_by_name(name)] if name else []
-    named += settings(_group_number(number))[:1]
-    rotations = {tuple(row) for row in group.rotations.reshape(-1, 9).astype(int).tolist()}
-    for found in (found for found in named if found):
-        operations = found.operations()
-        expected = {tuple(x // op.DEN for row in op.rot for x in row) for op in operations.sym_ops}
-        n_expected = len(expected) * len(operations.cen_ops)
-        is_cut = rotations == expected and len(group.rotations) < n_expected  # without centring
-        if len(rotations) != len(expected) or is_cut:
+    name, number = block.first(*_HERMANN_MAUGUIN), block.first(*_GROUP_NUMBER)
+    for expected, n_expected in named_kinds(name, number):
+        is_cut = group.kinds == expected and len(group.rotations) < n_expected  # without centring
+        if len(group.kinds) != len(expected) or is_cut:
             raise StructureError(
                 f"{where}: the symmetry operations must be those of the space group "
                 f"{name or number!r}, got {len(group.rotations)} where it has {n_expected}. "
@@ -374,7 +376,7 @@ def _named_operations(block: _Block, cell: NDArray[np.float64], where: str) -> t
                 "Correct it, or list the symmetry operations."
             ) from error
     name = block.first(*_HERMANN_MAUGUIN)
-    number = block.first("_space_group_it_number", "_symmetry_int_tables_number")
+    number = block.first(*_GROUP_NUMBER)
     if not (name or number):
         return ("x,y,z",)  # the file lists atoms in a cell and no symmetry: that is P 1
     if name:
@@ -383,7 +385,7 @@ def _named_operations(block: _Block, cell: NDArray[np.float64], where: str) -> t
         others = settings(found.number) if found else ()
         others = [s for s in others if s.hm == found.hm and s.ext in ("1", "2")]
     else:
-        others = settings(_group_number(number))
+        others = settings_of(number)
         found = others[0] if others else None
     if found is None:
         raise StructureError(
@@ -398,25 +400,50 @@ def _named_operations(block: _Block, cell: NDArray[np.float64], where: str) -> t
     return hall_operations(found.hall)
 
 
-def _group_number(text: str) -> int:
-    """Return the number of a space group, or 0 if it is none."""
-    return int(text) if re.fullmatch("[0-9]{1,3}", text) else 0
-
-
 def _cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(a @ b / math.sqrt((a @ a) * (b @ b)))
 
 
 def _expand(
     sites: _Sites, group: Group, cell: NDArray[np.float64], where: str
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return of each atom the site, shape (n_atoms,), and the scaled position, (n_atoms, 3)."""
+    n_operations = len(group.rotations)
+    images = np.einsum("mij,sj->smi", group.rotations, sites.scaled) + group.shifts
+    if n_operations == 1:
+        site, scaled = np.arange(len(images)), images[:, 0]
+    else:
+        chosen = _choose(images, sites, group, cell, where)
+        site, scaled = np.nonzero(chosen)[0], images[chosen]
+    if len(site) > MAX_ATOMS:
+        raise StructureError(
+            f"{where}: the number of atoms must be at most {MAX_ATOMS}, got {len(site)}. "
+            "Use a smaller cell."
+        )
+    counts = np.bincount(site)
+    for label, count, text in zip(sites.labels, counts, sites.multiplicities, strict=False):
+        stated = _number(text)
+        # Some programs state the order of the site's symmetry instead of its multiplicity.
+        if math.isfinite(stated) and stated not in (count, n_operations / count):
+            raise StructureError(
+                f"{where}: the multiplicity of site {label} must agree with the symmetry, got "
+                f"{text} stated and {count} found. Correct the coordinates or the space group."
+            )
+    return site, scaled
+
+
+def _choose(
+    images: NDArray[np.float64],
+    sites: _Sites,
+    group: Group,
+    cell: NDArray[np.float64],
+    where: str,
 ) -> NDArray[np.bool_]:
     """Return which operation makes a new atom of which site, shape (n_sites, n_operations).
 
     Operations that leave a site in place form its stabiliser S; operations g and g S make the
     same image, so that one of each coset is kept: as many atoms as the multiplicity says.
     """
-    n_operations = len(group.rotations)
-    images = np.einsum("mij,sj->smi", group.rotations, sites.scaled) + group.shifts
     apart = images - sites.scaled[:, None, :]
     apart -= np.round(apart)
     in_place = np.linalg.norm(apart @ cell, axis=2) <= SITE_TOLERANCE
@@ -430,20 +457,6 @@ def _expand(
             )
         chosen[site] = False
         chosen[site, group.products[:, stabiliser].min(1)] = True
-    counts = chosen.sum(1)
-    if counts.sum() > MAX_ATOMS:
-        raise StructureError(
-            f"{where}: the number of atoms must be at most {MAX_ATOMS}, got {counts.sum()}. "
-            "Use a smaller cell."
-        )
-    for label, count, text in zip(sites.labels, counts, sites.multiplicities, strict=False):
-        stated = _number(text)
-        # Some programs state the order of the site's symmetry instead of its multiplicity.
-        if math.isfinite(stated) and stated not in (count, n_operations / count):
-            raise StructureError(
-                f"{where}: the multiplicity of site {label} must agree with the symmetry, got "
-                f"{text} stated and {count} found. Correct the coordinates or the space group."
-            )
     return chosen
 
 
@@ -454,8 +467,8 @@ def _check_formula(block: _Block, numbers: NDArray[np.int64], where: str) -> boo
         Whether the block states the number of formulas in the cell too, and that is right.
     """
     formula = block.first("_chemical_formula_sum")
-    parts = re.findall(r"([A-Z][a-z]?)(\d{1,6}(?:\.\d*)?|\.\d+|)", formula, re.ASCII)
-    if not parts or "".join(map("".join, parts)) != re.sub(r"\s", "", formula):
+    parts = _FORMULA_PART.findall(formula)
+    if not parts or "".join(map("".join, parts)) != "".join(formula.split()):
         return False  # nothing stated, or not in a form that can be compared
     stated: dict[int, float] = {}
     for symbol, count in parts:

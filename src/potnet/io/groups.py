@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Set
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,11 +25,13 @@ class Group(NamedTuple):
         rotations: Shape (n_operations, 3, 3).
         shifts: Shape (n_operations, 3).
         products: Index of the product of operations g and h (h first), (n_operations,) * 2.
+        kinds: The different rotations, row by row.
     """
 
     rotations: NDArray[np.float64]
     shifts: NDArray[np.float64]
     products: NDArray[np.int64]
+    kinds: Set[tuple[int, ...]]
 
 
 @lru_cache(maxsize=256)
@@ -37,10 +40,30 @@ def settings(number: int) -> tuple[gemmi.SpaceGroup, ...]:
     return tuple(setting for setting in gemmi.spacegroup_table() if setting.number == number)
 
 
+def settings_of(number: str) -> tuple[gemmi.SpaceGroup, ...]:
+    """Return the settings of the group of a number as a file states it, or none."""
+    return settings(int(number)) if re.fullmatch("[0-9]{1,3}", number) else ()
+
+
 @lru_cache(maxsize=256)
 def hall_operations(hall: str) -> tuple[str, ...]:
     """Return the operations of a Hall symbol as triplets."""
     return tuple(op.triplet() for op in gemmi.symops_from_hall(hall))
+
+
+@lru_cache(maxsize=256)
+def named_kinds(name: str, number: str) -> list[tuple[Set[tuple[int, ...]], int]]:
+    """Return different rotations and number of operations of the groups of a symbol and number.
+
+    What names no group is left out.
+    """
+    named = [gemmi.find_spacegroup_by_name(name)] if name else []
+    found = []
+    for group in (group for group in (*named, *settings_of(number)[:1]) if group):
+        operations = group.operations()
+        kinds = {tuple(x // op.DEN for row in op.rot for x in row) for op in operations.sym_ops}
+        found.append((kinds, len(kinds) * len(operations.cen_ops)))
+    return found
 
 
 @lru_cache(maxsize=256)
@@ -75,7 +98,7 @@ def group_of(triplets: tuple[str, ...]) -> Group:
         raise ValueError("the same operation twice")
     if np.take_along_axis(apart, best, -1).max() > SHIFT_TOLERANCE:
         raise ValueError(f"{len(operations)} that miss some of their products")
-    return Group(rotations.astype(float), shifts, products)
+    return Group(rotations.astype(float), shifts, products, known.keys())
 
 
 def _operation(triplet: str) -> tuple[list[list[int]], list[float]]:
