@@ -8,13 +8,13 @@ import gzip
 import itertools
 import lzma
 import os
-import re
 import tempfile
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from io import StringIO
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from potnet.crystal import Crystal
@@ -27,6 +27,7 @@ from potnet.io.records import dumps, parse_json
 from potnet.io.through_ase import format_xsf, parse_with_ase
 
 MAX_FILE_BYTES = 256 * 1024**2  # of one file, or one line of a .jsonl file, decompressed
+FEW_BYTES = 2**16  # of one file that is read at once
 
 # Tables, notes and settings that live beside structures; a folder may hold them.
 COMPANION_SUFFIXES = frozenset(
@@ -34,6 +35,7 @@ COMPANION_SUFFIXES = frozenset(
     + (".py", ".sh", ".ipynb", ".pdf", ".png", ".svg", ".html")
 )
 COMPANION_NAMES = frozenset(("atom_init.json", "README", "LICENSE", "NOTICE", "Makefile"))
+_VASP_NAMES = ("POSCAR", "CONTCAR")
 
 Source = str | os.PathLike[str]
 Found = tuple[str, Crystal | StructureError]  # the id, and what was found under it
@@ -185,11 +187,11 @@ def _paths(source: Path, recursive: bool) -> list[Path]:
 
 
 def _may_be_structure(path: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    companion = path.name in COMPANION_NAMES or Path(_plain(path)).suffix in COMPANION_SUFFIXES
+    hidden = any(part.startswith(".") for part in path.parts[len(folder.parts) :])
+    name = _plain(path)
+    companion = path.name in COMPANION_NAMES or os.path.splitext(name)[1] in COMPANION_SUFFIXES
     # A folder or a broken link with the name of a structure file is not passed over.
-    is_meant = path.is_file() or bool(_kind(_plain(path)))
-    return is_meant and not hidden and not companion
+    return not hidden and not companion and bool(_kind(name) or path.is_file())
 
 
 def _plain(path: Path) -> str:
@@ -199,8 +201,8 @@ def _plain(path: Path) -> str:
 
 def _kind(name: str) -> str:
     """Return the format that a file name tells, or an empty string."""
-    suffix = Path(name).suffix.lower()
-    if suffix in (".vasp", ".poscar", ".contcar") or re.match("POSCAR|CONTCAR", name):
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix in (".vasp", ".poscar", ".contcar") or name.startswith(_VASP_NAMES):
         return "poscar"
     if suffix in (".cif", ".mcif"):
         return "cif"
@@ -215,9 +217,9 @@ def _read_file(path: Path) -> Iterator[Found]:
     """Yield each crystal of a file, or the reason why there is none."""
     name = _plain(path)
     kind = _kind(name)
-    id = name if re.match("POSCAR|CONTCAR", name) else Path(name).stem
+    id = name if name.startswith(_VASP_NAMES) else Path(name).stem
     try:
-        if path.exists() and not path.is_file():  # a pipe or device could keep a reader waiting
+        if not S_ISREG(path.stat().st_mode):  # a pipe or device could keep a reader waiting
             raise StructureError(f"{path}: must be a file, got something else. Check the name.")
         if kind == "jsonl":
             with _open(path) as file:
@@ -259,7 +261,10 @@ def _parse_text(text: str, kind: str, source: str, id: str) -> Iterator[Found]:
 
 def _content(path: Path) -> bytes:
     with _open(path) as file:
-        content = file.read(MAX_FILE_BYTES + 1)
+        # To get room for the largest file takes longer than to read most.
+        content = file.read(FEW_BYTES)
+        if len(content) == FEW_BYTES:
+            content += file.read(MAX_FILE_BYTES)
     _check_size(len(content), path.name)
     return content
 
