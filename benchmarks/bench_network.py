@@ -50,7 +50,7 @@ TABLES = {
     "perovskites": "perovskites_18928.jsonl.gz",
     "jarvis": "jarvis_dft3d_2021_oxides_nitrides.jsonl.gz",
 }
-BATCH_SIZES = (32, 128)
+BATCH_SIZES = (32, 64, 128)
 MODEL = "jarvis-band-gap"  # one network
 MOST_ATOMS = 9  # so that the crystals of JARVIS have 5.4 atoms on average
 N_PREDICTED = 512

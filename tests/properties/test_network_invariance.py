@@ -52,6 +52,7 @@ NETWORKS = {
     **{name: (name, {}) for name in registry.NETWORKS},
     "completenet without directions": ("completenet", {"features": {"degree": 0}}),
     "completenet with tensors": ("completenet", {"features": {"degree": 2}}),
+    "completenet without shells": ("completenet", {"features": {"n_shells": 0, "degree": 0}}),
     "completenet per formula": ("completenet", {"per_formula": True}),
 }
 

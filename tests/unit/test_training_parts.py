@@ -17,6 +17,7 @@ from potnet.training.evaluate import bootstrap_interval, conformal_halfwidth
 from potnet.training.export import _anchors
 from potnet.training.features import Survey, compute_features
 from potnet.training.member import _decay_groups, _one_cycle
+from potnet.training.targets import fit_references
 
 # ------------------------------------------------------------------------------------- settings
 
@@ -206,6 +207,25 @@ def test_the_schedule_never_breaks_on_a_short_run(n_steps, warmup):
     if n_steps == 40:
         assert max(rates) > 0.49
         assert rates[-1] < 0.02
+
+
+# ----------------------------------------------------------------------------------- references
+
+
+def test_references_begin_only_where_the_composition_explains_the_target():
+    rng = np.random.default_rng(0)
+    shares = rng.dirichlet([0.3] * 5, 300)
+    energies = np.array([-3.0, 1.0, 0.5, -8.0, 2.0])
+    total = shares @ energies
+    total -= total.mean()
+    references, left = fit_references(shares, total + 0.1 * rng.standard_normal(300))
+    np.testing.assert_allclose(references - references[0], energies - energies[0], atol=0.1)
+    assert left.std() == pytest.approx(0.1, rel=0.1)
+    other = total + 2 * total.std() * rng.standard_normal(300)
+    other[7] = np.nan
+    references, left = fit_references(shares, other)
+    assert not references.any()
+    np.testing.assert_array_equal(left, np.delete(other, 7))
 
 
 # -------------------------------------------------------------------------------------- metrics

@@ -43,7 +43,8 @@ class CompleteNetSettings(BaseModel):
         expansion: Hidden width of the atoms' networks, in widths.
         dropout: Share of hidden numbers left out while training.
         sum_noise: Relative noise on the sums while training: against memorising crystals.
-        references: Add a linear function of the composition, which training fits before it begins.
+        references: Add a linear function of the composition, which training fits before it begins
+            where that explains most of a target.
         per_formula: Add a second output (and linear function) divided by the number of atoms in the
             reduced formula, for properties that are normalised by it.
     """
@@ -198,7 +199,8 @@ class CompleteNet(nn.Module):
         """Return the sums by degree, each of shape (n_pairs, 2 degree + 1, n_sums)."""
         features = self.features
         scalars = values[:, None, : features.n_scalars]
-        directed = values[:, features.n_scalars :].view(len(values), -1, features.n_shells)
+        directed = values[:, features.n_scalars :]
+        directed = directed.view(len(values), features.n_directions, features.n_shells)
         sums = [scalars, *directed.split([3, 5][: features.degree], 1)]
         noise = self.settings.sum_noise
         if self.training and noise:

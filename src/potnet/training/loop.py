@@ -308,7 +308,7 @@ def _prepare(
         loader = HeldFeatures(found, standardised, device, config.max_pairs)
     references = np.stack(
         [
-            fit_references(shares[local.train], column) * (scale.transform != "yes-no")
+            fit_references(shares[local.train], column)[0] * (scale.transform != "yes-no")
             for scale, column in zip(scales, standardised[local.train].T, strict=True)
         ],
         axis=1,

@@ -24,6 +24,7 @@ _RULES: dict[Transform, tuple[str, Callable[[NDArray[np.float64]], NDArray[np.bo
 }
 
 RIDGE = 0.1  # Crystals of one element that a reference of 0 counts for.
+EXPLAINED = 0.8  # Share of the variance that a function of the composition has to explain to pay.
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Scale:
         transform: Applied first.
         mean: Of the transformed training targets.
         std: Of the transformed training targets, less the linear function of the composition
-            that fits all the others (1 if nothing is left).
+            with which the network begins (1 if nothing is left).
         physical_mean: Of the training targets as given; the baseline to beat.
     """
 
@@ -116,25 +117,30 @@ def compositions(dataset: Dataset) -> NDArray[np.float64]:
 
 def fit_references(
     composition: NDArray[np.float64], values: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the linear function of the composition that explains ``values`` best.
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the linear function of the composition that explains ``values``, and what it leaves.
 
-    Ridge regression: an element that is rare or not there keeps a small reference.
+    Ridge regression: an element that is rare or not there keeps a small reference. Where the
+    function explains too little of the values it is zero: what it gets wrong, a network would have
+    to learn.
 
     Args:
         composition: Shares of the elements, shape (n, n_elements).
         values: Values less their mean, nan where missing, shape (n,).
 
     Returns:
-        One reference for each element, shape (n_elements,).
+        One reference for each element, shape (n_elements,), and the known values less the function
+        fitted to all others (Allen 1974), or few crystals would look easy, shape (n_known,).
     """
     known = np.isfinite(values)
-    shares = composition[known]
-    return np.asarray(np.linalg.solve(_normal(shares), shares.T @ values[known]), np.float64)
-
-
-def _normal(shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    return shares.T @ shares + RIDGE * np.eye(shares.shape[1])
+    shares, values = composition[known], values[known]
+    normal = shares.T @ shares + RIDGE * np.eye(shares.shape[1])
+    references = np.asarray(np.linalg.solve(normal, shares.T @ values), np.float64)
+    own = np.einsum("nk,nk->n", shares, np.linalg.solve(normal, shares.T).T)
+    left = (values - shares @ references) / (1 - own)
+    if (left**2).sum() > (1 - EXPLAINED) * (values**2).sum():
+        return np.zeros_like(references), values
+    return references, left
 
 
 def fit_scale(
@@ -157,11 +163,7 @@ def fit_scale(
         return Scale(name, dataset.units[name], transform, 0.0, 1.0, float(values.mean()))
     scaled = transformed(values, transform)
     mean, largest = float(scaled.mean()), float(np.abs(scaled).max())
-    shares = composition[train][known]
-    left = scaled - mean - shares @ fit_references(shares, scaled - mean)
-    # What a crystal adds to its own fit is taken out (Allen 1974), or few crystals look easy.
-    own = np.einsum("nk,nk->n", shares, np.linalg.solve(_normal(shares), shares.T).T)
-    std = float((left / (1 - own)).std())
+    std = float(fit_references(composition[train][known], scaled - mean)[1].std())
     return Scale(
         name=name,
         unit=dataset.units[name],
