@@ -154,7 +154,10 @@ def check_distances(
     numbers: NDArray, positions: NDArray, cell: NDArray, pbc: NDArray, where: str
 ) -> None:
     """Raise unless all atoms and all their images are ``MIN_DISTANCE`` apart."""
-    cell = reduced(cell if pbc.all() else _closed(positions, cell, pbc))
+    cell = cell if pbc.all() else _closed(positions, cell, pbc)
+    if _are_clearly_apart(positions, cell):
+        return
+    cell = reduced(cell)
     shortest = min(math.hypot(*vector) for vector in cell.tolist())
     if shortest < MIN_DISTANCE:
         raise StructureError(
@@ -165,8 +168,7 @@ def check_distances(
         return
     inverse = np.linalg.inv(cell)
     scaled = positions @ inverse
-    lowest = 1 / max(math.hypot(*normal) for normal in inverse.T.tolist())  # height of the cell
-    if len(numbers) <= MANY_ATOMS and lowest > 2 * MIN_DISTANCE:
+    if len(numbers) <= MANY_ATOMS and _lowest(inverse) > 2 * MIN_DISTANCE:
         i, j, distance = closest_pair(scaled, cell)
     else:
         pairs = close_pairs(scaled, cell, MIN_DISTANCE)
@@ -178,6 +180,22 @@ def check_distances(
             f"at least {MIN_DISTANCE} Å apart, got {round(float(distance), 6):g} Å. "
             "Remove the duplicate site, or correct the coordinates."
         )
+
+
+def _are_clearly_apart(positions: NDArray, cell: NDArray) -> bool:
+    """Return whether a few atoms are found apart without reducing the cell, as most are.
+
+    No lattice vector is shorter than the lowest height of a cell.
+    """
+    inverse = np.linalg.inv(cell)
+    if len(positions) > MANY_ATOMS or _lowest(inverse) <= 2 * MIN_DISTANCE:
+        return False
+    return len(positions) == 1 or closest_pair(positions @ inverse, cell)[2] >= MIN_DISTANCE
+
+
+def _lowest(inverse: NDArray) -> float:
+    """Return the lowest height of the cell with this inverse."""
+    return 1 / max(math.hypot(*normal) for normal in inverse.T.tolist())
 
 
 def _closed(positions: NDArray, cell: NDArray, pbc: NDArray) -> NDArray[np.float64]:

@@ -112,7 +112,7 @@ class Crystal:
     @property
     def symbols(self) -> list[str]:
         """Chemical symbol of each atom, n_atoms of them."""
-        return [SYMBOLS[number] for number in self.numbers]
+        return [SYMBOLS[number] for number in self.numbers.tolist()]
 
     @cached_property
     def volume(self) -> float:

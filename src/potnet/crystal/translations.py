@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -39,7 +40,7 @@ class Fold(NamedTuple):
             tolerance: Largest distance in Å of a copy to the mean of the copies.
         """
         # The order of the group of translations divides the number of atoms of each element.
-        order = math.gcd(*np.unique(crystal.numbers, return_counts=True)[1].tolist())
+        order = math.gcd(*Counter(crystal.numbers.tolist()).values())
         if order == 1:
             return None
         basis = [[order, 0, 0], [0, order, 0], [0, 0, order]]
@@ -107,8 +108,9 @@ def _candidate_translations(crystal: Crystal, order: int, tolerance: float) -> l
     They are in units of the lattice vectors divided by ``order``, and sorted, so that neither the
     order of the atoms nor their noise matters.
     """
-    numbers, counts = np.unique(crystal.numbers, return_counts=True)
-    scaled = crystal.scaled_positions[crystal.numbers == numbers[counts.argmin()]]
+    counts = Counter(crystal.numbers.tolist())
+    rarest = min(counts, key=lambda number: (counts[number], number))
+    scaled = crystal.scaled_positions[crystal.numbers == rarest]
     shifts = scaled[1:] - scaled[0]
     found = set()
     open_ = np.ones(len(shifts), dtype=bool)

@@ -128,14 +128,15 @@ class CompleteFeatures(BaseModel):
 
     def _batch(self, cells: Sequence[Crystal], orbits: Sequence[NDArray[np.int64]]) -> Batch:
         counts = np.array([cell.n_atoms for cell in cells])
-        node_counts = np.array([labels.max() + 1 for labels in orbits])
+        labels = np.concatenate(orbits)
+        node_counts = np.maximum.reduceat(labels, np.cumsum(counts) - counts) + 1
         values = self._sums(cells, orbits, node_counts)
-        first = [np.unique(labels, return_index=True)[1] for labels in orbits]
-        numbers = [cell.numbers[rows] for cell, rows in zip(cells, first, strict=True)]
-        weights = [np.bincount(labels) / len(labels) for labels in orbits]
+        nodes = labels + np.repeat(np.cumsum(node_counts) - node_counts, counts)
+        first = np.unique(nodes, return_index=True)[1]
+        weights = np.bincount(nodes) / np.repeat(counts, node_counts)
         return Batch(
-            torch.from_numpy(np.concatenate(numbers)),
-            torch.from_numpy(np.concatenate(weights).astype(np.float32)),
+            torch.from_numpy(np.concatenate([cell.numbers for cell in cells])[first]),
+            torch.from_numpy(weights.astype(np.float32)),
             torch.from_numpy(node_counts),
             torch.from_numpy(counts),
             {"complete": _all_pairs(torch.from_numpy(node_counts), torch.from_numpy(values))},

@@ -364,21 +364,23 @@ class Predictor:
         z = self._standardised(batch)
         numbers = np.stack([self._restored(z, end=end) for end in (0, -1, 1)], axis=-1)
         atoms = batch.atom_counts.tolist()
-        return [self._rows(*item) for item in zip(crystals, numbers, atoms, strict=True)]
+        items = zip(crystals, numbers.tolist(), atoms, strict=True)
+        return [self._rows(*item) for item in items]
 
     def _rows(
-        self, crystal: Crystal, numbers: NDArray[np.float64], n_atoms: int
+        self, crystal: Crystal, numbers: list[list[float]], n_atoms: int
     ) -> list[Prediction] | PotNetError:
         """Return a row per target from its prediction, lower and upper end, or an error."""
-        if not np.isfinite(numbers[:, 0]).all():
+        values = [value for value, *_ in numbers]
+        if not all(map(math.isfinite, values)):
             return ModelError(
-                f"{crystal.id}: the prediction must be finite, got {numbers[:, 0].tolist()}. "
+                f"{crystal.id}: the prediction must be finite, got {values}. "
                 "Check that the structure is what you mean; if it is, report the model."
             )
         flags = self._flags(crystal, n_atoms)
         return [
             Prediction(crystal.id, card.name, value, lower, upper, card.unit, flags)
-            for card, (value, lower, upper) in zip(self.card.targets, numbers.tolist(), strict=True)
+            for card, (value, lower, upper) in zip(self.card.targets, numbers, strict=True)
         ]
 
     def _flags(self, crystal: Crystal, n_atoms: int) -> tuple[str, ...]:
@@ -390,10 +392,10 @@ class Predictor:
         """
         data = self.card.data
         flags = []
-        unknown = sorted(set(crystal.symbols) - set(data.elements))
-        if unknown:
+        symbols = set(crystal.symbols)
+        if unknown := sorted(symbols.difference(data.elements)):
             flags.append(f"elements never trained on: {', '.join(unknown)}")
-        if data.anchors and not set(crystal.symbols) & set(data.anchors):
+        if data.anchors and symbols.isdisjoint(data.anchors):
             flags.append(f"no {' or '.join(data.anchors)}, which nearly all of training has")
         if n_atoms > data.max_atoms:
             flags.append(f"{n_atoms} atoms, training had at most {data.max_atoms}")
