@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from potnet.crystal import MAX_ATOMS, Crystal, number_of
+from potnet.crystal import MAX_ATOMS, NUMBERS, Crystal, number_of
 from potnet.crystal.elements import SYMBOLS
 from potnet.errors import StructureError
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from potnet.io.files import Found
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d+)?|[+-]?(nan|inf)", re.ASCII | re.I)
+_INTEGER = re.compile("[+-]?[0-9]{1,18}")
 _ITEM = re.compile(
     r"""\s*(?P<key>"(?:[^"\\]|\\.)*"|[^\s="']+)
     (?:\s*=\s*(?P<value>"(?:[^"\\]|\\.)*"|'[^']*'|\{[^{}]*\}|\[[^]]*(?:\](?=\s*[],[])[^]]*)*\]
@@ -197,20 +199,27 @@ def _scalar(word: str) -> Any:
         return True
     if word in ("F", "False", "false", "FALSE"):
         return False
-    if re.fullmatch(r"[+-]?[0-9]{1,18}", word):
+    if _INTEGER.fullmatch(word):
         return int(word)
     return _float(word) if _NUMBER.fullmatch(word) else word
 
 
 def _float(word: str) -> float:
-    return float(re.sub("[dD]", "e", word))
+    return float(word.replace("d", "e").replace("D", "e"))
 
 
 def _parse_atoms(
     frame: _Frame, properties: str, source: str
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return atomic numbers and positions; the columns are as ``Properties`` says."""
-    columns, width = _columns(properties, f"{source}, line {frame.line + 1}")
+    columns, width = _columns(properties)
+    if not columns:
+        raise StructureError(
+            f"{source}, line {frame.line + 1}: `Properties` must list name, kind and columns of "
+            "each, with species:S:1 (or Z:I:1) and pos:R:3, got "
+            f"{properties[:80]!r}. Correct the line."
+        )
+    occupancies = [name for name in _OCCUPANCIES if name in columns]
     first = columns.get("species", columns.get("Z", slice(0, 1))).start
     numbers: list[int] = []
     rows: list[list[str]] = []
@@ -220,14 +229,14 @@ def _parse_atoms(
         where = f"{source}, line {at}"
         xyz = words[columns["pos"]]
         is_full = len(words) == width if strict else len(words) >= width
-        if not is_full or not all(_NUMBER.fullmatch(word) for word in xyz):
+        if not is_full or not all(map(_NUMBER.fullmatch, xyz)):
             raise StructureError(
                 f"{where}: an atom must have {width} columns with three numbers for its position, "
                 f"got {line.strip()[:60]!r}. Correct the line."
             )
         numbers.append(_element(words[first], where))
         rows.append(xyz)
-        for name in (name for name in _OCCUPANCIES if name in columns):
+        for name in occupancies:
             _check_occupancy(words[columns[name]], where)
         if "Z" in columns and words[columns["Z"].start] not in (str(numbers[-1]), words[first]):
             raise StructureError(
@@ -237,8 +246,9 @@ def _parse_atoms(
     return np.array(numbers), np.array([[_float(word) for word in xyz] for xyz in rows])
 
 
-def _columns(properties: str, where: str) -> tuple[Mapping[str, slice], int]:
-    """Return which words of a line each property is, and how many there are."""
+@lru_cache(maxsize=256)
+def _columns(properties: str) -> tuple[Mapping[str, slice], int]:
+    """Return which words of a line each property is, none if that is wrong, and their number."""
     parts = properties.split(":")
     triples = list(zip(parts[::3], parts[1::3], parts[2::3], strict=False))
     counts = [int(count) if re.fullmatch("[1-9][0-9]{0,3}", count) else 0 for *_, count in triples]
@@ -251,15 +261,14 @@ def _columns(properties: str, where: str) -> tuple[Mapping[str, slice], int]:
     valid = len(parts) % 3 == 0 and all(counts) and len(columns) == len(triples)
     has_atoms = kinds.get("species") == ("S", 1) or kinds.get("Z") == ("I", 1)
     if not valid or not has_atoms or kinds.get("pos") != ("R", 3):
-        raise StructureError(
-            f"{where}: `Properties` must list name, kind and columns of each, with species:S:1 (or "
-            f"Z:I:1) and pos:R:3, got {properties[:80]!r}. Correct the line."
-        )
+        return {}, 0
     return columns, at
 
 
 def _element(word: str, where: str) -> int:
     """Return the atomic number of a symbol, or of a number."""
+    if word in NUMBERS:
+        return NUMBERS[word]
     if re.fullmatch("[0-9]{1,3}", word) and 1 <= int(word) < len(SYMBOLS):
         return int(word)
     return number_of(word, where)
