@@ -142,6 +142,7 @@ class Recipe:
         data: What the runs learned from.
         models: The models that share its weights by what :func:`potnet.load` calls them; each has
             outputs of its own, the first of which is measured in the tables.
+        kept: Outputs without a model, for others went on from weights that have them.
         limits: What the models are not for, beyond what the data say.
         halved: Round the weights to half precision. Not those that others go on from, which are
             to be exactly what these went on from.
@@ -150,13 +151,15 @@ class Recipe:
     runs: tuple[str, ...]
     data: Data
     models: dict[str, tuple[Output, ...]]
+    kept: tuple[Output, ...] = ()
     limits: str = ""
     halved: bool = True
 
     @property
     def outputs(self) -> list[tuple[str, Output]]:
         """All outputs, each with the name of its model."""
-        return [(name, output) for name, outputs in self.models.items() for output in outputs]
+        named = [(name, output) for name, outputs in self.models.items() for output in outputs]
+        return [*named, *(("", output) for output in self.kept)]
 
 
 def _seeds(run: str, n: int) -> tuple[str, ...]:
@@ -193,17 +196,22 @@ RECIPES = {
         _seeds("energy-above-hull", 1),
         JARVIS,
         {"jarvis-energy-above-hull": (Output("ehull", "eV/atom", nonnegative=True),)},
-        "Not for judging stability: JARVIS's column `ehull` divides the energy per atom by the "
-        "atoms of the reduced formula, so that stable crystals can have 1.5 eV/atom and more.",
+        limits=(
+            "Not for judging stability: JARVIS's column `ehull` divides the energy per atom by the "
+            "atoms of the reduced formula, so that stable crystals can have 1.5 eV/atom and more."
+        ),
     ),
     "mp": Recipe(
         _seeds("mp", 1),
         MATERIALS_PROJECT,
-        {
-            "mp-formation-energy": (Output("e_form", "eV/atom"),),
-            "mp-band-gap": (Output("gap", "eV", nonnegative=True),),
-        },
+        {"mp-formation-energy": (Output("e_form", "eV/atom"),)},
+        kept=(Output("gap", "eV", nonnegative=True),),
         halved=False,
+    ),
+    "mp-band-gap": Recipe(
+        _seeds("mp-band-gap", 1),
+        MATERIALS_PROJECT,
+        {"mp-band-gap": (Output("gap", "eV"), Output("gap > 0.01"))},
     ),
     "moduli": Recipe(
         _seeds("moduli", 2),
