@@ -178,7 +178,7 @@ RECIPES = {
         },
     ),
     "jarvis-band-gap": Recipe(
-        _seeds("band-gap", 1),
+        _seeds("band-gap", 2),
         JARVIS,
         {
             "jarvis-band-gap": (
@@ -188,7 +188,7 @@ RECIPES = {
         },
     ),
     "jarvis-band-gap-mbj": Recipe(
-        _seeds("band-gap-mbj", 1),
+        _seeds("band-gap-mbj", 2),
         JARVIS,
         {"jarvis-band-gap-mbj": (Output("mbj_bandgap", "eV"), Output("mbj_bandgap > 0.01"))},
     ),
@@ -227,7 +227,7 @@ RECIPES = {
         {"phonon-peak": (Output("last_phdos_peak", "1/cm"),)},
     ),
     "exfoliation-energy": Recipe(
-        _seeds("exfoliation-energy", 3),
+        _seeds("exfoliation-energy", 2),
         LAYERS,
         {"exfoliation-energy": (Output("exfoliation_en", "meV/atom"),)},
     ),
