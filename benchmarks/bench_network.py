@@ -51,7 +51,7 @@ TABLES = {
     "jarvis": "jarvis_dft3d_2021_oxides_nitrides.jsonl.gz",
 }
 BATCH_SIZES = (32, 64, 128)
-MODEL = "jarvis-band-gap"  # one network
+MODEL = "mp-formation-energy"  # one network
 MOST_ATOMS = 9  # so that the crystals of JARVIS have 5.4 atoms on average
 N_PREDICTED = 512
 
