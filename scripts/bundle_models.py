@@ -7,6 +7,7 @@ those of the members together, on the crystals that none of them was trained on.
 
     potnet benchmark benchmarks/sweeps/mp.yaml --data MP -o runs/mp
     python scripts/bundle_models.py runs/mp --only mp
+    potnet benchmark benchmarks/sweeps/mp_gap.yaml --data MP -o runs/mp_gap
     potnet benchmark benchmarks/sweeps/jarvis.yaml --data FILE -o runs/jarvis
     potnet benchmark benchmarks/sweeps/elastic.yaml -o runs/elastic
     potnet benchmark benchmarks/sweeps/phonons.yaml --data PHONONS -o runs/phonons
