@@ -98,13 +98,13 @@ class Batch:
     @cached_property
     def formula_counts(self) -> Tensor:
         """Atoms in the reduced formula of each crystal, shape (n_graphs,)."""
-        counts = self.weights * self.atom_counts[self.graph_index]
-        table = torch.zeros(self.n_graphs * 128, dtype=torch.long, device=self.device)
-        table = table.index_add(0, self.graph_index * 128 + self.numbers, counts.round().long())
-        divisor = table.view(-1, 128)
-        while divisor.shape[1] > 1:
-            divisor = torch.gcd(*divisor.chunk(2, 1))
-        return self.atom_counts // divisor[:, 0]
+        atoms = (self.weights * self.atom_counts[self.graph_index]).round().long()
+        # One column for each element, a power of two of them, which are halved until one is left.
+        divisors = torch.zeros(self.n_graphs, 128, dtype=torch.long, device=self.device)
+        divisors.index_put_((self.graph_index, self.numbers), atoms, accumulate=True)
+        while divisors.shape[1] > 1:
+            divisors = torch.gcd(*divisors.chunk(2, 1))
+        return self.atom_counts // divisors[:, 0]
 
     def edge_index(self, name: str) -> tuple[Tensor, Tensor]:
         """Return nodes ``i`` and ``j`` of the pairs ``name``, counted over the whole batch."""
