@@ -7,7 +7,8 @@ Processor seconds, the least of some repeats that take turns, so that other prog
 count little. Each part replaces what it measured in the results.
 
 ``train`` lets every contestant step over the same crystals, features made beforehand: forward,
-L1 loss, backward, clipping, AdamW and the running average of the weights, as in training.
+L1 loss, backward, clipping, optimizer and the running average of the weights, as in training.
+The optimizer is the default one, but AdamW for "completenet_adamw" and for the published form.
 "published" is PotNet on the published graph with the literal layers on ``[x_i | x_j | e]`` and
 every repeated edge; "accelerated" is potnet's form of it, the same function to rounding, which is
 checked here; "mended" is PotNet by its defaults, where equivalent atoms share a node as well.
@@ -20,6 +21,7 @@ environment of its own, made of ``rivals/chgnet-requirements.txt``.
 from __future__ import annotations
 
 import argparse
+import copy
 import gzip
 import json
 import os
@@ -44,6 +46,7 @@ from potnet.files import atomic_write
 from potnet.models import registry
 from potnet.models.potnet import CountedBatchNorm, Edges, PotNet, PotNetConv
 from potnet.training.average import WeightAverage
+from potnet.training.optimizer import Muon
 
 HERE = Path(__file__).parent
 TABLES = {
@@ -125,10 +128,12 @@ def with_repeated_edges(batch: Batch) -> Batch:
 class Contestant:
     """A network, the features of the crystals, and the step that training takes."""
 
-    def __init__(self, network: nn.Module, features: Batch, targets: Tensor) -> None:
+    def __init__(
+        self, network: nn.Module, features: Batch, targets: Tensor, *, muon: bool = True
+    ) -> None:
         self.network, self.features, self.targets = network.train(), features, targets
         self.parameters = list(network.parameters())
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-3, fused=True)
+        self.optimizer = Muon(network, 1e-3, 1e-2, orthogonal=muon, fused=True)
         self.average = WeightAverage(network, 0.999)
 
     def seconds(self, batch_size: int, crystals: int | None = None) -> float:
@@ -160,11 +165,13 @@ def contestants(crystals: list[Crystal]) -> dict[str, Contestant]:
         expected, found = accelerated.train()(merged[few]), published.train()(repeated[few])
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     targets = torch.randn(len(crystals), 1)
+    complete = ours.features(crystals)
     return {
-        "completenet": Contestant(ours, ours.features(crystals), targets),
+        "completenet": Contestant(ours, complete, targets),
+        "completenet_adamw": Contestant(copy.deepcopy(ours), complete, targets, muon=False),
         "mended": Contestant(mended, mended.features(crystals), targets),
-        "accelerated": Contestant(accelerated, merged, targets),
-        "published": Contestant(published, repeated, targets),
+        "accelerated": Contestant(accelerated, merged, targets, muon=False),
+        "published": Contestant(published, repeated, targets, muon=False),
     }
 
 

@@ -76,6 +76,7 @@ def throughput() -> str:
     found = json.loads((RESULTS / "network.json").read_text(encoding="utf-8"))
     names = {
         "completenet": "CompleteNet",
+        "completenet_adamw": "CompleteNet, AdamW",
         "mended": "PotNet",
         "accelerated": "published form, accelerated",
         "published": "published form",
@@ -88,7 +89,7 @@ def throughput() -> str:
     for table, run in found["train"].items():
         for row in run["rows"]:
             rates = " | ".join(
-                f"{rate:,.3g} ({row[f'over_{name}']:.0f} x)"
+                f"{rate:,.{0 if rate > 99 else 1}f} ({row[f'over_{name}']:.3g} x)"
                 if f"over_{name}" in row
                 else f"{rate:,.0f}"
                 for name, rate in ((name, row["crystals_per_second"][name]) for name in names)

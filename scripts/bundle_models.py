@@ -169,7 +169,7 @@ def _seeds(run: str, n: int) -> tuple[str, ...]:
 
 RECIPES = {
     "jarvis-energies": Recipe(
-        _seeds("formation-energy", 4),
+        _seeds("formation-energy", 3),
         JARVIS,
         {
             "jarvis-formation-energy": (Output("formation_energy_peratom", "eV/atom"),),
@@ -312,9 +312,14 @@ def rescaled(
 def read_predictions(
     run: Path, part: str, target: str
 ) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64]]:
-    """Return ids, targets (nan where held back) and predictions of one run."""
+    """Return ids, targets (nan where held back) and predictions of one run.
+
+    A benchmark hides the targets of the test from its trainings and keeps them itself.
+    """
     stem = "predictions-val" if part == "val" else "predictions"
     paths = [run / f"{stem}-{file_name(target)}.csv", run / f"{stem}.csv"]
+    if part == "test" and run.name == "training":
+        paths.insert(0, run.parents[2] / f"{stem}-{file_name(target)}.csv")
     path = next(path for path in paths if path.exists())
     with open(path, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -374,6 +379,8 @@ def measure(
         if np.isfinite(true).any():
             measured = (answer_metrics if is_question else regression_metrics)(true, predicted)
             found = {} if shift else card.metrics.get(part, {}).get(output.target, {})
+            if part == "test" and not found and not is_log:  # scored by a benchmark
+                baseline = float(np.nanmean(np.abs(true - target.mean)))
             measured["baseline_mae"] = found.get("baseline_mae", baseline)
             if shift is None and len(runs) > 1:
                 singles = [read_predictions(run, part, target.name)[1:] for run in runs]

@@ -16,6 +16,7 @@ from potnet.data import Dataset, Entry, Store, open
 from potnet.errors import StructureError
 from potnet.features import Batch, Pairs
 from potnet.models import registry
+from potnet.training.optimizer import SHORTEST_SIDE
 
 FORBIDDEN = 92  # Crystals with this element cannot be prepared.
 
@@ -56,12 +57,12 @@ class TinySettings(BaseModel):
     """``plain`` leaves out what depends on the batch: normalisation and dropout."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    width: int = 8
+    width: int = SHORTEST_SIDE  # so that one of its matrices is treated as such
     plain: bool = False
 
 
 class TinyNet(nn.Module):
-    """Embedding, one round of messages, normalisation with running statistics, dropout."""
+    """Embedding, a round of messages, normalisation with running statistics, a map, dropout."""
 
     name = "tiny"
     Settings = TinySettings
@@ -72,6 +73,7 @@ class TinyNet(nn.Module):
         self.embed = nn.Embedding(119, settings.width)
         self.edge = nn.Linear(4, settings.width)
         self.norm = nn.Identity() if settings.plain else nn.BatchNorm1d(settings.width)
+        self.mix = nn.Linear(settings.width, settings.width)
         self.dropout = nn.Dropout(0.0 if settings.plain else 0.1)
         self.head = nn.Linear(settings.width, n_targets)
 
@@ -84,7 +86,7 @@ class TinyNet(nn.Module):
         i, j = batch.edge_index("all")
         message = self.edge(batch.pairs["all"].values) * h[j]
         h = self.norm(h + torch.zeros_like(h).index_add(0, i, message))
-        h = self.dropout(torch.tanh(h)) * batch.weights[:, None]
+        h = self.dropout(torch.tanh(self.mix(h))) * batch.weights[:, None]
         return self.head(h.new_zeros(batch.n_graphs, h.shape[1]).index_add(0, batch.graph_index, h))
 
 

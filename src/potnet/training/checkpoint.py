@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 from potnet.errors import DataError
 from potnet.files import atomic_write
 
-FORMAT = 1
+FORMAT = 2
 SLOTS = ("a", "b")
 
 _log = logging.getLogger(__name__)

@@ -44,6 +44,8 @@ class TrainingConfig(BaseModel):
         combine: How the members' predictions become one.
         epochs: Passes over the training crystals.
         batch_size: Crystals per step, over all processes together.
+        optimizer: ``muon`` moves matrices along orthogonalised momentum and all else by AdamW;
+            ``adamw`` takes AdamW for everything.
         learning_rate: Peak of the one-cycle schedule.
         warmup: Share of the steps in which the learning rate rises.
         weight_decay: Decoupled decay; biases, norms and embeddings are left out.
@@ -79,7 +81,8 @@ class TrainingConfig(BaseModel):
     combine: Literal["median", "mean"] = "median"
     epochs: Annotated[int, Field(ge=1)] = 300
     batch_size: Annotated[int, Field(ge=1)] = 64
-    learning_rate: Positive = 1e-3
+    optimizer: Literal["muon", "adamw"] = "muon"
+    learning_rate: Positive = 3e-3
     warmup: Fraction = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     gradient_clip: Positive | None = 1.0

@@ -37,7 +37,6 @@ from potnet.training.targets import (
     Scale,
     chosen_targets,
     compositions,
-    fit_references,
     fit_scale,
 )
 
@@ -297,7 +296,8 @@ def _prepare(
     local = Split(*(place[part] for part in (kept.train, kept.val, kept.test)))
     chosen = dataset.subset(rows)
     shares = compositions(chosen)[:, :n_references]
-    scales = tuple(fit_scale(chosen, n, config.transform_of(n), local.train, shares) for n in names)
+    fitted = [fit_scale(chosen, n, config.transform_of(n), local.train, shares) for n in names]
+    scales = tuple(scale for scale, _ in fitted)
     standardised = np.stack([s.standardise(chosen.targets[s.name]) for s in scales], axis=1)
     loader: Loader
     if found.batch is None:
@@ -306,13 +306,7 @@ def _prepare(
         )
     else:
         loader = HeldFeatures(found, standardised, device, config.max_pairs)
-    references = np.stack(
-        [
-            fit_references(shares[local.train], column)[0] * (scale.transform != "yes-no")
-            for scale, column in zip(scales, standardised[local.train].T, strict=True)
-        ],
-        axis=1,
-    )
+    references = np.stack([references for _, references in fitted], axis=1)
     return _Prepared(chosen, local, scales, loader, standardised, references)
 
 

@@ -19,6 +19,7 @@ from potnet.training.average import WeightAverage
 from potnet.training.batches import Loader, Minibatch, deal
 from potnet.training.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
 from potnet.training.config import TrainingConfig
+from potnet.training.optimizer import Muon
 from potnet.training.start import first_network
 from potnet.training.targets import Scale
 
@@ -98,9 +99,11 @@ class Member:
         if isinstance(start := getattr(network, "references", None), nn.Embedding):
             start.weight.data.copy_(torch.from_numpy(references))
         objective = Objective(network, config.loss, scales)
-        self.optimizer = torch.optim.AdamW(
-            _decay_groups(network, config.weight_decay),
-            lr=config.learning_rate,
+        self.optimizer = Muon(
+            network,
+            config.learning_rate,
+            config.weight_decay,
+            orthogonal=config.optimizer == "muon",
             fused=fabric.device.type in ("cpu", "cuda"),
         )
         self.objective, self._stepper = fabric.setup(objective, self.optimizer)
@@ -242,17 +245,6 @@ def predict(
     ordered = np.empty_like(values)
     ordered[np.concatenate(groups)] = values
     return ordered
-
-
-def _decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return the parameters in two groups; biases, norms and embeddings do not decay."""
-    embeddings = {id(m.weight) for m in network.modules() if isinstance(m, nn.Embedding)}
-    decayed, kept = [], []
-    for parameter in network.parameters():
-        is_matrix = parameter.ndim > 1 and id(parameter) not in embeddings
-        (decayed if is_matrix else kept).append(parameter)
-    groups = [(decayed, weight_decay), (kept, 0.0)]
-    return [{"params": params, "weight_decay": decay} for params, decay in groups if params]
 
 
 def _one_cycle(

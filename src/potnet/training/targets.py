@@ -126,18 +126,16 @@ def fit_references(
 
     Args:
         composition: Shares of the elements, shape (n, n_elements).
-        values: Values less their mean, nan where missing, shape (n,).
+        values: Values less their mean, shape (n,).
 
     Returns:
-        One reference for each element, shape (n_elements,), and the known values less the function
-        fitted to all others (Allen 1974), or few crystals would look easy, shape (n_known,).
+        One reference for each element, shape (n_elements,), and the values less the function
+        fitted to all others (Allen 1974), or few crystals would look easy, shape (n,).
     """
-    known = np.isfinite(values)
-    shares, values = composition[known], values[known]
-    normal = shares.T @ shares + RIDGE * np.eye(shares.shape[1])
-    references = np.asarray(np.linalg.solve(normal, shares.T @ values), np.float64)
-    own = np.einsum("nk,nk->n", shares, np.linalg.solve(normal, shares.T).T)
-    left = (values - shares @ references) / (1 - own)
+    normal = composition.T @ composition + RIDGE * np.eye(composition.shape[1])
+    references = np.asarray(np.linalg.solve(normal, composition.T @ values), np.float64)
+    own = np.einsum("nk,nk->n", composition, np.linalg.solve(normal, composition.T).T)
+    left = (values - composition @ references) / (1 - own)
     if (left**2).sum() > (1 - EXPLAINED) * (values**2).sum():
         return np.zeros_like(references), values
     return references, left
@@ -149,8 +147,12 @@ def fit_scale(
     transform: Transform,
     train: NDArray[np.int64],
     composition: NDArray[np.float64],
-) -> Scale:
-    """Return the scale of target ``name`` from the crystals at ``train`` and no others."""
+) -> tuple[Scale, NDArray[np.float64]]:
+    """Return the scale of target ``name`` from the crystals at ``train`` and no others.
+
+    Beside it stand the standardised references of :func:`fit_references`, one for each column of
+    ``composition``.
+    """
     values = dataset.targets[name][train]
     known = np.isfinite(values)
     values = values[known]
@@ -160,15 +162,12 @@ def fit_scale(
             "crystal, got none. Check the column and the split."
         )
     if transform == "yes-no":  # The output is a logit, which has no scale of its own.
-        return Scale(name, dataset.units[name], transform, 0.0, 1.0, float(values.mean()))
+        scale = Scale(name, dataset.units[name], transform, 0.0, 1.0, float(values.mean()))
+        return scale, np.zeros(composition.shape[1])
     scaled = transformed(values, transform)
     mean, largest = float(scaled.mean()), float(np.abs(scaled).max())
-    std = float(fit_references(composition[train][known], scaled - mean)[1].std())
-    return Scale(
-        name=name,
-        unit=dataset.units[name],
-        transform=transform,
-        mean=mean,
-        std=std if std > 1e-12 * max(1.0, largest) else 1.0,
-        physical_mean=float(values.mean()),
-    )
+    references, left = fit_references(composition[train][known], scaled - mean)
+    std = float(left.std())
+    std = std if std > 1e-12 * max(1.0, largest) else 1.0
+    scale = Scale(name, dataset.units[name], transform, mean, std, float(values.mean()))
+    return scale, references / std
