@@ -110,8 +110,10 @@ def orthogonalised(matrices: Tensor) -> Tensor:
     """
     if matrices.shape[-2] < matrices.shape[-1]:
         return orthogonalised(matrices.mT).mT
-    norm = torch.linalg.matrix_norm(matrices, keepdim=True)
-    x = matrices / norm.clamp_min(torch.finfo(matrices.dtype).tiny)
+    tiny = torch.finfo(matrices.dtype).tiny
+    # By the largest number first, whose square the norm could not hold.
+    x = matrices / matrices.abs().amax((-2, -1), keepdim=True).clamp_min(tiny)
+    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp_min(tiny)
     # Each polynomial takes X to X (a + b X^T X + c (X^T X)^2). All these factors commute, so only
     # small square matrices are multiplied, and X once.
     gram = x.mT @ x
