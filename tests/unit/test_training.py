@@ -444,7 +444,7 @@ def gaps(n: int) -> Dataset:
 
 def test_a_gap_and_whether_there_is_one_are_learned_together(tmp_path):
     settings = {"targets": ["gap", "gap > 0"], "transform": {"gap": "nonnegative"}, "epochs": 60}
-    found = train(gaps(200), config(**settings), tmp_path / "out")
+    found = train(gaps(400), config(**settings), tmp_path / "out")
     rows = {
         name: table(found.output / f"predictions-{name}.csv") for name in ("gap", "gap-above-0")
     }
@@ -455,9 +455,9 @@ def test_a_gap_and_whether_there_is_one_are_learned_together(tmp_path):
     assert ((sure >= 0) & (sure <= 1)).all()
     assert set(answers) == {0, 1}
     metrics = found.metrics["test"]["gap > 0"]
-    assert metrics["accuracy"] == np.mean((sure > 0.5) == answers) >= 0.8
-    assert metrics["baseline_accuracy"] == max(answers.mean(), 1 - answers.mean())
-    again = evaluate(found.model, gaps(200))
+    assert metrics["accuracy"] == np.mean((sure > 0.5) == answers) >= 0.75
+    assert metrics["baseline_accuracy"] == max(answers.mean(), 1 - answers.mean()) < 0.6
+    again = evaluate(found.model, gaps(400))
     assert set(again.metrics) == {"gap", "gap > 0"}
     card = archive.read_card(found.model)
     assert [t.transform for t in card.targets] == ["nonnegative", "yes-no"]
