@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("folder")
     parser.add_argument("--die-at", type=int)
     parser.add_argument("--devices", type=int, default=1)
+    parser.add_argument("--width", type=int)
     parser.add_argument("--store")
     arguments = parser.parse_args()
     register()
@@ -45,7 +46,10 @@ def main() -> None:
     dataset = data.open(arguments.store) if arguments.store else made_up_dataset()
     if arguments.devices > 1:
         # Sums over a batch depend on how it is shared out; compare what does not.
-        config |= {"network_settings": {"plain": True}, "members": 1}
+        config |= {
+            "network_settings": {"plain": True, "width": arguments.width},
+            "members": 1,
+        }
     if arguments.die_at:
         die_at(arguments.die_at, [(TinyFeatures, "__call__")] if arguments.store else WRITING)
     train(dataset, TrainingConfig(**config), arguments.folder, resume=True)

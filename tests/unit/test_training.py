@@ -389,7 +389,7 @@ def test_a_run_goes_on_from_another_model_with_other_targets(result, tmp_path):
     before, card = archive.load(result.model)
     after, new_card = archive.load(found.model)
     for old, new in zip(before, after, strict=True):
-        assert new.head.weight.shape == (2, old.head.weight.shape[1])
+        assert new.head.weight.shape == (2, 64)
         torch.testing.assert_close(new.embed.weight, old.embed.weight)
         torch.testing.assert_close(new.edge.weight, old.edge.weight)
     assert new_card.start == archive.StartCard(
@@ -455,7 +455,7 @@ def test_a_gap_and_whether_there_is_one_are_learned_together(tmp_path):
     assert ((sure >= 0) & (sure <= 1)).all()
     assert set(answers) == {0, 1}
     metrics = found.metrics["test"]["gap > 0"]
-    assert metrics["accuracy"] == np.mean((sure > 0.5) == answers) >= 0.75
+    assert metrics["accuracy"] == np.mean((sure > 0.5) == answers) >= 0.8
     assert metrics["baseline_accuracy"] == max(answers.mean(), 1 - answers.mean()) < 0.6
     again = evaluate(found.model, gaps(400))
     assert set(again.metrics) == {"gap", "gap > 0"}

@@ -1,5 +1,6 @@
 """The parts of training: settings, minibatches, averages, metrics, features."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -17,7 +18,7 @@ from potnet.training.evaluate import bootstrap_interval, conformal_halfwidth
 from potnet.training.export import _anchors
 from potnet.training.features import Survey, compute_features
 from potnet.training.member import _one_cycle
-from potnet.training.targets import fit_references
+from potnet.training.targets import compositions, fit_references, fit_scale
 
 # ------------------------------------------------------------------------------------- settings
 
@@ -217,6 +218,18 @@ def test_references_begin_only_where_the_composition_explains_the_target():
     references, left = fit_references(shares, other)
     assert not references.any()
     np.testing.assert_array_equal(left, other)
+
+
+def test_a_missing_value_changes_neither_scale_nor_references():
+    dataset = made_up_dataset(60)
+    values, rows = dataset.targets["size"].copy(), np.arange(60)
+    values[7] = np.nan
+    shares = compositions(dataset)
+    missing = dataclasses.replace(dataset, targets={"size": values})
+    found = fit_scale(missing, "size", "none", rows, shares)
+    expected = fit_scale(dataset, "size", "none", np.delete(rows, 7), shares)
+    assert found[0] == expected[0]
+    np.testing.assert_array_equal(found[1], expected[1])
 
 
 # -------------------------------------------------------------------------------------- metrics
