@@ -15,8 +15,12 @@ from pathlib import Path
 import yaml
 
 from potnet.benchmark import SUITES
+from potnet.benchmark.contestants import Network
+from potnet.benchmark.settings import different
 from potnet.benchmark.table import markdown
 from potnet.files import atomic_write
+from potnet.models.registry import NETWORKS
+from potnet.training import TrainingConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -170,8 +174,11 @@ def _published(known: dict[str, dict[str, dict[str, float]]]) -> list[str]:
 
 
 def command_of(suite: str, row: dict, n_folds: int) -> str:
-    """Return the command that makes a row again."""
+    """Return the command that makes a row again; settings that have their default are left out."""
     settings = dict(row["settings"])
+    if settings["network"] in NETWORKS:
+        config = TrainingConfig(network=settings["network"])
+        settings = {"network": config.network, **different(settings, Network(config).settings())}
     words = ["potnet", "benchmark", suite, "--data", "FILE", "-o", f"runs/{row['name']}"]
     words += ["--name", row["name"]]
     network, seeds = settings.pop("network"), settings.pop("members", 1)

@@ -21,6 +21,7 @@ from potnet.data.benchmarks.official import MATBENCH_SEED
 from potnet.data.splits.rules import shuffled_folds
 from potnet.errors import ConfigError, DataError
 from potnet.training import TrainingConfig
+from potnet.training.optimizer import SHORTEST_SIDE
 
 SUITE = Suite("tiny", "a test", (Task("size", "Å"),), "matbench", 60)
 SETTINGS = {"network": "tiny", "epochs": 3, "batch_size": 16, "device": "cpu"}
@@ -139,8 +140,11 @@ def test_several_seeds_predict_together_and_validate_on_different_crystals(
 def test_other_settings_are_refused_and_more_folds_are_welcome(opened, tmp_path) -> None:
     compete(opened, Row("tiny", Network(TrainingConfig(**SETTINGS)), tmp_path), folds=[0])
     other = Network(TrainingConfig(**{**SETTINGS, "epochs": 4}))
-    with pytest.raises(ConfigError, match="must keep its settings"):
+    with pytest.raises(ConfigError, match="must keep its settings") as caught:
         compete(opened, Row("tiny", other, tmp_path))
+    assert '{"settings": {"epochs": 4}} in place of {"settings": {"epochs": 3}}' in str(
+        caught.value
+    )
     network = Network(TrainingConfig(**SETTINGS))
     found = compete(opened, Row("tiny", network, tmp_path), folds=[0, 3])
     assert found["folds"] == [0, 3]
@@ -384,7 +388,8 @@ def test_a_sweep_trains_its_runs_as_rows_of_one_table(data_file, tmp_path) -> No
     assert done.exit_code == 0, done.output
     table = json.loads((tmp_path / "out" / "table.json").read_text())
     assert [row["name"] for row in table["rows"]] == ["plain", "wide"]
-    assert table["rows"][1]["settings"]["network_settings"] == {"width": 12}
+    widths = [row["settings"]["network_settings"]["width"] for row in table["rows"]]
+    assert widths == [SHORTEST_SIDE, 12]
     assert (tmp_path / "out" / "wide" / "jobs" / "size-fold0-seed0" / "training" / "model").exists()
     done = invoke(sweep, "--data", data_file, "-o", tmp_path / "out", "--only", "narrow")
     assert done.exit_code == 1

@@ -23,6 +23,7 @@ from potnet.data.questions import file_name
 from potnet.errors import ConfigError
 from potnet.features import Batch
 from potnet.files import atomic_write
+from potnet.models import registry
 from potnet.training import Progress, TrainingConfig, train
 from potnet.training.start import first_network
 
@@ -156,11 +157,15 @@ class Network:
         return self.config.members
 
     def settings(self) -> dict[str, Any]:
-        """Return the settings that differ from the defaults of training, and the budget."""
-        ours, default = self.config.to_dict(), TrainingConfig().to_dict()
-        chosen = {key: value for key, value in ours.items() if value != default[key]}
-        chosen = {"network": self.network, **chosen}
-        return chosen if self.budget is None else {**chosen, "budget": self.budget}
+        """Return all settings, of the training and of the network, and the budget.
+
+        Those that have their default are among them: a default may change, what was done does not.
+        """
+        settings = self.config.to_dict()
+        if self.config.start is None:  # otherwise the model to begin with says the rest
+            network = registry.build(self.network, self.config.network_settings)
+            settings["network_settings"] = network.settings.model_dump(mode="json")
+        return settings if self.budget is None else {**settings, "budget": self.budget}
 
     def features(self) -> Any:
         """Return the settings of the network's features."""

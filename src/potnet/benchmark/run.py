@@ -24,6 +24,7 @@ import potnet
 from potnet.benchmark.contestants import Contestant, Job
 from potnet.benchmark.cost import Cost
 from potnet.benchmark.predictions import Predictions, concatenated
+from potnet.benchmark.settings import different
 from potnet.benchmark.statistics import summarise
 from potnet.benchmark.suites import OpenSuite, Suite, open_suite
 from potnet.data.questions import column_of
@@ -193,12 +194,11 @@ def _claim(row: Row, opened: OpenSuite) -> None:
     }
     if path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))
-        changed = [key for key, value in _plain(content).items() if found.get(key) != value]
-        if changed:
+        new, old = different(_plain(content), found), different(found, _plain(content))
+        if new or old:
             raise ConfigError(
-                f"{path}: a row must keep its {' and '.join(changed)}, got other ones: "
-                f"{json.dumps(content[changed[0]])} in place of "
-                f"{json.dumps(found.get(changed[0]))}. Choose another folder."
+                f"{path}: a row must keep its {' and '.join({**new, **old})}, got "
+                f"{json.dumps(new)} in place of {json.dumps(old)}. Choose another folder."
             )
     elif any(row.folder.glob("jobs/*")):
         raise ConfigError(

@@ -1,0 +1,75 @@
+"""The commands beside committed results say what was done, whatever the defaults are by now."""
+
+import importlib.util
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from potnet.benchmark.contestants import Network
+from potnet.benchmark.settings import different
+from potnet.cli.train import settings_from
+from potnet.models.registry import NETWORKS
+from potnet.training import TrainingConfig
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def results_table():
+    spec = importlib.util.spec_from_file_location("results_table", BENCHMARKS / "results_table.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def rows_of_networks():
+    for path in sorted((BENCHMARKS / "results/suites").glob("*.json")):
+        table = json.loads(path.read_text())
+        for row in table["rows"]:
+            if row["settings"]["network"] in NETWORKS:
+                yield pytest.param(table, row, id=f"{path.stem}-{row['name']}")
+
+
+def after(words, flag):
+    """Return the values of an option in a command."""
+    return [words[k + 1] for k, word in enumerate(words) if word == flag]
+
+
+@pytest.mark.parametrize(("table", "row"), list(rows_of_networks()))
+def test_a_command_gives_the_settings_of_its_row(results_table, table, row):
+    words = shlex.split(results_table.command_of(table["suite"], row, table["n_folds"]))
+    settings = settings_from(after(words, "--set"))
+    for number in after(words, "--epochs"):
+        settings["epochs"] = int(number)
+    budget = [float(seconds) for seconds in after(words, "--budget")]
+    config = TrainingConfig(network=after(words, "--network")[0], **settings)
+    assert Network(config, *budget).settings() == row["settings"]
+
+
+def test_a_command_leaves_defaults_out(results_table):
+    config = TrainingConfig(network_settings={"features": {"degree": 2}})
+    row = {
+        "name": "old",
+        "seeds": [0],
+        "folds": [0],
+        "tasks": {},
+        "settings": {**Network(config).settings(), "weight_decay": 0.5},
+    }
+    words = shlex.split(results_table.command_of("matbench-phonons", row, 5))
+    assert after(words, "--set") == [
+        'network_settings={"features": {"degree": 2}}',
+        "weight_decay=0.5",
+    ]
+
+
+def test_nested_settings_differ_where_a_value_does_or_is_absent():
+    ours = {"a": 1, "b": {"c": 2, "d": {"e": 3, "f": 4}}, "g": [1, 2], "h": {}}
+    assert different(ours, ours) == {}
+    assert different(ours, {**ours, "more": 1}) == {}
+    assert different(ours, {"b": {"c": 2, "d": {"e": 0, "f": 4}}, "g": [1], "h": {}}) == {
+        "a": 1,
+        "b": {"d": {"e": 3}},
+        "g": [1, 2],
+    }
