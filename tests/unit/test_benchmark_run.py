@@ -1,6 +1,7 @@
 """A benchmark trains each fold once, survives being killed, and keeps the test sealed."""
 
 import csv
+import itertools
 import json
 import sys
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ import pytest
 from tiny_network import made_up_dataset, registered  # noqa: F401  (the fixture)
 from typer.testing import CliRunner
 
-from potnet.benchmark import OpenSuite, Outcome, Row, Suite, Task, run
+from potnet.benchmark import OpenSuite, Outcome, Row, Suite, Task, contestants, run
 from potnet.benchmark.contestants import Composition, Mean, Network
 from potnet.benchmark.cost import Cost, Meter
 from potnet.benchmark.external import External
@@ -20,7 +21,7 @@ from potnet.benchmark.table import markdown, write_table
 from potnet.data.benchmarks.official import MATBENCH_SEED
 from potnet.data.splits.rules import shuffled_folds
 from potnet.errors import ConfigError, DataError
-from potnet.training import TrainingConfig
+from potnet.training import TrainingConfig, train
 from potnet.training.optimizer import SHORTEST_SIDE
 
 SUITE = Suite("tiny", "a test", (Task("size", "Å"),), "matbench", 60)
@@ -162,6 +163,29 @@ def test_a_budget_decides_the_epochs_once(opened, tmp_path) -> None:
     assert chosen["epochs"] == max(1, int(0.3 / chosen["seconds_per_epoch"]))
     assert found["tasks"]["size"]["cost"]["epochs_per_job"] == chosen["epochs"]
     assert json.loads((job / "training" / "config.json").read_text())["epochs"] == chosen["epochs"]
+
+
+@pytest.mark.parametrize(("budget", "probed", "chosen"), [(0.5, 1, 1), (3, 2, 3), (50, 3, 50)])
+def test_the_time_of_an_epoch_is_learned_within_half_of_the_budget(
+    opened, tmp_path, monkeypatch, budget, probed, chosen
+) -> None:
+    epochs = []
+
+    def counting(dataset, config, folder, *, progress, **options):
+        def count(event):
+            epochs.append((Path(folder).name, event.stage))
+            progress(event)
+
+        return train(dataset, config, folder, progress=count, **options)
+
+    ticks = itertools.count()  # each epoch takes one second
+    monkeypatch.setattr(contestants, "_clock", lambda config: lambda: next(ticks))
+    monkeypatch.setattr(contestants, "train", counting)
+    network = Network(TrainingConfig(**SETTINGS), budget=budget)
+    compete(opened, Row("tiny", network, tmp_path), folds=[0])
+    stages = [folder == "training" for folder, stage in epochs if stage == "training"]
+    assert stages == [False] * probed + [True] * chosen
+    assert not list((tmp_path / "jobs").glob("*/tmp*"))
 
 
 def test_targets_with_a_split_of_their_own_are_held_back(tmp_path) -> None:

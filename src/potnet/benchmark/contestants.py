@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import tempfile
@@ -31,6 +32,7 @@ Combine = Literal["median", "mean"]
 Values = NDArray[np.float64]
 Rows = NDArray[np.int64]
 PROBE_EPOCHS = 3
+"""Most epochs that are trained to learn what one takes; half of the budget ends it, too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +112,10 @@ class Contestant(Protocol):
     def compete(self, job: Job) -> Outcome:
         """Learn and predict; a job that was killed goes on."""
         ...
+
+
+class _KnownEnough(Exception):
+    """The time of an epoch is known."""
 
 
 @dataclass(frozen=True)
@@ -207,21 +213,26 @@ class Network:
 
     def _epochs_within(self, job: Job, config: TrainingConfig, batch: Batch | None) -> int:
         """Return how many epochs fit into the budget; the first answer is kept."""
-        path = job.folder / "budget.json"
+        path, budget = job.folder / "budget.json", self.budget or 0
         if path.exists():
             return json.loads(path.read_text(encoding="utf-8"))["epochs"]
         clock = _clock(config)
-        ends: list[float] = []
+        ends = [clock()]
 
         def note(progress: Progress) -> None:
             if progress.stage == "training":
                 ends.append(clock())
+                if ends[-1] - ends[0] > budget / 2:
+                    raise _KnownEnough
 
         probe = TrainingConfig(**{**config.to_dict(), "epochs": PROBE_EPOCHS})
-        with tempfile.TemporaryDirectory(dir=job.folder) as folder:
+        with (
+            tempfile.TemporaryDirectory(dir=job.folder) as folder,
+            contextlib.suppress(_KnownEnough),
+        ):
             train(job.dataset, probe, folder, resume=True, progress=note, batch=batch)
         epoch = float(np.diff(ends).min())
-        epochs = max(1, int((self.budget or 0) / epoch))
+        epochs = max(1, int(budget / epoch))
         with atomic_write(path) as file:
             json.dump({"seconds_per_epoch": epoch, "epochs": epochs}, file)
         return epochs
