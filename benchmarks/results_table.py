@@ -204,8 +204,10 @@ def command_of(suite: str, row: dict, n_folds: int) -> str:
     """Return the command that makes a row again; settings that have their default are left out."""
     settings = dict(row["settings"])
     if settings["network"] in NETWORKS:
-        config = TrainingConfig(network=settings["network"])
-        settings = {"network": config.network, **different(settings, Network(config).settings())}
+        defaults = Network(TrainingConfig(network=settings["network"])).settings()
+        if settings["start"] is not None:
+            defaults["network_settings"] = {}  # the model to begin with has its own
+        settings = {"network": settings["network"], **different(settings, defaults)}
     words = ["potnet", "benchmark", suite, "--data", "FILE", "-o", f"runs/{row['name']}"]
     words += ["--name", row["name"]]
     network, seeds = settings.pop("network"), settings.pop("members", 1)

@@ -48,19 +48,23 @@ def test_a_command_gives_the_settings_of_its_row(results_table, table, row):
     assert Network(config, *budget).settings() == row["settings"]
 
 
-def test_a_command_leaves_defaults_out(results_table):
-    config = TrainingConfig(network_settings={"features": {"degree": 2}})
-    row = {
-        "name": "old",
-        "seeds": [0],
-        "folds": [0],
-        "tasks": {},
-        "settings": {**Network(config).settings(), "weight_decay": 0.5},
-    }
-    words = shlex.split(results_table.command_of("matbench-phonons", row, 5))
-    assert after(words, "--set") == [
+def settings_in_command(results_table, **settings):
+    """Return what the command of a row sets."""
+    made = Network(TrainingConfig(**settings)).settings()
+    row = {"name": "one", "seeds": [0], "folds": [0], "tasks": {}, "settings": made}
+    return after(shlex.split(results_table.command_of("matbench-phonons", row, 5)), "--set")
+
+
+def test_a_command_leaves_defaults_out_but_not_those_that_another_model_would_set(results_table):
+    tensors = {"features": {"degree": 2}, "dropout": 0.0}
+    assert settings_in_command(results_table, network_settings=tensors, weight_decay=0.5) == [
         'network_settings={"features": {"degree": 2}}',
         "weight_decay=0.5",
+    ]
+    start = {"start": "mp-formation-energy"}
+    assert settings_in_command(results_table, **start, network_settings={"dropout": 0.0}) == [
+        'network_settings={"dropout": 0.0}',
+        'start="mp-formation-energy"',
     ]
 
 
