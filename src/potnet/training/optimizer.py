@@ -110,26 +110,26 @@ def orthogonalised(matrices: Tensor) -> Tensor:
     """
     if matrices.shape[-2] < matrices.shape[-1]:
         return orthogonalised(matrices.mT).mT
+    tiny = torch.finfo(matrices.dtype).tiny
     # By the largest number first, whose square the norm could not hold.
     largest = torch.maximum(matrices.amax((-2, -1)), -matrices.amin((-2, -1)))[..., None, None]
-    x = matrices / largest.clamp_min(torch.finfo(matrices.dtype).tiny)
-    norm = torch.linalg.matrix_norm(x, keepdim=True).clamp_min(1)  # below 1 for nothing but zeros
+    x = matrices / largest.clamp_min(tiny)
+    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp_min(tiny)
     # Each polynomial takes X to X (a + b X^T X + c (X^T X)^2). All these factors commute, so only
     # small square matrices are multiplied, and X once.
-    gram = (x.mT @ x).div_(norm * norm)
-    factor = step = _polynomial(gram, *POLYNOMIALS[0])
+    gram = x.mT @ x
+    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    factor = step = _polynomial(gram, identity, *POLYNOMIALS[0])
     for coefficients in POLYNOMIALS[1:]:
         gram = gram @ (step @ step)
-        step = _polynomial(gram, *coefficients)
+        step = _polynomial(gram, identity, *coefficients)
         factor = factor @ step
-    return x @ (factor / norm)
+    return x @ factor
 
 
-def _polynomial(x: Tensor, a: float, b: float, c: float) -> Tensor:
+def _polynomial(x: Tensor, identity: Tensor, a: float, b: float, c: float) -> Tensor:
     """Return a I + b x + c x x of square matrices ``x``."""
-    result = (x @ x).mul_(c).add_(x, alpha=b)
-    result.diagonal(dim1=-2, dim2=-1).add_(a)
-    return result
+    return a * identity + b * x + (c * x) @ x
 
 
 def _groups(network: nn.Module, weight_decay: float, orthogonal: bool) -> list[dict[str, Any]]:
