@@ -25,6 +25,7 @@ from potnet.training import TrainingConfig
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 SHOWN = ("perovskite-5", "quartz-9", "aniso-3x3x30", "cell-40", "cell-200")
+PUBLISHED = yaml.safe_load((ROOT / "benchmarks" / "published.yaml").read_text("utf-8"))
 RANKED = ("phonons", "jdft2d", "elastic", "perovskites")
 MARKS = ("<!-- {name}: written by benchmarks/results_table.py -->", "<!-- end of {name} -->")
 
@@ -147,7 +148,6 @@ def suites() -> str:
 
 def tasks() -> str:
     """Return the first rows of the suites with all folds, beside what others have published."""
-    published = yaml.safe_load((ROOT / "benchmarks" / "published.yaml").read_text("utf-8"))
     lines = [
         "| task | CompleteNet, test error (95 % interval) | processor minutes, 5 folds "
         "| best published | ALIGNN |",
@@ -160,7 +160,7 @@ def tasks() -> str:
             test, unit = task["test"], task["unit"]
             others = {
                 name: error.get("here", error["full"])
-                for name, error in published[table["suite"]][target].items()
+                for name, error in PUBLISHED[table["suite"]][target].items()
             }
             best = min(others, key=others.__getitem__)
             lines.append(
@@ -173,13 +173,12 @@ def tasks() -> str:
 
 def measured() -> str:
     """Return all tables that ``potnet benchmark table`` put under ``results/suites/``."""
-    published = yaml.safe_load((ROOT / "benchmarks" / "published.yaml").read_text("utf-8"))
     parts = []
     for path in sorted((RESULTS / "suites").glob("*.json")):
         table = json.loads(path.read_text(encoding="utf-8"))
         what = table["what"][:1].upper() + table["what"][1:].rstrip(".")
         parts += [f"### {path.stem}", f"{what}.", markdown(table).strip()]
-        others = published.get(table["suite"], {})
+        others = PUBLISHED.get(table["suite"], {})
         tasks = {target for row in table["rows"] for target in row["tasks"]}
         known = {target: rows for target, rows in others.items() if target in tasks}
         # One fold is easier or harder than another: published means over all do not go beside it.

@@ -169,8 +169,8 @@ class Network:
         """
         settings = self.config.to_dict()
         if self.config.start is None:  # otherwise the model to begin with says the rest
-            network = registry.build(self.network, self.config.network_settings)
-            settings["network_settings"] = network.settings.model_dump(mode="json")
+            complete = registry.settings_of(self.network, self.config.network_settings)
+            settings["network_settings"] = complete.model_dump(mode="json")
         return settings if self.budget is None else {**settings, "budget": self.budget}
 
     def features(self) -> Any:

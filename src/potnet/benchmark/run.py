@@ -183,18 +183,20 @@ def _claim(row: Row, opened: OpenSuite) -> None:
     row.folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(row.folder)
     path = row.folder / "benchmark.json"
-    content = {
-        "suite": opened.suite.name,
-        "data": {
-            "name": opened.dataset.name,
-            "n": len(opened.dataset),
-            "sha256": opened.dataset.sha256,
-        },
-        "settings": row.contestant.settings(),
-    }
+    content = _plain(
+        {
+            "suite": opened.suite.name,
+            "data": {
+                "name": opened.dataset.name,
+                "n": len(opened.dataset),
+                "sha256": opened.dataset.sha256,
+            },
+            "settings": row.contestant.settings(),
+        }
+    )
     if path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))
-        new, old = different(_plain(content), found), different(found, _plain(content))
+        new, old = different(content, found), different(found, content)
         if new or old:
             raise ConfigError(
                 f"{path}: a row must keep its {' and '.join({**new, **old})}, got "

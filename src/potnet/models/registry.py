@@ -29,14 +29,23 @@ def build(
     Raises:
         ConfigError: If there is no such network, or a setting is unknown or has a wrong value.
     """
+    checked = settings_of(name, settings)
+    network: Any = NETWORKS[name]
+    return network(checked, n_targets)
+
+
+def settings_of(name: str, settings: Mapping[str, Any] | BaseModel | None = None) -> BaseModel:
+    """Return all settings of a network, those that are not given with their defaults.
+
+    Arguments and errors are those of :func:`build`.
+    """
     if name not in NETWORKS:
         raise ConfigError(
             f"networks: `name` must be one of {', '.join(NETWORKS)}, got {name!r}. "
             "Choose one of them."
         )
-    network: Any = NETWORKS[name]
     try:
-        return network(network.Settings.model_validate(settings or {}), n_targets)
+        return NETWORKS[name].Settings.model_validate(settings or {})
     except ValidationError as error:
         raise ConfigError(
             f"{name}: `settings` must fit the network: {first_fault(error)}. Correct this setting."
