@@ -54,7 +54,7 @@ class TinyFeatures(BaseModel):
 
 
 class TinySettings(BaseModel):
-    """``plain`` leaves out what depends on the batch: normalisation and dropout."""
+    """``plain`` leaves out what depends on the batch, normalisation and dropout, for float64."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     width: int = SHORTEST_SIDE  # so that one of its matrices is treated as such
@@ -76,6 +76,7 @@ class TinyNet(nn.Module):
         self.mix = nn.Linear(settings.width, settings.width)
         self.dropout = nn.Dropout(0.0 if settings.plain else 0.1)
         self.head = nn.Linear(settings.width, n_targets)
+        self.to(torch.float64 if settings.plain else torch.float32)
 
     @property
     def features(self) -> TinyFeatures:
@@ -84,7 +85,7 @@ class TinyNet(nn.Module):
     def forward(self, batch: Batch) -> torch.Tensor:
         h = self.embed(batch.numbers)
         i, j = batch.edge_index("all")
-        message = self.edge(batch.pairs["all"].values) * h[j]
+        message = self.edge(batch.pairs["all"].values.to(h.dtype)) * h[j]
         h = self.norm(h + torch.zeros_like(h).index_add(0, i, message))
         h = self.dropout(torch.tanh(self.mix(h))) * batch.weights[:, None]
         return self.head(h.new_zeros(batch.n_graphs, h.shape[1]).index_add(0, batch.graph_index, h))
