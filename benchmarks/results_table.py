@@ -209,6 +209,8 @@ def command_of(suite: str, row: dict, n_folds: int) -> str:
         settings = {"network": settings["network"], **different(settings, defaults)}
     words = ["potnet", "benchmark", suite, "--data", "FILE", "-o", f"runs/{row['name']}"]
     words += ["--name", row["name"]]
+    if len(row["tasks"]) != len(SUITES[suite].tasks) and "targets" not in settings:
+        words += [word for target in row["tasks"] for word in ("--target", target)]
     network, seeds = settings.pop("network"), settings.pop("members", 1)
     if "command" in settings:
         words += [

@@ -50,9 +50,15 @@ def test_a_command_gives_the_settings_of_its_row(results_table, table, row):
 
 def settings_in_command(results_table, **settings):
     """Return what the command of a row sets."""
+    return after(command(results_table, "matbench-phonons", **settings), "--set")
+
+
+def command(results_table, suite, tasks=(), **settings):
+    """Return the words of the command of a row."""
     made = Network(TrainingConfig(**settings)).settings()
-    row = {"name": "one", "seeds": [0], "folds": [0], "tasks": {}, "settings": made}
-    return after(shlex.split(results_table.command_of("matbench-phonons", row, 5)), "--set")
+    tasks = {target: {"test": {}} for target in tasks}
+    row = {"name": "one", "seeds": [0], "folds": [0], "tasks": tasks, "settings": made}
+    return shlex.split(results_table.command_of(suite, row, 5))
 
 
 def test_a_command_leaves_defaults_out_but_not_those_that_another_model_would_set(results_table):
@@ -66,6 +72,14 @@ def test_a_command_leaves_defaults_out_but_not_those_that_another_model_would_se
         'network_settings={"dropout": 0.0}',
         'start="mp-formation-energy"',
     ]
+
+
+def test_a_command_names_the_targets_of_a_row_that_has_some_of_its_suite(results_table):
+    both = ("log10_K_VRH", "log10_G_VRH")
+    assert after(command(results_table, "elastic", both), "--target") == []
+    assert after(command(results_table, "elastic", both[1:]), "--target") == ["log10_G_VRH"]
+    joined = command(results_table, "elastic", both[1:], targets=["log10_G_VRH"])
+    assert after(joined, "--target") == []  # the settings say it
 
 
 def test_nested_settings_differ_where_a_value_does_or_is_absent():
