@@ -16,6 +16,8 @@ import json
 from collections import Counter
 from pathlib import Path
 
+from materials_project_data import records
+
 from potnet.files import atomic_write
 
 TARGETS = {"bulk_modulus": "log10_K_VRH", "shear_modulus": "log10_G_VRH"}
@@ -26,9 +28,8 @@ def main() -> None:
     parser.add_argument("entries")
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
-    with gzip.open(arguments.entries, "rt", encoding="utf-8") as file:
-        records = [json.loads(line) for line in file]
-    certain = [record for record in records if not record["match"].startswith("multi")]
+    found = list(records(arguments.entries))
+    certain = [record for record in found if not record["match"].startswith("multi")]
     entries = Counter(record["mp_id"] for record in certain)
     kept = [record for record in certain if entries[record["mp_id"]] == 1]
     with (
@@ -41,7 +42,7 @@ def main() -> None:
             line = {"id": record["mp_id"], **crystal, "targets": moduli}
             zipped.write(f"{json.dumps(line)}\n".encode())
     print(
-        f"{arguments.output}: {len(kept):,} crystals; left out: {len(records) - len(certain):,} "
+        f"{arguments.output}: {len(kept):,} crystals; left out: {len(found) - len(certain):,} "
         f"without one structure for certain; {len(certain) - len(kept):,} with a structure that "
         "has two entries"
     )
