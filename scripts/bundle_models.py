@@ -248,10 +248,12 @@ class Shift:
     Attributes:
         dataset: Where both are known.
         references: One number for each element, shape (n_elements,).
+        mean: Of the property shifted to, over its training crystals.
     """
 
     dataset: Dataset
     references: NDArray[np.float64]
+    mean: float
 
     @staticmethod
     def fit(dataset: Dataset, learned: str, target: str) -> Shift:
@@ -262,7 +264,8 @@ class Shift:
         known = np.isfinite(difference)
         # Least squares without a penalty: the relation is exact but for rounding in the records.
         fit = np.linalg.lstsq(element_shares(rows)[known], difference[known], rcond=None)
-        return Shift(dataset, fit[0])
+        train = dataset.split_for([target]) == "train"
+        return Shift(dataset, fit[0], float(np.nanmean(dataset.targets[target][train])))
 
     def of(self, ids: list[str]) -> NDArray[np.float64]:
         """Return the shifts of the crystals ``ids``, shape (n,)."""
@@ -270,12 +273,10 @@ class Shift:
         rows = self.dataset.subset([place[id] for id in ids])
         return element_shares(rows) @ self.references
 
-    def values(self, target: str, ids: list[str]) -> tuple[NDArray[np.float64], float]:
-        """Return ``target`` of the crystals ``ids``, and its mean over the training crystals."""
+    def values(self, target: str, ids: list[str]) -> NDArray[np.float64]:
+        """Return ``target`` of the crystals ``ids``, shape (n,)."""
         column = dict(zip(self.dataset.ids, self.dataset.targets[target], strict=True))
-        train = self.dataset.split_for([target]) == "train"
-        mean = float(np.nanmean(self.dataset.targets[target][train]))
-        return np.array([column[id] for id in ids]), mean
+        return np.array([column[id] for id in ids])
 
 
 def with_references(
@@ -364,32 +365,31 @@ def measure(
     """
     target = card.targets[k]
     is_log, is_question = target.transform == "log10", target.transform == "yes-no"
-    baseline = card.metrics["val"][target.name]["baseline_mae"]
+    # The constant to beat: the mean of what was learned from.
+    mean = target.mean if shift is None else shift.mean
+    constant = 10**mean if is_log else mean
     halfwidth, metrics = None, {}
     for part in ("val", "test") if card.data.n_test else ("val",):
         ids, true, predicted = together(runs, part, target.name)
         if shift is not None:
             predicted = predicted + shift.of(ids)
-            true, mean = shift.values(output.target, ids)
-            baseline = float(np.nanmean(np.abs(true - mean))) if part == "val" else baseline
+            true = shift.values(output.target, ids)
         if output.nonnegative:
             predicted = predicted.clip(0)
         if part == "val" and not is_question:
             residuals = np.log10(predicted) - np.log10(true) if is_log else predicted - true
             halfwidth = conformal_halfwidth(residuals[np.isfinite(residuals)], LEVEL)
         if np.isfinite(true).any():
-            measured = (answer_metrics if is_question else regression_metrics)(true, predicted)
-            found = {} if shift else card.metrics.get(part, {}).get(output.target, {})
-            if is_log:
-                baseline = float(np.nanmean(np.abs(true - 10**target.mean)))
-            elif part == "test" and shift is None and not found:  # scored by a benchmark
-                baseline = float(np.nanmean(np.abs(true - target.mean)))
-            measured["baseline_mae"] = baseline if is_log else found.get("baseline_mae", baseline)
+            if is_question:  # whose outputs have no mean; the run knows the share of yes
+                baseline = card.metrics[part][target.name]["baseline_mae"]
+                measured = answer_metrics(true, predicted) | {"baseline_mae": baseline}
+            else:
+                measured = regression_metrics(true, predicted, baseline=constant)
             if shift is None and len(runs) > 1:
                 singles = [read_predictions(run, part, target.name)[1:] for run in runs]
                 measured["single_mae"] = [float(np.nanmean(np.abs(y - p))) for y, p in singles]
             if is_log:
-                logs = regression_metrics(np.log10(true), np.log10(predicted), baseline=target.mean)
+                logs = regression_metrics(np.log10(true), np.log10(predicted), baseline=mean)
                 measured |= {f"log10_{key}": value for key, value in logs.items() if key != "n"}
             metrics[part] = measured
         elif len(ids):

@@ -39,7 +39,8 @@ def main() -> None:
         for record in kept:
             moduli = {name: 10 ** record["targets"][log] for name, log in TARGETS.items()}
             crystal = {key: record[key] for key in ("lattice", "species", "frac_coords")}
-            line = {"id": record["mp_id"], **crystal, "targets": moduli}
+            units = dict.fromkeys(moduli, "GPa")
+            line = {"id": record["mp_id"], **crystal, "targets": moduli, "units": units}
             zipped.write(f"{json.dumps(line)}\n".encode())
     print(
         f"{arguments.output}: {len(kept):,} crystals; left out: {len(found) - len(certain):,} "

@@ -58,7 +58,7 @@ class CompleteNetSettings(BaseModel):
     n_layers: Annotated[int, Field(ge=0, le=64)] = 3
     expansion: Annotated[int, Field(ge=1, le=16)] = 2
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    sum_noise: Annotated[float, Field(ge=0, le=1)] = 0.05
+    sum_noise: Annotated[float, Field(ge=0, le=1)] = 0.0
     references: bool = True
     per_formula: bool = False
 
