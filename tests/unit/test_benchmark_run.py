@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import shutil
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +17,7 @@ from potnet.benchmark import OpenSuite, Outcome, Row, Suite, Task, contestants, 
 from potnet.benchmark.contestants import Composition, Mean, Network
 from potnet.benchmark.cost import Cost, Meter
 from potnet.benchmark.external import External
-from potnet.benchmark.run import read_results
-from potnet.benchmark.table import markdown, write_table
+from potnet.benchmark.table import markdown, read_rows, write_table
 from potnet.data.benchmarks.official import MATBENCH_SEED
 from potnet.data.splits.rules import shuffled_folds
 from potnet.errors import ConfigError, DataError
@@ -315,7 +315,7 @@ def test_rows_that_were_not_tested_are_compared_on_validation(opened, tmp_path) 
     tiny = Network(TrainingConfig(**SETTINGS))
     for name, contestant in (("mean", Mean()), ("tiny", tiny)):
         compete(opened, Row(name, contestant, tmp_path / name), folds=[0, 1], score_test=False)
-    found = [row for name in ("mean", "tiny") for row in read_results(tmp_path / name)]
+    found = [row for name in ("mean", "tiny") for row in read_rows(tmp_path / name)]
     _, table = write_table(found, tmp_path / "table")
     against = table["rows"][1]["tasks"]["size"]["against_first"]
     assert against["part"] == "validation"
@@ -326,7 +326,7 @@ def test_rows_that_were_not_tested_are_compared_on_validation(opened, tmp_path) 
 def test_a_table_compares_each_row_with_the_first_and_keeps_predictions(opened, tmp_path) -> None:
     for name, contestant in (("mean", Mean()), ("spy", Spy())):
         compete(opened, Row(name, contestant, tmp_path / "rows" / name))
-    found = [row for name in ("mean", "spy") for row in read_results(tmp_path / "rows" / name)]
+    found = [row for name in ("mean", "spy") for row in read_rows(tmp_path / "rows" / name)]
     path, table = write_table(found, tmp_path / "kept", keep=True)
     against = table["rows"][1]["tasks"]["size"]["against_first"]
     assert (against["n"], against["difference"], against["p_value"]) == (60, 0, 1)
@@ -334,11 +334,46 @@ def test_a_table_compares_each_row_with_the_first_and_keeps_predictions(opened, 
     assert (tmp_path / table["rows"][1]["tasks"]["size"]["test"]["predictions"]).exists()
     assert path.read_text() == markdown(json.loads((tmp_path / "kept.json").read_text()))
     assert "| mean |" in path.read_text()
+    with pytest.raises(DataError, match="names of their own, got a second mean"):
+        write_table([*found, found[0]], tmp_path / "twice")
     other = tmp_path / "other"
     suite = Suite("tiny-2", "a test", (Task("size", "Å"),), "matbench", 60)
     compete(OpenSuite(suite, opened.dataset, opened.folds), Row("mean", Mean(), other))
     with pytest.raises(DataError, match="must have the suite and the data"):
-        write_table([*found, *read_results(other)], tmp_path / "mixed")
+        write_table([*found, *read_rows(other)], tmp_path / "mixed")
+
+
+def test_a_table_that_stands_alone_takes_more_rows(opened, tmp_path) -> None:
+    rows = tmp_path / "rows"
+    for name, contestant in (("mean", Mean()), ("spy", Spy()), ("late", Spy())):
+        compete(opened, Row(name, contestant, rows / name))
+    folders = {name: list(read_rows(rows / name)) for name in ("mean", "spy", "late")}
+    write_table([*folders["mean"], *folders["spy"]], tmp_path / "short", keep=True)
+    _, at_once = write_table(sum(folders.values(), []), tmp_path / "table", keep=True)
+    expected = (tmp_path / "table.md").read_text()
+    kept = {file.name: file.read_text() for file in (tmp_path / "table").iterdir()}
+    shutil.rmtree(rows / "mean")
+    shutil.rmtree(rows / "spy")
+    later = [*read_rows(tmp_path / "short.json"), *folders["late"]]
+    _, table = write_table(later, tmp_path / "table", keep=True)
+    assert (tmp_path / "table.md").read_text() == expected
+    assert table == at_once
+    assert {file.name: file.read_text() for file in (tmp_path / "table").iterdir()} == kept
+    write_table([*folders["late"], *read_rows(tmp_path / "table.json")][:3], tmp_path / "turned")
+    turned = json.loads((tmp_path / "turned.json").read_text())["rows"]
+    assert [row["name"] for row in turned] == ["late", "mean", "spy"]
+    assert "against_first" not in turned[0]["tasks"]["size"]
+    assert turned[1]["tasks"]["size"]["against_first"]["p_value"] == 1
+
+
+@pytest.mark.parametrize("text", ["no JSON", "[]", '{"suite": "tiny"}'])
+def test_what_is_not_a_table_is_refused(text, tmp_path) -> None:
+    path = tmp_path / "table.json"
+    with pytest.raises(DataError, match=r"table\.json: must be a table of benchmark results"):
+        list(read_rows(path))
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"table\.json: must be a table of benchmark results"):
+        list(read_rows(path))
 
 
 def test_the_meter_counts_over_interruptions(tmp_path) -> None:

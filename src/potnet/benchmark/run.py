@@ -9,7 +9,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -480,21 +480,3 @@ def _plain(content: Any) -> Any:
 def _write_json(path: Path, content: Any) -> None:
     with atomic_write(path) as file:
         json.dump(content, file, indent=1)
-
-
-def read_results(folder: str | os.PathLike[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield the folder and the results of each row in ``folder``, itself a row or a set of them.
-
-    Raises:
-        DataError: If there is none.
-    """
-    folder = Path(folder)
-    paths = [folder / "results.json"] if (folder / "results.json").exists() else []
-    paths = paths or sorted(folder.glob("*/results.json"))
-    if not paths:
-        raise DataError(
-            f"{folder}: must hold the results of a benchmark, got no results.json in it. "
-            "Name the output folder of a finished run."
-        )
-    for path in paths:
-        yield path.parent, json.loads(path.read_text(encoding="utf-8"))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,58 @@ HEADER = (
     "memory MB",
 )
 
+# Of the results for a target: each has predictions of its own.
+PARTS = ("validation", "test", "held_back")
+
+# What all rows of a table have in common.
+SHARED = ("suite", "what", "data", "notes", "n_folds")
+
+
+def read_rows(source: str | os.PathLike[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the folder and the results of each row of ``source``.
+
+    Args:
+        source: The folder of a row or of a set of them, or ``STEM.json`` of a table that kept its
+            predictions.
+
+    Raises:
+        DataError: If there is none.
+    """
+    source = Path(source)
+    if source.suffix == ".json":
+        yield from _rows_of_table(source)
+        return
+    paths = [source / "results.json"] if (source / "results.json").exists() else []
+    paths = paths or sorted(source.glob("*/results.json"))
+    if not paths:
+        raise DataError(
+            f"{source}: must hold the results of a benchmark, got no results.json in it. "
+            "Name the output folder of a finished run, or the .json of a table."
+        )
+    for path in paths:
+        yield path.parent, json.loads(path.read_text(encoding="utf-8"))
+
+
+def _rows_of_table(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the rows of a table as if each were a result in the folder of its predictions."""
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        shared = {key: table[key] for key in SHARED}
+        rows = [{**shared, **row} for row in table["rows"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path}: must be a table of benchmark results, got {error!r}. "
+            "Name a STEM.json that `potnet benchmark table` wrote."
+        ) from None
+    folder = path.with_suffix("")
+    for row in rows:
+        for task in row["tasks"].values():
+            for part in PARTS:
+                if part in task:
+                    file = Path(task[part]["predictions"]).name
+                    task[part] = {**task[part], "predictions": file}
+        yield folder, row
+
 
 def joined(found: Sequence[tuple[Path, dict[str, Any]]]) -> dict[str, Any]:
     """Return rows of one suite as one table, each compared with the first on the same crystals.
@@ -40,9 +93,8 @@ def joined(found: Sequence[tuple[Path, dict[str, Any]]]) -> dict[str, Any]:
         each test with ``against_first`` (:class:`~potnet.benchmark.statistics.Comparison`).
 
     Raises:
-        DataError: If the rows are not of one suite and the same data.
+        DataError: If the rows are not of one suite and the same data, or two share a name.
     """
-    shared = ("suite", "what", "data", "notes", "n_folds")
     first_folder, first = found[0]
     rows = []
     for folder, result in found:
@@ -52,13 +104,18 @@ def joined(found: Sequence[tuple[Path, dict[str, Any]]]) -> dict[str, Any]:
                 f"{first_folder}, got {result['suite']} with {result['data']}. "
                 "Make a table for each suite."
             )
-        row = {key: value for key, value in result.items() if key not in shared}
+        if any(row["name"] == result["name"] for row in rows):
+            raise DataError(
+                f"{folder}: the rows of a table must have names of their own, got a second "
+                f"{result['name']}. Leave it out, or run it again with another `--name`."
+            )
+        row = {key: value for key, value in result.items() if key not in SHARED}
         row["tasks"] = {
             target: _with_comparison(task, first["tasks"].get(target, {}), folder, first_folder)
             for target, task in result["tasks"].items()
         }
         rows.append(row)
-    return {**{key: first[key] for key in shared}, "rows": rows}
+    return {**{key: first[key] for key in SHARED}, "rows": rows}
 
 
 def _with_comparison(
@@ -66,8 +123,11 @@ def _with_comparison(
 ) -> dict[str, Any]:
     """Add the paired comparison: on the test, or on validation where the test is not scored."""
     part = "test" if "test" in task else "validation"
-    if folder == first or part not in reference:
+    if folder == first:  # The first row itself, or one of its table, compared already.
         return dict(task)
+    task = {key: value for key, value in task.items() if key != "against_first"}
+    if part not in reference:
+        return task
     tables = [
         read_predictions(place / found[part]["predictions"])
         for place, found in ((folder, task), (first, reference))
@@ -170,11 +230,11 @@ def _keep_predictions(
     source: Path, row: Mapping[str, Any], task: dict[str, Any], folder: Path
 ) -> None:
     """Copy what a row predicted for one target; inner validation is left where it is."""
-    for part in ("validation", "test", "held_back"):
+    for part in PARTS:
         if part not in task or (part == "validation" and "mae" not in task[part]):
             continue
         path = source / task[part]["predictions"]
-        name = f"{row['name']}-{path.name}"
+        name = f"{row['name']}-{path.name.removeprefix(row['name'] + '-')}"
         kept = read_predictions(path).combined(row["combine"])
         (kept.write_submission if part == "held_back" else kept.write)(folder / name)
         task[part] = {**task[part], "predictions": f"{folder.name}/{name}"}

@@ -154,16 +154,17 @@ def compare(
 
 @group.command()
 def table(
-    folders: Annotated[list[Path], typer.Argument(help="Outputs of run, on one suite.")],
+    sources: Annotated[
+        list[Path], typer.Argument(help="Outputs of run, or the .json of tables, on one suite.")
+    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="STEM of STEM.json, STEM.md and STEM/.")
     ],
 ) -> None:
     """Join rows of one suite, each compared with the first, and keep their predictions."""
-    from potnet.benchmark.run import read_results
-    from potnet.benchmark.table import write_table
+    from potnet.benchmark.table import read_rows, write_table
 
-    found = [row for folder in folders for row in read_results(folder)]
+    found = [row for source in sources for row in read_rows(source)]
     path, joined = write_table(found, output, keep=True)
     _show(joined)
     typer.echo(f"Table: {path}")
