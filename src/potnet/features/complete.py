@@ -60,8 +60,8 @@ class CompleteFeatures(BaseModel):
     version: Literal[1] = 1
     n_shells: Annotated[int, Field(ge=0, le=256)] = 16
     first_shell: Positive = 1.0
-    last_shell: Positive = 7.0
-    cutoff: Annotated[float, Field(gt=0, le=50)] = 8.0
+    last_shell: Positive = 5.0
+    cutoff: Annotated[float, Field(gt=0, le=50)] = 6.0
     degree: Literal[0, 1, 2] = 1
     long_range: tuple[Literal["coulomb", "london", "pauli"], ...] = ("coulomb", "london", "pauli")
     tolerance: Positive = 1e-7
