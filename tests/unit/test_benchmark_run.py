@@ -366,7 +366,12 @@ def test_a_table_that_stands_alone_takes_more_rows(opened, tmp_path) -> None:
     assert turned[1]["tasks"]["size"]["against_first"]["p_value"] == 1
 
 
-@pytest.mark.parametrize("text", ["no JSON", "[]", '{"suite": "tiny"}'])
+HEAD = '"suite": "tiny", "what": "", "data": {}, "notes": [], "n_folds": 1'
+NO_TABLES = ["no JSON", "[]", '{"suite": "tiny"}']
+NO_TABLES += [f'{{{HEAD}, "rows": {rows}}}' for rows in ("1", "[1]", '[{"name": "one"}]')]
+
+
+@pytest.mark.parametrize("text", NO_TABLES)
 def test_what_is_not_a_table_is_refused(text, tmp_path) -> None:
     path = tmp_path / "table.json"
     with pytest.raises(DataError, match=r"table\.json: must be a table of benchmark results"):

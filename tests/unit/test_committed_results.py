@@ -9,9 +9,11 @@ import pytest
 
 from potnet.benchmark.contestants import Network
 from potnet.benchmark.settings import different
+from potnet.benchmark.sweep import read_sweep
 from potnet.cli.train import settings_from
 from potnet.models.registry import NETWORKS
 from potnet.training import TrainingConfig
+from potnet.training.start import first_network
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -46,6 +48,13 @@ def test_a_command_gives_the_settings_of_its_row(results_table, table, row):
     budget = [float(seconds) for seconds in after(words, "--budget")]
     config = TrainingConfig(network=after(words, "--network")[0], **settings)
     assert Network(config, *budget).settings() == row["settings"]
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (BENCHMARKS / "sweeps").iterdir()))
+def test_every_run_of_a_sweep_can_begin(name):
+    for run, config in read_sweep(BENCHMARKS / "sweeps" / name).configs.items():
+        network = first_network(config, 1)
+        assert network.name == config.network, run
 
 
 def settings_in_command(results_table, **settings):

@@ -11,6 +11,8 @@ import torch
 from tiny_network import (
     FORBIDDEN,
     TinyFeatures,
+    TinyNet,
+    TinySettings,
     made_up_dataset,
     registered,  # noqa: F401  (a fixture)
 )
@@ -18,6 +20,7 @@ from tiny_network import (
 from potnet.data import Dataset
 from potnet.errors import ConfigError, DataError, PotNetError, StructureError
 from potnet.models import archive
+from potnet.models.registry import NETWORKS
 from potnet.prediction import load
 from potnet.training import TrainingConfig, evaluate, train
 from potnet.training.batches import Minibatch
@@ -430,6 +433,24 @@ def test_a_run_does_not_continue_from_other_first_weights(result, tmp_path):
     other = train(made_up_dataset(30), config(epochs=1), tmp_path / "other")
     shutil.copytree(other.model, start, dirs_exist_ok=True)
     with pytest.raises(DataError, match="checkpoint"):
+        train(made_up_dataset(20), settings, tmp_path / "out", resume=True)
+
+
+def test_a_run_does_not_continue_with_other_defaults_of_its_network(tmp_path, monkeypatch):
+    class Before(TinySettings):
+        slope: float = 1.0
+
+    class Now(TinySettings):
+        slope: float = 2.0
+
+    def known(settings):
+        monkeypatch.setitem(NETWORKS, "tiny", type("Other", (TinyNet,), {"Settings": settings}))
+
+    settings = config(epochs=2)
+    known(Before)
+    train(made_up_dataset(20), settings, tmp_path / "out")
+    known(Now)
+    with pytest.raises(DataError, match="must belong to this run, got one of other .* settings"):
         train(made_up_dataset(20), settings, tmp_path / "out", resume=True)
 
 

@@ -66,20 +66,23 @@ def _rows_of_table(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
         shared = {key: table[key] for key in SHARED}
-        rows = [{**shared, **row} for row in table["rows"]]
+        rows = []
+        for row in table["rows"]:
+            tasks = {target: _by_file(row["tasks"][target]) for target in row["tasks"]}
+            rows.append({**shared, **row, "tasks": tasks})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path}: must be a table of benchmark results, got {error!r}. "
             "Name a STEM.json that `potnet benchmark table` wrote."
         ) from None
-    folder = path.with_suffix("")
     for row in rows:
-        for task in row["tasks"].values():
-            for part in PARTS:
-                if part in task:
-                    file = Path(task[part]["predictions"]).name
-                    task[part] = {**task[part], "predictions": file}
-        yield folder, row
+        yield path.with_suffix(""), row
+
+
+def _by_file(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the results for a target with predictions named by their file, not by its folder."""
+    files = {key: Path(task[key]["predictions"]).name for key in PARTS if key in task}
+    return {**task, **{key: {**task[key], "predictions": files[key]} for key in files}}
 
 
 def joined(found: Sequence[tuple[Path, dict[str, Any]]]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from potnet.data.splits import Split, make_split
 from potnet.errors import ConfigError, DataError, Failure
 from potnet.features import Batch
 from potnet.files import atomic_write, remove_leftovers
+from potnet.models.registry import Network
 from potnet.training.batches import HeldFeatures, Loader, StreamedFeatures
 from potnet.training.checkpoint import read_checkpoint, write_checkpoint
 from potnet.training.config import TrainingConfig
@@ -168,7 +169,7 @@ def train(
         prepared = _prepare(
             dataset, used, found, network.features, split, config, fabric.device, n_references
         )
-        run = _fingerprint(prepared, config)
+        run = _fingerprint(prepared, config, network)
         if fabric.is_global_zero:
             _describe(output, prepared, config, failures, run, fabric)
         members = _train_members(output, prepared, config, run, fabric, report)
@@ -310,9 +311,11 @@ def _prepare(
     return _Prepared(chosen, local, scales, loader, standardised, references)
 
 
-def _fingerprint(prepared: _Prepared, config: TrainingConfig) -> str:
+def _fingerprint(prepared: _Prepared, config: TrainingConfig, network: Network) -> str:
     """Return a hash of all that decides the result of a run."""
     decisive = TrainingConfig().differences(config)
+    # Whole, for a default of the network may be another one when the run continues.
+    decisive.append(network.settings.model_dump_json())
     parts = prepared.split.named(prepared.dataset.ids)
     if config.start is not None:
         decisive.append(start_card(config).weights_sha256)
