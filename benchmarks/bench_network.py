@@ -1,6 +1,7 @@
 """Throughput of the networks on one core: training, and prediction from files.
 
     python benchmarks/bench_network.py train
+    python benchmarks/bench_network.py compile
     python benchmarks/bench_network.py predict --chgnet-python ENV/bin/python
 
 Processor seconds, the least of some repeats that take turns, so that other programs on the machine
@@ -12,6 +13,8 @@ The optimizer is the default one, but AdamW for "completenet_adamw" and for the 
 "published" is PotNet on the published graph with the literal layers on ``[x_i | x_j | e]`` and
 every repeated edge; "accelerated" is potnet's form of it, the same function to rounding, which is
 checked here; "mended" is PotNet by its defaults, where equivalent atoms share a node as well.
+
+``compile`` takes the same steps with ``torch.compile`` and without, and says how long it compiled.
 
 ``predict`` goes from files to numbers, reading and graphs included, imports and the loading of
 weights not: CIF, one crystal in each file, and one extxyz file with all. CHGNet runs in an
@@ -175,6 +178,18 @@ def contestants(crystals: list[Crystal]) -> dict[str, Contestant]:
     }
 
 
+def fastest(
+    rivals: dict[str, Contestant], batch_size: int, options: argparse.Namespace
+) -> dict[str, float]:
+    """Return crystals per second in the best pass of each; they take turns."""
+    times: dict[str, list[float]] = {name: [] for name in rivals}
+    for _ in range(options.repeats):
+        for name, contestant in rivals.items():
+            if sum(times[name]) < options.seconds:
+                times[name].append(contestant.seconds(batch_size))
+    return {name: options.crystals / min(found) for name, found in times.items()}
+
+
 def bench_train(options: argparse.Namespace) -> dict:
     found: dict = {}
     for name in options.tables:
@@ -184,12 +199,7 @@ def bench_train(options: argparse.Namespace) -> dict:
             contestant.seconds(8, 8)  # warms up
         rows = []
         for batch_size in options.batch_sizes:
-            times: dict[str, list[float]] = {rival: [] for rival in rivals}
-            for _ in range(options.repeats):
-                for rival, contestant in rivals.items():
-                    if sum(times[rival]) < options.seconds:
-                        times[rival].append(contestant.seconds(batch_size))
-            rates = {rival: len(crystals) / min(t) for rival, t in times.items()}
+            rates = fastest(rivals, batch_size, options)
             over = {f"over_{rival}": rates["completenet"] / rates[rival] for rival in rivals}
             del over["over_completenet"]
             rows.append({"batch_size": batch_size, "crystals_per_second": rates, **over})
@@ -203,6 +213,36 @@ def bench_train(options: argparse.Namespace) -> dict:
             },
             "rows": rows,
         }
+    return found
+
+
+def bench_compile(options: argparse.Namespace) -> dict:
+    torch.compiler.config.force_disable_caches = True  # what was compiled before is compiled again
+    found: dict = {}
+    for table in options.tables:
+        crystals = sample(options.data / TABLES[table], options.crystals)
+        targets = torch.randn(len(crystals), 1)
+        found[table] = {"crystals": len(crystals)}
+        for name in ("completenet", "potnet"):
+            torch.compiler.reset()
+            torch.manual_seed(0)
+            network = registry.build(name)
+            features = network.features(crystals)
+            eager = Contestant(copy.deepcopy(network), features, targets)
+            compiled = Contestant(network, features, targets)
+            eager.seconds(8, 8)
+            # Number and sizes of crystals differ from batch to batch.
+            compiled.network = torch.compile(network, dynamic=True)
+            start = time.perf_counter()
+            for batch_size in (8, *options.batch_sizes):
+                compiled.seconds(batch_size, 2 * batch_size)  # some graphs only the second time
+            row: dict = {"compile_s": time.perf_counter() - start, "rows": []}
+            for batch_size in options.batch_sizes:
+                rates = fastest({"eager": eager, "compiled": compiled}, batch_size, options)
+                ratio = rates["compiled"] / rates["eager"]
+                row["rows"].append({"batch_size": batch_size, **rates, "ratio": ratio})
+            found[table][name] = row
+            print(table, name, json.dumps(row), flush=True)
     return found
 
 
@@ -299,7 +339,7 @@ def run(command: list[str], *, own: bool) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-BENCHES = {"train": bench_train, "predict": bench_predict}
+BENCHES = {"train": bench_train, "compile": bench_compile, "predict": bench_predict}
 
 
 def main() -> None:
