@@ -103,6 +103,18 @@ def throughput() -> str:
             atoms = f"{run['mean_atoms']:.1f}"
             crystals = f"{run['crystals']} of {table}"
             lines.append(f"| {crystals} | {atoms} | {row['batch_size']} | {rates} |")
+    lines += [
+        "\nTraining with `torch.compile` (dynamic sizes), times as fast as without:\n",
+        "| crystals | network | seconds to compile | "
+        + " | ".join(f"batch {row['batch_size']}" for row in run["rows"])
+        + " |",
+        "|---|---|---|" + "---|" * len(run["rows"]),
+    ]
+    for table, networks in found["compile"].items():
+        for name, label in (("completenet", "CompleteNet"), ("potnet", "PotNet")):
+            ratios = " | ".join(f"{row['ratio']:.2f}" for row in networks[name]["rows"])
+            crystals = f"{networks['crystals']} of {table}"
+            lines.append(f"| {crystals} | {label} | {networks[name]['compile_s']:.0f} | {ratios} |")
     predict = found["predict"]
     lines += [
         f"\nPrediction from files, ms for each of {predict['crystals']} crystals with "
