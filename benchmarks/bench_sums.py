@@ -34,11 +34,12 @@ import numpy as np
 import torch
 
 import potnet
+from latticesums import Coulomb, London, Pauli, differentiable
+from latticesums.compiled import sums as fast
 from potnet.files import atomic_write
-from potnet.sums import Coulomb, London, Pauli, ewald, fast
 
 HERE = Path(__file__).parent
-REFERENCE = HERE.parent / "tests" / "reference" / "lattice_sums.json"
+REFERENCE = HERE.parent / "tests" / "latticesums" / "lattice_sums.json"
 RESULTS = HERE / "results"
 POTENTIALS = (Coulomb(), London(), Pauli())
 TOLERANCES = (1e-4, 1e-6, 1e-8, 1e-12)
@@ -68,7 +69,7 @@ JARVIS_ATOMS = (
 def sum_torch(positions, cells, n_atoms, tolerance):
     with torch.no_grad():
         x, c = torch.from_numpy(positions), torch.from_numpy(cells)
-        return ewald.evaluate(x, c, n_atoms, POTENTIALS, tolerance)[0].numpy()
+        return differentiable.evaluate(x, c, n_atoms, POTENTIALS, tolerance)[0].numpy()
 
 
 def sum_fast(positions, cells, n_atoms, tolerance):
@@ -215,7 +216,7 @@ def crystals_per_second(device: str, repeats: int, n_crystals: int = 10_000) -> 
                 torch.cuda.synchronize()
             start = time.perf_counter()
             with torch.no_grad():
-                ewald.evaluate(positions, cells, counts, POTENTIALS, tolerance)
+                differentiable.evaluate(positions, cells, counts, POTENTIALS, tolerance)
             if device.startswith("cuda"):
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - start)

@@ -1,4 +1,4 @@
-"""Compute the reference sums of wires and slabs with mpmath: tests/reference/lower_sums.json.
+"""Compute the reference sums of wires and slabs with mpmath: tests/latticesums/lower_sums.json.
 
     python scripts/make_lower_sums.py
 
@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from latticesums.direct import lower_power_sum
 from potnet.files import atomic_write
-from potnet.sums.direct import lower_power_sum
 
-OUTPUT = Path(__file__).parents[1] / "tests" / "reference" / "lower_sums.json"
+OUTPUT = Path(__file__).parents[1] / "tests" / "latticesums" / "lower_sums.json"
 EXPONENTS = (0.3, 1.0, 1.7, 2.0, 2.6, 3.5, 4.0, 6.0, 9.0, 12.0)
 COUNTS = {1: 100, 2: 60}
 

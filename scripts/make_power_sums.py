@@ -1,4 +1,4 @@
-"""Write tests/reference/power_sums.json: sums of powers by the oracle, potnet.sums.direct.
+"""Write tests/latticesums/power_sums.json: sums of powers by the oracle, latticesums.direct.
 
 For the cells, pairs and exponents of tests/reference/test_reference_potentials.py, with 18 digits.
 Takes some minutes. Run from the root of the repository: python scripts/make_power_sums.py
@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from latticesums.direct import power_sum
 from potnet.files import atomic_write
-from potnet.sums.direct import power_sum
 
-FOLDER = Path(__file__).parents[1] / "tests" / "reference"
+FOLDER = Path(__file__).parents[1] / "tests" / "latticesums"
 
 
 def main() -> None:

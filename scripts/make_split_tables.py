@@ -1,4 +1,4 @@
-"""Make ``src/potnet/sums/split_tables.safetensors``, the constants that ``sums/fast`` reads.
+"""Make ``src/latticesums/split_tables.safetensors``, the constants of the compiled sums.
 
 The Kaiser-Bessel split of r^-p, p = 1 and 6, one table each, one row per cut in wave number. All
 lengths are in units of the real-space cutoff R, all wave numbers t = k R.
@@ -43,7 +43,7 @@ import numpy as np
 import scipy.special
 from safetensors.numpy import save
 
-TARGET = Path(__file__).parents[1] / "src" / "potnet" / "sums" / "split_tables.safetensors"
+TARGET = Path(__file__).parents[1] / "src" / "latticesums" / "split_tables.safetensors"
 ROOM = 48  # coefficients of one polynomial
 TERMS = 170  # of the power series of the window
 NODES = 72  # of the Chebyshev interpolation

@@ -528,5 +528,5 @@ def test_check_looks_a_dataset_over(tmp_path) -> None:
 
 def test_what_the_library_notes_is_said_on_the_terminal(capsys) -> None:
     assert potnet_cli("models").exit_code == 0
-    logging.getLogger("potnet.sums").info("Compiling for half a minute.")
+    logging.getLogger("latticesums").info("Compiling for half a minute.")
     assert capsys.readouterr().err == "potnet: Compiling for half a minute.\n"

@@ -5,6 +5,16 @@ import pytest
 import torch
 
 import potnet
+from latticesums import (
+    InversePower,
+    Shell,
+    Yukawa,
+    pair_sums,
+    parse_potential,
+    point_sums,
+    unit_of,
+)
+from latticesums.points import APART, _blocks
 from potnet import ConfigError, Crystal
 from potnet.report import (
     atoms_section,
@@ -15,16 +25,6 @@ from potnet.report import (
     telling_section,
 )
 from potnet.report.landscape import CORE, VOLTS
-from potnet.sums import (
-    InversePower,
-    Shell,
-    Yukawa,
-    pair_sums,
-    parse_potential,
-    point_sums,
-    unit_of,
-)
-from potnet.sums.points import APART, _blocks
 
 
 @pytest.fixture(scope="module")

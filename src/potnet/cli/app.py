@@ -97,10 +97,11 @@ def main(
     ] = False,
 ) -> None:
     """Predict properties of crystals from complete interatomic potentials."""
-    log = logging.getLogger("potnet")
-    if not any(isinstance(handler, _Spoken) for handler in log.handlers):
-        log.addHandler(_Spoken())
-        log.setLevel(logging.INFO)
+    for name in ("potnet", "latticesums"):
+        log = logging.getLogger(name)
+        if not any(isinstance(handler, _Spoken) for handler in log.handlers):
+            log.addHandler(_Spoken())
+            log.setLevel(logging.INFO)
 
 
 class _Spoken(logging.Handler):

@@ -12,7 +12,7 @@ from potnet.cli.app import SKIPPED, Recursive, app, structures
 from potnet.cli.terminal import counted, show_progress, show_table, write_failures
 
 if TYPE_CHECKING:
-    from potnet.audit import Audit
+    from potnet.checks import Audit
     from potnet.crystal import Crystal
     from potnet.data import Entry
     from potnet.errors import Failure
@@ -51,7 +51,7 @@ def check(
     for values that cannot be or contradict each other, and for gaps in what is covered. The exit
     code is 3 if something was refused or would mislead, 0 if not.
     """
-    from potnet.audit import audit
+    from potnet.checks import audit
 
     items, units = _items(paths, recursive, target)
     parts = None if split is None else _parts(split)

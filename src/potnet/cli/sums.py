@@ -13,9 +13,9 @@ from potnet.cli.terminal import SHOWN_ROWS, show_table
 from potnet.errors import ConfigError
 
 if TYPE_CHECKING:
+    from latticesums import LatticeSums, Potential
     from potnet.crystal import Crystal
     from potnet.report import Section
-    from potnet.sums import LatticeSums, Potential
 
 TABLES = (".json", ".npz")
 PICTURES = (".png", ".svg", ".pdf")
@@ -114,7 +114,7 @@ def _one_crystal(path: Path, index: int | None) -> Crystal:
 def _content(
     crystal: Crystal, potentials: Sequence[Potential], result: LatticeSums
 ) -> dict[str, Any]:
-    from potnet.sums import unit_of
+    from latticesums import unit_of
 
     return {
         "id": crystal.id,
@@ -132,7 +132,7 @@ def _content(
 def _show_sums(
     crystal: Crystal, potentials: Sequence[Potential], result: LatticeSums, error: str
 ) -> None:
-    from potnet.sums import unit_of
+    from latticesums import unit_of
 
     labels = [f"{symbol}{k}" for k, symbol in enumerate(crystal.symbols)]
     n = crystal.n_atoms

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from latticesums.lattice import reduced
 from potnet.crystal.distances import MANY_ATOMS, close_pairs, closest_pair
 from potnet.crystal.elements import SYMBOLS
-from potnet.crystal.lattice import reduced
 from potnet.errors import StructureError
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from latticesums.lattice import reduced
 from potnet.crystal import convert
 from potnet.crystal.checks import (
     MAX_ATOMS,
@@ -25,7 +26,7 @@ from potnet.crystal.checks import (
     check_tolerance,
 )
 from potnet.crystal.elements import SYMBOLS
-from potnet.crystal.lattice import determinant, integer_basis, reduced
+from potnet.crystal.lattice import determinant, integer_basis
 from potnet.crystal.translations import Fold
 from potnet.errors import StructureError
 

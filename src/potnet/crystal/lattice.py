@@ -1,22 +1,8 @@
-"""Bases of a lattice: reduced for computing, triangular for counting."""
+"""Triangular bases of integer lattices, for counting."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
-
-import numpy as np
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-
-def reduced(cell: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return a Minkowski-reduced basis of the lattice, exact integer combinations of ``cell``."""
-    import moyopy
-
-    transformation = moyopy.minkowski_reduce(cell.tolist())[1]
-    return np.array(transformation, dtype=np.float64).T @ cell
 
 
 def integer_basis(rows: list[list[int]]) -> list[list[int]]:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from latticesums.lattice import reduced
 from potnet.crystal.checks import MIN_DISTANCE
 from potnet.crystal.distances import MANY_ATOMS, close_pairs
-from potnet.crystal.lattice import determinant, integer_basis, reduced
+from potnet.crystal.lattice import determinant, integer_basis
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

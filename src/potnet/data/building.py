@@ -18,7 +18,7 @@ from typing import TypeVar
 from potnet.data.block import Block
 from potnet.data.entry import Entry
 from potnet.data.opening import Refused, Source, name_of, origin_of, rows_before_crystals, used
-from potnet.data.readers.gauge import Gauge
+from potnet.data.readers.progress import Gauge
 from potnet.data.readers.rows import Row
 from potnet.data.store import CHUNK, Store, Writer
 from potnet.data.units import Units

@@ -17,7 +17,7 @@ from potnet.features.batch import Batch, Pairs
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from potnet.sums import Shell
+    from latticesums import Shell
 
 PAIRS_AT_ONCE = 2**12
 # Up to so many atoms the search for a symmetry takes longer than three networks save by it.
@@ -92,7 +92,7 @@ class CompleteFeatures(BaseModel):
     @property
     def shells(self) -> list[Shell]:
         """Kernels of the shells."""
-        from potnet.sums import Shell
+        from latticesums import Shell
 
         return [Shell(float(center), self.width, self.cutoff) for center in self.centers]
 
@@ -159,8 +159,7 @@ class CompleteFeatures(BaseModel):
         Raises:
             StructureError: If the crystal is not periodic in three directions.
         """
-        from potnet.sums import pair_sums
-        from potnet.sums.directed import directed_shells
+        from potnet.sums import directed_shells, pair_sums
 
         crystal.require_periodic()
         far = positions.new_zeros(len(positions) ** 2, 0)
@@ -181,7 +180,8 @@ class CompleteFeatures(BaseModel):
         node_counts: NDArray[np.int64],
     ) -> NDArray[np.float32]:
         """Return the channels of all pairs of nodes, crystal after crystal."""
-        from potnet.sums import Coulomb, London, Pauli, fast
+        from latticesums import Coulomb, London, Pauli
+        from potnet.sums import orbit_shells, orbit_sums
 
         named = {"coulomb": Coulomb(), "london": London(), "pauli": Pauli()}
         potentials = [named[name] for name in self.long_range]
@@ -200,8 +200,8 @@ class CompleteFeatures(BaseModel):
                 np.concatenate(orbits[start:stop]),
             )
             names = [cell.id for cell in some]
-            far, _ = fast.orbit_sums(*arrays, potentials, tolerance=self.tolerance, names=names)
-            near, _ = fast.directed_shells(*arrays, self.shells, degree=self.degree, names=names)
+            far, _ = orbit_sums(*arrays, potentials, tolerance=self.tolerance, names=names)
+            near, _ = orbit_shells(*arrays, self.shells, degree=self.degree, names=names)
             rows, column = values[first_pair : ends[stop - 1]], 0
             for part, scale in self._channels(near, far):
                 columns = slice(column, column := column + len(scale))

@@ -58,7 +58,8 @@ def sums(crystals: Sequence[Crystal], tolerance: float) -> Rows:
         a = 3 / sqrt(V^(1/3)) for a cell of volume V, in which an atom counts itself; shapes
         (n_pairs,), (n_pairs,) and (n_pairs, 3).
     """
-    from potnet.sums import Coulomb, Exponential, London, pair_sums
+    from latticesums import Coulomb, Exponential, London
+    from potnet.sums import pair_sums
 
     found, start = [], 0
     for crystal in crystals:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
 
-    from potnet.audit import Audit, Column
+    from potnet.checks import Audit, Column
 
 SHOWN = 100  # rows of a table
 NOBLE = (0, 2, 10, 18, 36, 54, 86, 118)

@@ -18,12 +18,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from matplotlib.ticker import LogLocator, NullLocator
 
+from latticesums import DEFAULT_POTENTIALS, Potential, unit_of
 from potnet.crystal.elements import number_of
 from potnet.errors import ConfigError
 from potnet.report.section import Section, direction, telling_section
-from potnet.sums import point_sums, unit_of
-from potnet.sums.pairs import DEFAULT_POTENTIALS
-from potnet.sums.potentials import Potential, resolve
+from potnet.sums import point_sums, resolve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from potnet.data.readers.gauge import expect
 from potnet.data.readers.json_stream import parse
+from potnet.data.readers.progress import expect
 from potnet.data.readers.rows import ID_COLUMNS, Row, Rows
 from potnet.errors import DataError, PotNetError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from potnet.data.readers.columns import Columns
-from potnet.data.readers.gauge import expect
+from potnet.data.readers.progress import expect
 from potnet.data.readers.rows import Row, Rows, row_of_record, structure_keys
 from potnet.errors import DataError, PotNetError
 

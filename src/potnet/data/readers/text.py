@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TextIO
 
-from potnet.data.readers.gauge import followed
+from potnet.data.readers.progress import followed
 from potnet.errors import DataError
 
 COMPRESSED = (".gz", ".bz2", ".xz", ".zip")

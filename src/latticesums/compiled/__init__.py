@@ -1,0 +1,1 @@
+"""The lattice sums on the CPU without gradients, compiled by numba."""

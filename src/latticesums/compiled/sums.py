@@ -1,0 +1,359 @@
+"""The lattice sums on the CPU without gradients, as fast as the machine allows.
+
+The same sums as ``differentiable.py``, compiled by numba. Per crystal: reduce the lattice, split
+each potential into a short half summed over images and a long half summed over wave vectors,
+choose both radii from proved bounds for the tolerance, evaluate.
+
+Every long half is an even entire function of r, a polynomial in r^2 inside the cutoff R, so the
+short half is V(r) - P(r^2): no special function is left in the inner loops.
+
+* Coulomb and London: the Kaiser-Bessel split. Its short half ends at R exactly, so the bound is on
+  wave vectors alone, by a proved envelope of the transform (docs/theory.md, eq. 25). It needs
+  half as many terms as the Gaussian split, or fewer.
+* Exponential: summed over images alone, or by its Gaussian split when the decay is slow.
+* Shell: summed over images, exact.
+
+Proved means up to rounding, for which an allowance is added to the bound that is returned.
+
+One room per matter: ``lattice`` counts points, ``plan`` chooses, ``images`` and ``waves`` are the
+two halves, ``vectors`` the innermost loops, ``evaluate`` the way through.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from latticesums.compiled.directed import add_directed_shells
+from latticesums.compiled.evaluate import evaluate
+from latticesums.compiled.plan import COULOMB, EXPONENTIAL, LONDON, SHELL
+from latticesums.errors import ConfigError, StructureError
+from latticesums.plan import MAX_VECTORS, SAME_SPOT, TOLERANCE_RANGE
+from latticesums.potentials import Exponential, InversePower, Potential, Shell
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@cache
+def _tables() -> Floats:
+    """Return the constants of both splits, shape (2, n_lines, n_columns)."""
+    tables = load_file(Path(__file__).parents[1] / "split_tables.safetensors")
+    return np.stack([tables["coulomb"], tables["london"]])
+
+
+def supports(potentials: Sequence[Potential]) -> bool:
+    """Return whether this module can sum all of the potentials."""
+    return all(
+        isinstance(potential, Exponential | Shell)
+        or (isinstance(potential, InversePower) and potential.exponent in (1, 6))
+        for potential in potentials
+    )
+
+
+def pair_sums(
+    positions: Floats,
+    cells: Floats,
+    counts: Ints,
+    potentials: Sequence[Potential],
+    *,
+    tolerance: float,
+    n_threads: int = 1,
+) -> tuple[Floats, Floats]:
+    """Return the sums of all ordered pairs of each crystal, and the bounds of their errors.
+
+    Args:
+        positions: Cartesian coordinates in Å, shape (n_atoms, 3), crystal after crystal.
+        cells: Lattice vectors as rows in Å, shape (n_graphs, 3, 3).
+        counts: Number of atoms of each crystal, at least 1, shape (n_graphs,).
+        potentials: What to sum; ``supports(potentials)`` must hold.
+        tolerance: Largest absolute error of a sum.
+        n_threads: Threads that share the crystals; the numbers do not depend on it.
+
+    Returns:
+        Sums, shape (n_pairs, n_potentials), crystal after crystal, i slow and j fast; and the
+        bounds, shape (n_graphs, n_potentials), not above the tolerance.
+
+    Raises:
+        StructureError: If a cell cannot be summed over, or two atoms are on one spot.
+        ConfigError: If the tolerance is out of range or below what float64 can keep.
+    """
+    no_orbits = np.empty(0, dtype=np.int64)
+    return _sums(positions, cells, counts, no_orbits, counts, potentials, tolerance, n_threads)
+
+
+def orbit_sums(
+    positions: Floats,
+    cells: Floats,
+    counts: Ints,
+    orbits: Ints,
+    potentials: Sequence[Potential],
+    *,
+    tolerance: float,
+    n_threads: int = 1,
+    names: Sequence[str] = (),
+) -> tuple[Floats, Ints]:
+    """Return F[a, b] = sum of S(i, j) over the atoms j of orbit b, i being the first atom of a.
+
+    Args:
+        positions: Cartesian coordinates in Å, shape (n_atoms, 3), crystal after crystal.
+        cells: Lattice vectors as rows in Å, shape (n_graphs, 3, 3).
+        counts: Number of atoms of each crystal, at least 1, shape (n_graphs,).
+        orbits: Labels of symmetry-equivalent atoms within each crystal, from 0 in the order of
+            their first appearance, shape (n_atoms,).
+        potentials: What to sum; ``supports(potentials)`` must hold.
+        tolerance: Largest absolute error of each S(i, j).
+        n_threads: Threads that share the crystals; the numbers do not depend on it.
+        names: What messages call each crystal; its number if it has no name.
+
+    Returns:
+        Sums, shape (sum of squared orbit counts, n_potentials), crystal after crystal, a slow and
+        b fast; and the number of orbits of each crystal, shape (n_graphs,).
+
+    Raises:
+        StructureError: If a cell cannot be summed over, or two atoms are on one spot.
+        ConfigError: If the tolerance is out of range or below what float64 can keep, or labels
+            are not in the order of their first appearance.
+    """
+    orbits, n_orbits = _check_orbits(orbits, counts)
+    values, _ = _sums(
+        positions, cells, counts, orbits, n_orbits, potentials, tolerance, n_threads, names
+    )
+    return values, n_orbits
+
+
+def directed_shells(
+    positions: Floats,
+    cells: Floats,
+    counts: Ints,
+    orbits: Ints,
+    shells: Sequence[Shell],
+    *,
+    degree: int,
+    n_threads: int = 1,
+    names: Sequence[str] = (),
+) -> tuple[Floats, Ints]:
+    """Return the sums of orbits over shells times the real spherical harmonics of a direction.
+
+    F[a, b, m, k] is the sum over the atoms j of orbit b and their images of phi_k(r) Y_m(r / |r|),
+    r from the first atom of a towards j. Y is 1; x, y, z; sqrt(3) xy, sqrt(3) yz, (3 z^2 - 1) / 2,
+    sqrt(3) xz, sqrt(3) (x^2 - y^2) / 2: in each degree the squares add up to 1. The sums are
+    finite, so exact up to rounding.
+
+    Args:
+        positions: Cartesian coordinates in Å, shape (n_atoms, 3), crystal after crystal.
+        cells: Lattice vectors as rows in Å, shape (n_graphs, 3, 3).
+        counts: Number of atoms of each crystal, at least 1, shape (n_graphs,).
+        orbits: Labels of symmetry-equivalent atoms within each crystal, from 0 in the order of
+            their first appearance, shape (n_atoms,).
+        shells: What to sum.
+        degree: Highest degree, 0 to 2; all degrees up to it are returned.
+        n_threads: Threads that share the crystals; the numbers do not depend on it.
+        names: What messages call each crystal; its number if it has no name.
+
+    Returns:
+        Sums, shape (sum of squared orbit counts, (degree + 1)^2, n_shells), crystal after crystal,
+        a slow and b fast; and the number of orbits of each crystal, shape (n_graphs,).
+
+    Raises:
+        StructureError: If a cell cannot be summed over, or two atoms are on one spot.
+        ConfigError: If labels are not in the order of their first appearance, or the degree is
+            not 0, 1 or 2.
+    """
+    if degree not in (0, 1, 2):
+        raise ConfigError(
+            f"directed shells: `degree` must be 0, 1 or 2, got {degree}. Use another degree."
+        )
+    positions, cells, counts = _check_crystals(positions, cells, counts)
+    orbits, n_orbits = _check_orbits(orbits, counts)
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    out_offsets = np.concatenate([[0], np.cumsum(n_orbits**2)])
+    values = np.zeros((out_offsets[-1], (degree + 1) ** 2, len(shells)))
+    if not shells:
+        return values, n_orbits
+    centers = np.array([shell.center for shell in shells], dtype=float)
+    inverse_widths = 1 / np.array([shell.width for shell in shells], dtype=float)
+    cutoffs = np.array([shell.cutoff for shell in shells], dtype=float)
+
+    def run(begin: int, end: int) -> tuple[int, int, int, int]:
+        return add_directed_shells(
+            begin, end, positions, offsets, orbits, out_offsets, cells, centers, inverse_widths,
+            cutoffs**-2.0, float(cutoffs.max()), int(degree), values.reshape(-1),
+        )  # fmt: skip
+
+    for status, crystal, i, j in _in_threads(run, counts, n_threads):
+        if status:
+            raise _failure(status, _where(crystal, names), cells[crystal], 0.0, i, j)
+    return values, n_orbits
+
+
+def _check_orbits(orbits: Ints, counts: Ints) -> tuple[Ints, Ints]:
+    """Return the labels of the orbits, and how many each crystal has."""
+    orbits = np.ascontiguousarray(orbits, dtype=np.int64)
+    if orbits.shape != (int(counts.sum()),):
+        raise ConfigError(
+            f"orbit sums: `orbits` must hold one label for each of {counts.sum()} atoms, got shape "
+            f"{orbits.shape}. Give the labels crystal after crystal."
+        )
+    n_orbits, wrong = _count_orbits(orbits, counts)
+    if wrong >= 0:
+        raise ConfigError(
+            "orbit sums: `orbits` must number the orbits of each crystal from 0 in the order of "
+            f"their first appearance, got {orbits[wrong]} at atom {wrong}. Renumber the labels."
+        )
+    return orbits, n_orbits
+
+
+def _count_orbits(orbits: Ints, counts: Ints) -> tuple[Ints, int]:
+    """Return the number of orbits of each crystal, and the first wrong label, or -1."""
+    starts = np.cumsum(counts) - counts
+    # Labels that are met in order exceed all before them by 1 at most.
+    highest = orbits + np.repeat(np.arange(len(counts)) * (len(orbits) + 1), counts)
+    known = np.maximum.accumulate(highest)
+    begins = np.zeros(len(orbits), dtype=bool)
+    begins[starts] = True
+    allowed = np.where(begins, highest - orbits, np.roll(known, 1) + 1)
+    wrong = (orbits < 0) | (highest > allowed)
+    n_orbits = np.maximum.reduceat(orbits, starts) + 1
+    return n_orbits, int(np.argmax(wrong)) if wrong.any() else -1
+
+
+def _describe(potentials: Sequence[Potential]) -> tuple[Ints, Floats]:
+    """Return the kinds of the potentials, and their parameters, shape (n_potentials, 3)."""
+    kinds, parameters = [], []
+    for potential in potentials:
+        if isinstance(potential, Exponential):
+            kinds.append(EXPONENTIAL)
+            parameters.append((potential.rate, 0.0, 0.0))
+        elif isinstance(potential, Shell):
+            kinds.append(SHELL)
+            parameters.append((potential.center, potential.width, potential.cutoff))
+        elif isinstance(potential, InversePower) and potential.exponent in (1, 6):
+            kinds.append(COULOMB if potential.exponent == 1 else LONDON)
+            parameters.append((0.0, 0.0, 0.0))
+        else:
+            raise ConfigError(
+                "fast sums: `potentials` must be Coulomb, London, exponentials or shells, got "
+                f"{potential}. Use latticesums.pair_sums for other potentials."
+            )
+    return np.array(kinds, dtype=np.int64), np.array(parameters, dtype=np.float64).reshape(-1, 3)
+
+
+def _sums(
+    positions: Floats,
+    cells: Floats,
+    counts: Ints,
+    orbits: Ints,
+    n_rows: Ints,
+    potentials: Sequence[Potential],
+    tolerance: float,
+    n_threads: int,
+    names: Sequence[str] = (),
+) -> tuple[Floats, Floats]:
+    low, high = TOLERANCE_RANGE
+    if not low <= tolerance <= high:
+        raise ConfigError(
+            f"lattice sums: `tolerance` must lie between {low:g} and {high:g}, got {tolerance}. "
+            "Give an absolute error in that range, for example 1e-8."
+        )
+    positions, cells, counts = _check_crystals(positions, cells, counts)
+    kinds, parameters = _describe(potentials)
+    # The rest of the tolerance is for rounding: half of it from 4e-11 on.
+    budget = max(0.5 * tolerance, 0.98 * tolerance - 2e-11)
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    out_offsets = np.concatenate([[0], np.cumsum(n_rows**2)])
+    values = np.empty((out_offsets[-1], len(kinds)))
+    bounds = np.empty((len(counts), len(kinds)))
+
+    def run(begin: int, end: int) -> tuple[int, int, int, int]:
+        return evaluate(
+            begin, end, positions, offsets, orbits, out_offsets, cells, kinds, parameters,
+            float(tolerance), budget, _tables(), values.reshape(-1), bounds,
+        )  # fmt: skip
+
+    for status, crystal, i, j in _in_threads(run, counts, n_threads):
+        if status:
+            raise _failure(status, _where(crystal, names), cells[crystal], tolerance, i, j)
+    return values, bounds
+
+
+def _check_crystals(positions: Floats, cells: Floats, counts: Ints) -> tuple[Floats, Floats, Ints]:
+    """Return positions, cells and counts as the compiled code takes them."""
+    counts = np.ascontiguousarray(counts, dtype=np.int64)
+    positions = np.ascontiguousarray(positions, dtype=np.float64)
+    cells = np.array(cells, dtype=np.float64, order="C")
+    n_graphs = len(counts)
+    if cells.shape != (n_graphs, 3, 3) or positions.shape != (int(counts.sum()), 3):
+        raise ConfigError(
+            f"lattice sums: `positions` and `cells` must have shapes ({counts.sum()}, 3) and "
+            f"({n_graphs}, 3, 3), got {positions.shape} and {cells.shape}. Give one cell per "
+            "crystal and one position per atom."
+        )
+    finite = np.isfinite(positions).all(1)
+    if not finite.all():
+        atom = int(np.argmin(finite))
+        raise StructureError(
+            f"lattice sums: `positions` must be finite, got {positions[atom].tolist()} for atom "
+            f"{atom}. Give coordinates in Å."
+        )
+    return positions, cells, counts
+
+
+def _in_threads(run: Callable[[int, int], Any], counts: Ints, n_threads: int) -> list[Any]:
+    """Return what ``run(begin, end)`` returns for spans of crystals that cover them all."""
+    if n_threads == 1 or len(counts) < 2:
+        return [run(0, len(counts))]
+    work = np.cumsum(counts**2)
+    cuts = np.searchsorted(work, np.linspace(0, work[-1], 4 * n_threads + 1))
+    cuts[-1] = len(counts)
+    spans = [(int(a), int(b)) for a, b in pairwise(cuts) if b > a]
+    with ThreadPoolExecutor(n_threads) as pool:
+        return list(pool.map(lambda span: run(*span), spans))
+
+
+def _where(crystal: int, names: Sequence[str]) -> str:
+    return (names[crystal] if names else "") or f"crystal {crystal}"
+
+
+def _failure(
+    status: int, where: str, cell: Floats, tolerance: float, i: int = 0, j: int = 0
+) -> Exception:
+    """Return the exception for a status of the compiled code."""
+    got = f"got {cell.tolist()}"
+    match status:
+        case _ if not np.isfinite(cell).all():
+            return StructureError(
+                f"{where}: `cell` must hold finite numbers, {got}. Give three lattice vectors in Å."
+            )
+        case 1:  # SINGULAR
+            return StructureError(
+                f"{where}: `cell` must hold three independent vectors, {got}. "
+                "Give a cell with a volume."
+            )
+        case 2:  # TOO_SMALL
+            return StructureError(
+                f"{where}: `cell` must keep an atom and its images {SAME_SPOT:g} Å apart or more, "
+                f"{got}. Give the lattice vectors in Å."
+            )
+        case 4:  # TOO_LARGE
+            return StructureError(
+                f"{where}: `cell` must need at most {MAX_VECTORS} lattice vectors, {got} at this "
+                "tolerance and cutoff. Give the cell in Å, or a larger tolerance or a smaller "
+                "cutoff."
+            )
+        case 5:  # COINCIDENT
+            return StructureError(
+                f"{where}: atoms {i} and {j} must be {SAME_SPOT:g} Å apart or more, got less "
+                "(periodic images included). Remove the duplicate atom."
+            )
+        case _:  # OUT_OF_REACH, TOO_ROUGH
+            return ConfigError(
+                f"{where}: `tolerance` must be one that float64 can keep for every potential, got "
+                f"{tolerance:g}. Give a larger tolerance, or check for atoms that almost touch."
+            )

@@ -1,0 +1,336 @@
+"""What is to be known of a dataset before anything is trained on it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potnet.checks.columns import Column
+from potnet.checks.near_duplicates import fingerprint, twins
+from potnet.crystal import Crystal
+from potnet.data.entry import Entry
+from potnet.errors import Failure, StructureError
+
+#: Descriptions (see :mod:`potnet.checks.near_duplicates`) that differ by less than these lengths in Å belong
+#: to the same crystal, or to one that has hardly been relaxed further.
+SAME, NEAR = 0.002, 0.02
+# Values of the same crystal that differ by more than this share of the spread contradict.
+_CONTRADICTION = 0.25
+_RARE = 5  # crystals; an element with fewer is hardly learned
+_SHOWN = 5  # ids in a sentence
+
+Parts = Mapping[str, NDArray[np.str_]]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to know.
+
+    Attributes:
+        kind: "refused", "repeated", "twins", "near-twins", "contradiction", "leakage", "missing",
+            "impossible", "outlier", "unit" or "elements".
+        severity: "problem" if training on the data as they are would mislead, else "notice".
+        text: One sentence.
+        ids: The crystals in question.
+    """
+
+    kind: str
+    severity: Literal["problem", "notice"]
+    text: str
+    ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TwinGroup:
+    """The same crystal under several ids.
+
+    Attributes:
+        rows: Its rows in the dataset.
+        same: Whether the crystals are equal to numerical noise, not only nearly so.
+        leaks: Names of the splits in which one of them is for training and another held back.
+    """
+
+    rows: tuple[int, ...]
+    same: bool
+    leaks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was read, and what was found.
+
+    Attributes:
+        name: What was read.
+        ids, formulas: Of each crystal, length n.
+        n_atoms: Atoms in each cell, shape (n,).
+        volume_per_atom: Å^3, shape (n,).
+        elements: Crystals with each element, by symbol.
+        failures: What was refused and why.
+        columns: The targets.
+        splits: Labels "train", "val", "test" or "", shape (n,), by target ("" for all).
+        twins: Crystals that are there several times.
+        findings: What to know, problems first.
+    """
+
+    name: str
+    ids: tuple[str, ...]
+    formulas: tuple[str, ...]
+    n_atoms: NDArray[np.int64]
+    volume_per_atom: NDArray[np.float64]
+    elements: Mapping[str, int]
+    failures: tuple[Failure, ...]
+    columns: tuple[Column, ...]
+    splits: Parts
+    twins: tuple[TwinGroup, ...]
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def has_problems(self) -> bool:
+        return any(finding.severity == "problem" for finding in self.findings)
+
+
+@dataclass
+class _Rows:
+    """What is kept of each crystal while the source goes by: a kilobyte, not the crystal."""
+
+    ids: list[str] = field(default_factory=list)
+    formulas: list[str] = field(default_factory=list)
+    prints: list[NDArray[np.float32]] = field(default_factory=list)
+    n_atoms: list[int] = field(default_factory=list)
+    volumes: list[float] = field(default_factory=list)
+    symbols: list[frozenset[str]] = field(default_factory=list)
+    targets: list[Mapping[str, float]] = field(default_factory=list)
+    labels: list[Any] = field(default_factory=list)
+    units: dict[str, str] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+
+
+def audit(
+    items: Iterable[Entry | Crystal | Failure],
+    *,
+    name: str = "",
+    split: Mapping[str, Sequence[str]] | None = None,
+    units: Mapping[str, str] | None = None,
+) -> Audit:
+    """Look a dataset over.
+
+    Args:
+        items: What :func:`potnet.data.scan` or :func:`potnet.io.scan` yields; nothing but a
+            description of each crystal is kept.
+        name: What to call the dataset.
+        split: Ids of the parts "train", "val" and "test", in place of the dataset's own labels.
+        units: Units of targets that the items do not name.
+
+    Returns:
+        What was found. A crystal without a primitive cell, which models read, counts as refused.
+    """
+    rows = _Rows(units=dict(units or {}))
+    seen: set[str] = set()
+    for item in items:
+        if isinstance(item, Failure):
+            rows.failures.append(item)
+            continue
+        entry = Entry(item.id, item) if isinstance(item, Crystal) else item
+        if entry.id in seen:
+            reason = f"Ids must not repeat, got {entry.id!r} again. Rename or remove one."
+            rows.failures.append(Failure(entry.id, "read", reason))
+            continue
+        seen.add(entry.id)
+        try:
+            _add(rows, entry)
+        except StructureError as error:
+            rows.failures.append(Failure(entry.id, "features", str(error)))
+    return _concluded(rows, name, split)
+
+
+def _add(rows: _Rows, entry: Entry) -> None:
+    crystal = entry.crystal
+    crystal.primitive()
+    print_ = fingerprint(crystal)
+    rows.ids.append(entry.id)
+    rows.formulas.append(crystal.formula)
+    rows.prints.append(print_)
+    rows.n_atoms.append(crystal.n_atoms)
+    rows.volumes.append(crystal.volume / crystal.n_atoms)
+    rows.symbols.append(frozenset(crystal.symbols))
+    rows.targets.append(dict(entry.targets))
+    rows.labels.append(entry.split)
+    rows.units.update({k: unit for k, unit in entry.units.items() if unit})
+
+
+def _concluded(rows: _Rows, name: str, split: Mapping[str, Sequence[str]] | None) -> Audit:
+    n_atoms = np.array(rows.n_atoms, dtype=np.int64)
+    names = list(dict.fromkeys(k for targets in rows.targets for k in targets))
+    columns = []
+    for target in names:
+        values = np.array([t.get(target, np.nan) for t in rows.targets], dtype=np.float64)
+        if np.isfinite(values).any():
+            columns.append(Column.of(target, rows.units.get(target, ""), values, n_atoms))
+    splits = _splits(rows, split)
+    found = Audit(
+        name=name,
+        ids=tuple(rows.ids),
+        formulas=tuple(rows.formulas),
+        n_atoms=n_atoms,
+        volume_per_atom=np.array(rows.volumes),
+        elements=dict(Counter(s for symbols in rows.symbols for s in symbols).most_common()),
+        failures=tuple(rows.failures),
+        columns=tuple(columns),
+        splits=splits,
+        twins=_twins(rows, splits),
+    )
+    findings = [*_of_reading(found), *_of_twins(found), *_of_columns(found)]
+    findings += _of_elements(found, rows.symbols)
+    findings.sort(key=lambda finding: finding.severity != "problem")
+    return Audit(**{**vars(found), "findings": tuple(findings)})
+
+
+def _splits(rows: _Rows, split: Mapping[str, Sequence[str]] | None) -> Parts:
+    """Return the labels of the crystals, by target or under "" for all."""
+    if split is not None:
+        part = {id: name for name in ("train", "val", "test") for id in split.get(name, ())}
+        return {"": np.array([part.get(id, "") for id in rows.ids], dtype=str)}
+    maps = [label if isinstance(label, Mapping) else {"": label or ""} for label in rows.labels]
+    names = dict.fromkeys(name for labels in maps for name in labels)
+    found = {k: np.array([str(labels.get(k) or "") for labels in maps], dtype=str) for k in names}
+    return {k: labels for k, labels in found.items() if np.isin(labels, ["val", "test"]).any()}
+
+
+def _twins(rows: _Rows, splits: Parts) -> tuple[TwinGroup, ...]:
+    """Return the groups of equal crystals, then those of nearly equal ones that are larger."""
+    same = twins(rows.formulas, rows.prints, SAME)
+    near = [group for group in twins(rows.formulas, rows.prints, NEAR) if group not in same]
+    return tuple(
+        TwinGroup(tuple(group), equal, _leaks(group, splits))
+        for groups, equal in ((same, True), (near, False))
+        for group in groups
+    )
+
+
+def _leaks(group: Sequence[int], splits: Parts) -> tuple[str, ...]:
+    """Return the splits in which one of the group is for training and another held back."""
+    found = []
+    for name, labels in splits.items():
+        parts = set(labels[list(group)].tolist())
+        if "train" in parts and parts & {"val", "test"}:
+            found.append(name)
+    return tuple(found)
+
+
+def _of_reading(found: Audit) -> list[Finding]:
+    if not found.failures:
+        return []
+    n, first = len(found.failures), found.failures[0]
+    ids = tuple(failure.id for failure in found.failures)
+    return [Finding("refused", "problem", f"{n:,} refused; first: {first.reason}", ids)]
+
+
+def _of_twins(found: Audit) -> list[Finding]:
+    findings = []
+    for same, kind, what in (
+        (True, "twins", "the same crystal under several ids"),
+        (False, "near-twins", f"crystals that differ by less than {NEAR} Å"),
+    ):
+        groups = [group for group in found.twins if group.same == same]
+        if groups:
+            n = sum(len(group.rows) for group in groups)
+            rows = [k for group in groups for k in group.rows]
+            text = f"{len(groups):,} groups of {what}, {n:,} in all: {_some(found, groups[0].rows)}"
+            findings.append(Finding(kind, "notice", text, _ids(found, rows)))
+    for name in found.splits:
+        labels = found.splits[name]
+        n_held = int(np.isin(labels, ["val", "test"]).sum())
+        for same, what in (
+            (True, "are also in training"),
+            (False, f"differ by less than {NEAR} Å from one in training"),
+        ):
+            leaking = [g for g in found.twins if name in g.leaks and g.same == same]
+            rows = [k for g in leaking for k in g.rows if labels[k] in ("val", "test")]
+            if rows:
+                text = (
+                    f"split{f' of {name}' if name else ''}: {len(rows):,} of {n_held:,} crystals "
+                    f"held back for validation or test {what}: {_some(found, rows)}"
+                )
+                severity = "problem" if same else "notice"
+                findings.append(Finding("leakage", severity, text, _ids(found, rows)))
+    for column in found.columns:
+        spread = float(np.std(column.known))
+        rows = []
+        for group in found.twins:
+            values = column.values[list(group.rows)]
+            values = values[np.isfinite(values)]
+            if group.same and len(values) > 1 and np.ptp(values) > _CONTRADICTION * spread > 0:
+                rows += group.rows
+        if rows:
+            text = (
+                f"{column.name}: {len(rows):,} equal crystals have values that differ by more than "
+                f"{_CONTRADICTION * spread:.3g} {column.unit}".rstrip()
+                + f": {_some(found, rows)}"
+            )
+            findings.append(Finding("contradiction", "problem", text, _ids(found, rows)))
+    return findings
+
+
+def _of_columns(found: Audit) -> list[Finding]:
+    findings = []
+    for c in found.columns:
+        if c.impossible:
+            text = (
+                f"{c.name}: {len(c.impossible):,} values that cannot be, such as "
+                f"{c.values[c.impossible[0]]:.4g} {c.unit} of {found.ids[c.impossible[0]]}; "
+                f"{c.impossible_because}: another unit or kind of value, or a failed calculation?"
+            )
+            findings.append(Finding("impossible", "problem", text, _ids(found, c.impossible)))
+        if c.grows_with_cell:
+            text = f"{c.name}: grows with the number of atoms though its unit is {c.unit}"
+            findings.append(Finding("unit", "problem", f"{text}: is it per cell?"))
+        if not c.unit:
+            findings.append(Finding("unit", "notice", f"{c.name}: its unit is not known"))
+        if c.n_missing:
+            text = f"{c.name}: missing for {c.n_missing:,} of {len(c.values):,} crystals"
+            missing = np.flatnonzero(~np.isfinite(c.values)).tolist()
+            findings.append(Finding("missing", "notice", text, _ids(found, missing)))
+        if c.outliers:
+            k = c.outliers[0]
+            text = (
+                f"{c.name}: {len(c.outliers):,} values stand far out, the farthest "
+                f"{c.values[k]:.4g} {c.unit}".rstrip()
+                + f" of {found.ids[k]}"
+            )
+            findings.append(Finding("outlier", "notice", text, _ids(found, c.outliers)))
+    return findings
+
+
+def _of_elements(found: Audit, symbols: Sequence[frozenset[str]]) -> list[Finding]:
+    findings = []
+    rare = [symbol for symbol, count in found.elements.items() if count < _RARE]
+    if rare and len(found.ids) >= 10 * _RARE:
+        text = f"{len(rare)} elements are in fewer than {_RARE} crystals: {', '.join(rare)}"
+        findings.append(Finding("elements", "notice", text))
+    for name, labels in found.splits.items():
+        known = frozenset().union(*(symbols[k] for k in np.flatnonzero(labels == "train").tolist()))
+        held = np.flatnonzero(np.isin(labels, ["val", "test"])).tolist()
+        new = [k for k in held if symbols[k] - known]
+        if new:
+            absent = sorted(frozenset().union(*(symbols[k] for k in new)) - known)
+            text = (
+                f"split{f' of {name}' if name else ''}: {len(new):,} crystals held back have "
+                f"elements that training never sees: {', '.join(absent)}"
+            )
+            findings.append(Finding("elements", "notice", text, _ids(found, new)))
+    return findings
+
+
+def _ids(found: Audit, rows: Iterable[int]) -> tuple[str, ...]:
+    return tuple(found.ids[k] for k in rows)
+
+
+def _some(found: Audit, rows: Sequence[int]) -> str:
+    """Return the first ids and formulas of ``rows``."""
+    shown = ", ".join(f"{found.ids[k]} ({found.formulas[k]})" for k in rows[:_SHOWN])
+    return shown + (" ..." if len(rows) > _SHOWN else "")

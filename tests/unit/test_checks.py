@@ -1,0 +1,188 @@
+"""Looking a dataset over: what is there several times, leaked, impossible or odd."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from potnet.checks import audit, fingerprint, twins
+from potnet.crystal import Crystal
+from potnet.data import Entry
+from potnet.errors import Failure
+from potnet.report import dataset_report
+
+
+def rock_salt(number=11, other=17, a=5.6, **kwargs):
+    return Crystal([number, other], [[0, 0, 0], [a / 2, 0, 0]], a / 2 * (1 - np.eye(3)), **kwargs)
+
+
+def zinc_blende(a=4.36):
+    return Crystal([14, 6], [[0, 0, 0], [a / 4] * 3], a / 2 * (1 - np.eye(3)))
+
+
+def wurtzite():
+    a, c = 4.36 / np.sqrt(2), 4.36 * 2 / np.sqrt(3)
+    cell = np.array([[a, 0, 0], [-a / 2, a * np.sqrt(0.75), 0], [0, 0, c]])
+    fractions = [
+        [1 / 3, 2 / 3, 0],
+        [2 / 3, 1 / 3, 0.5],
+        [1 / 3, 2 / 3, 0.375],
+        [2 / 3, 1 / 3, 0.875],
+    ]
+    return Crystal([14, 14, 6, 6], np.array(fractions) @ cell, cell)
+
+
+def entries(n=60, **kwargs):
+    """Rock salts of different size, all different crystals."""
+    return [
+        Entry(f"s{k}", rock_salt(a=5.0 + 0.05 * k), targets={"band_gap": 1.0 + 0.01 * k}, **kwargs)
+        for k in range(n)
+    ]
+
+
+def kinds(found):
+    return {finding.kind: finding for finding in found.findings}
+
+
+@given(
+    st.integers(1, 3),
+    st.lists(st.floats(-1, 1), min_size=9, max_size=9),
+    st.permutations(range(4)),
+)
+@settings(max_examples=20, deadline=None)
+def test_a_fingerprint_does_not_depend_on_how_the_crystal_is_written(n, numbers, order):
+    crystal = wurtzite()
+    rotation, _ = np.linalg.qr(np.array(numbers).reshape(3, 3) + 3 * np.eye(3))
+    moved = Crystal(
+        crystal.numbers[list(order)],
+        (crystal.positions @ rotation + 0.3)[list(order)],
+        crystal.cell @ rotation,
+    ).supercell((1, n, 1))
+    assert np.abs(fingerprint(moved) - fingerprint(crystal)).max() < 1e-5
+
+
+def test_polytypes_with_equal_near_neighbours_are_told_apart():
+    cubic, hexagonal = fingerprint(zinc_blende()), fingerprint(wurtzite())
+    assert np.abs(cubic - hexagonal).max() > 0.02
+
+
+def test_the_difference_of_fingerprints_is_a_length():
+    small, large = (fingerprint(rock_salt(a=a)) for a in (5.6, 5.61))
+    assert 0.002 < np.abs(small - large).max() < 0.02  # the neighbours move by 0.005 Å
+
+
+def test_twins_are_found_within_a_formula_and_linked_into_groups():
+    prints = [np.array([x, 1.0], np.float32) for x in (1.0, 5.0, 1.01, 1.02, 5.0)]
+    assert twins(["A"] * 5, prints, 0.011) == [[0, 2, 3], [1, 4]]
+    assert twins(["A", "A", "B", "B", "A"], prints, 0.011) == [[1, 4], [2, 3]]
+
+
+def test_a_clean_dataset_has_no_problems():
+    found = audit(entries(), name="salts", units={"band_gap": "eV"})
+    assert not found.has_problems
+    assert found.twins == ()
+    assert found.elements == {"Na": 60, "Cl": 60} or found.elements == {"Cl": 60, "Na": 60}
+    assert [column.name for column in found.columns] == ["band_gap"]
+
+
+def test_the_same_crystal_in_training_and_test_is_a_leak():
+    rows = entries(30, split="train")
+    again = rows[4].crystal.supercell((2, 1, 1))
+    rows.append(Entry("again", again, targets={"band_gap": 1.04}, split="test"))
+    found = audit(rows)
+    assert found.twins[0].rows == (4, 30)
+    leak = kinds(found)["leakage"]
+    assert (leak.severity, leak.ids) == ("problem", ("again",))
+    assert "1 of 1 crystals held back" in leak.text
+
+
+def test_a_split_file_takes_the_place_of_labels():
+    rows = [*entries(10), Entry("again", rock_salt(a=5.0))]
+    split = {"train": [f"s{k}" for k in range(8)], "val": ["s8", "s9"], "test": ["again"]}
+    assert "leakage" in kinds(audit(rows, split=split))
+    split = {"train": [f"s{k}" for k in range(1, 8)], "val": ["s8"], "test": ["again", "s0"]}
+    assert "leakage" not in kinds(audit(rows, split=split))
+
+
+def test_equal_crystals_with_different_values_contradict():
+    rows = [*entries(30), Entry("again", rock_salt(a=5.0), targets={"band_gap": 5.0})]
+    found = kinds(audit(rows))["contradiction"]
+    assert found.ids == ("s0", "again")
+    assert found.severity == "problem"
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "value", "what"),
+    [
+        ("band_gap", "eV", -1.0, "band gaps lie"),
+        ("ehull", "eV/atom", -0.5, "are not negative"),
+        ("formation_energy", "eV/atom", -30.0, "formation energies lie"),
+        ("bulk_modulus", "GPa", 1e5, "moduli of stable crystals"),
+        ("bulk_modulus", "log10 GPa", 120.0, "moduli of crystals"),
+    ],
+)
+def test_values_that_cannot_be_are_problems(name, unit, value, what):
+    rows = [Entry(f"s{k}", rock_salt(a=5 + 0.1 * k), targets={name: 1.0 + k / 9}) for k in range(9)]
+    assert "impossible" not in kinds(audit(rows, units={name: unit}))
+    rows.append(Entry("odd", rock_salt(a=7.5), targets={name: value}))
+    found = kinds(audit(rows, units={name: unit}))["impossible"]
+    assert found.ids == ("odd",)
+    assert what in found.text
+
+
+def test_an_energy_per_cell_that_is_called_per_atom_is_a_problem():
+    rows = [
+        Entry(
+            f"s{k}", rock_salt(a=5 + 0.01 * k).supercell((1 + k % 4, 1, 1)), units={"e": "eV/atom"}
+        )
+        for k in range(60)
+    ]
+    cells = [Entry(r.id, r.crystal, {"e": -3.5 * r.crystal.n_atoms}, units=r.units) for r in rows]
+    atoms = [
+        Entry(r.id, r.crystal, {"e": -3.5 + 0.01 * k}, units=r.units) for k, r in enumerate(rows)
+    ]
+    assert "is it per cell?" in kinds(audit(cells))["unit"].text
+    assert "unit" not in kinds(audit(atoms))
+
+
+def test_what_is_missing_far_out_refused_or_repeated_is_told():
+    rows: list[Entry | Failure] = [*entries(40)]
+    rows += [
+        Entry("far", rock_salt(a=7.5), targets={"band_gap": 19.0}),
+        Entry("none", rock_salt(a=7.6)),
+        Entry("s0", rock_salt(a=7.7)),
+        Failure("bad.cif", "read", "bad.cif: must be a CIF, got a poem."),
+    ]
+    found = audit(rows)
+    assert kinds(found)["outlier"].ids == ("far",)
+    assert kinds(found)["missing"].ids == ("none",)
+    assert kinds(found)["refused"].ids == ("s0", "bad.cif")
+    assert found.has_problems
+
+
+def test_elements_that_training_never_sees_are_told():
+    rows = [*entries(30, split="train"), Entry("K", rock_salt(19, a=6.3), split="test")]
+    found = kinds(audit(rows))["elements"]
+    assert found.ids == ("K",)
+    assert found.text.endswith("never sees: K")
+
+
+def test_the_report_is_one_page_that_says_all(tmp_path):
+    rows: list[Entry | Failure] = [
+        *entries(30, split="train"),
+        Entry("<again>", rock_salt(a=5.0), targets={"band_gap": 19.0}, split="test"),
+        Failure("bad.cif", "read", "bad.cif: must be a CIF, got a <poem>."),
+    ]
+    path = tmp_path / "page.html"
+    dataset_report(audit(rows, name="salts"), path)
+    page = path.read_text(encoding="utf-8")
+    for text in ("Check of salts", "&lt;again&gt;", "&lt;poem&gt;", "leakage", "data:image/png"):
+        assert text in page
+    assert "<again>" not in page
+    assert "http" not in page
+
+
+def test_nothing_usable_still_gives_a_report(tmp_path):
+    found = audit([Failure("bad.cif", "read", "bad.cif: must be a CIF, got a poem.")], name="x")
+    dataset_report(found, tmp_path / "page.html")
+    assert found.has_problems
