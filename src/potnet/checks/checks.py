@@ -16,8 +16,8 @@ from potnet.crystal import Crystal
 from potnet.data.entry import Entry
 from potnet.errors import Failure, StructureError
 
-#: Descriptions (see :mod:`potnet.checks.near_duplicates`) that differ by less than these lengths in Å belong
-#: to the same crystal, or to one that has hardly been relaxed further.
+#: Descriptions (see near_duplicates.py) that differ by less than these lengths in Å belong to the
+#: same crystal, or to one that has hardly been relaxed further.
 SAME, NEAR = 0.002, 0.02
 # Values of the same crystal that differ by more than this share of the spread contradict.
 _CONTRADICTION = 0.25
