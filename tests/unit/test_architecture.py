@@ -17,6 +17,7 @@ PACKAGE = ROOT / "src" / "potnet"
 # Each part and the parts that it may import. Nothing may import what stands after it.
 ALLOWED: dict[str, set[str]] = {"errors": set(), "files": set()}
 ALLOWED["crystal"] = {"errors"}
+ALLOWED["stability"] = {"crystal", "errors"}
 ALLOWED["io"] = {"crystal", "errors", "files"}
 ALLOWED["sums"] = {"errors"}
 ALLOWED["data"] = {"io", *ALLOWED["io"]}
