@@ -351,19 +351,36 @@ def test_a_table_that_stands_alone_takes_more_rows(opened, tmp_path) -> None:
     write_table([*folders["mean"], *folders["spy"]], tmp_path / "short", keep=True)
     _, at_once = write_table(sum(folders.values(), []), tmp_path / "table", keep=True)
     expected = (tmp_path / "table.md").read_text()
-    kept = {file.name: file.read_text() for file in (tmp_path / "table").iterdir()}
+    kept = {file.name: file.read_bytes() for file in (tmp_path / "table").iterdir()}
     shutil.rmtree(rows / "mean")
     shutil.rmtree(rows / "spy")
     later = [*read_rows(tmp_path / "short.json"), *folders["late"]]
     _, table = write_table(later, tmp_path / "table", keep=True)
     assert (tmp_path / "table.md").read_text() == expected
     assert table == at_once
-    assert {file.name: file.read_text() for file in (tmp_path / "table").iterdir()} == kept
+    assert {file.name: file.read_bytes() for file in (tmp_path / "table").iterdir()} == kept
     write_table([*folders["late"], *read_rows(tmp_path / "table.json")][:3], tmp_path / "turned")
     turned = json.loads((tmp_path / "turned.json").read_text())["rows"]
     assert [row["name"] for row in turned] == ["late", "mean", "spy"]
     assert "against_first" not in turned[0]["tasks"]["size"]
     assert turned[1]["tasks"]["size"]["against_first"]["p_value"] == 1
+
+
+def test_a_table_stands_when_the_predictions_of_later_rows_are_deleted(opened, tmp_path) -> None:
+    for name in ("mean", "spy", "late"):
+        contestant = Mean() if name == "mean" else Spy()
+        compete(opened, Row(name, contestant, tmp_path / "rows" / name))
+    rows = {name: list(read_rows(tmp_path / "rows" / name)) for name in ("mean", "spy", "late")}
+    _, whole = write_table(sum(rows.values(), []), tmp_path / "table", keep=True)
+    for row in whole["rows"][1:]:
+        (tmp_path / row["tasks"]["size"]["test"]["predictions"]).unlink()
+    short = list(read_rows(tmp_path / "table.json"))[:2]
+    _, again = write_table([*short, *rows["late"]], tmp_path / "table", keep=True)
+    assert again == whole
+    with pytest.raises(
+        DataError, match=r"size\.csv\.gz: the predictions of two rows must be there"
+    ):
+        write_table([*rows["late"], *short], tmp_path / "turned")
 
 
 HEAD = '"suite": "tiny", "what": "", "data": {}, "notes": [], "n_folds": 1'
@@ -441,7 +458,7 @@ def test_a_benchmark_of_own_data_from_the_command_line(data_file, tmp_path) -> N
     folders = (tmp_path / "mean", tmp_path / "tiny")
     done = invoke("table", *folders, "-o", tmp_path / "kept" / "made-up")
     assert done.exit_code == 0, done.output
-    assert (tmp_path / "kept" / "made-up" / "tiny-predictions-size.csv").exists()
+    assert (tmp_path / "kept" / "made-up" / "tiny-predictions-size.csv.gz").exists()
 
 
 def test_a_sweep_trains_its_runs_as_rows_of_one_table(data_file, tmp_path) -> None:

@@ -1,5 +1,6 @@
 """Errors, intervals and paired tests on cases whose answer is known."""
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -119,13 +120,27 @@ def test_the_summary_has_single_seeds_beside_all_together() -> None:
     assert (found["seed_mae_mean"], found["seed_mae_std"]) == (1, 0)
 
 
-def test_tables_survive_writing_and_reading(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["p.csv", "p.csv.gz"])
+def test_tables_survive_writing_and_reading(name: str, tmp_path: Path) -> None:
     lines = made([0.25, -1e-3, 7], folds=[0, 1, 1], seeds=[3, 3, 4])
     lines.targets[2] = np.nan
-    lines.write(tmp_path / "p.csv")
-    again = read_predictions(tmp_path / "p.csv")
-    for name, column in vars(lines).items():
-        np.testing.assert_array_equal(getattr(again, name), column)
+    lines.write(tmp_path / name)
+    again = read_predictions(tmp_path / name)
+    for column, values in vars(lines).items():
+        np.testing.assert_array_equal(getattr(again, column), values)
+
+
+def test_packed_tables_have_equal_bytes_and_the_text_of_others(tmp_path: Path) -> None:
+    lines = made([0.25, -1e-3, 7])
+    for name in ("a.csv.gz", "b.csv.gz", "c.csv"):
+        lines.write(tmp_path / name)
+    packed = (tmp_path / "a.csv.gz").read_bytes()
+    assert packed == (tmp_path / "b.csv.gz").read_bytes()
+    assert gzip.decompress(packed) == (tmp_path / "c.csv").read_bytes()
+    for damaged in (packed[:-20], b"id,prediction\n1,2\n"):
+        (tmp_path / "a.csv.gz").write_bytes(damaged)
+        with pytest.raises(DataError, match="columns id and prediction"):
+            read_predictions(tmp_path / "a.csv.gz")
 
 
 def test_foreign_tables_need_ids_and_predictions_alone(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
-"""The commands beside committed results say what was done, whatever the defaults are by now."""
+"""Committed results are whole and small, and their commands say what was done."""
 
+import gzip
+import hashlib
 import importlib.util
 import json
 import shlex
@@ -10,6 +12,7 @@ import pytest
 from potnet.benchmark.contestants import Network
 from potnet.benchmark.settings import different
 from potnet.benchmark.sweep import read_sweep
+from potnet.benchmark.table import PARTS
 from potnet.cli.train import settings_from
 from potnet.models.registry import NETWORKS
 from potnet.training import TrainingConfig
@@ -37,6 +40,28 @@ def rows_of_networks():
 def after(words, flag):
     """Return the values of an option in a command."""
     return [words[k + 1] for k, word in enumerate(words) if word == flag]
+
+
+def test_written_tables_are_those_of_the_results(results_table):
+    old = [path for path, text in results_table.written().items() if path.read_text() != text]
+    assert not old, "Run `python benchmarks/results_table.py --write`."
+
+
+def test_of_predictions_only_those_of_first_rows_and_submissions_are_kept():
+    results = BENCHMARKS / "results"
+    kept = {path for path in results.rglob("*.csv*") if path.parent != results / "jarvis"}
+    first = {}
+    for path in (results / "suites").glob("*.json"):
+        rows = json.loads(path.read_text())["rows"]
+        tasks = [task for row in rows for task in row["tasks"].values()]
+        parts = [part for task in tasks for part in task.values() if isinstance(part, dict)]
+        assert all("sha256" in p for p in parts if "/" in p.get("predictions", "")), path.name
+        for task in rows[0]["tasks"].values():
+            for part in (task[name] for name in PARTS if "sha256" in task.get(name, {})):
+                first[results / "suites" / part["predictions"]] = part["sha256"]
+    assert kept == set(first), "Delete the predictions of rows after the first."
+    for path, digest in first.items():
+        assert hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest() == digest, path.name
 
 
 @pytest.mark.parametrize(("table", "row"), list(rows_of_networks()))

@@ -13,6 +13,7 @@ from potnet.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TABLES = sorted((ROOT / "benchmarks" / "results" / "suites").glob("*.md"))
 SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
 
 
@@ -54,7 +55,8 @@ def test_the_readme_shows_python() -> None:
 
 def commands() -> list[str]:
     """Return every line of a shell block that calls potnet."""
-    lines = [line for page in PAGES for block in blocks(page, "bash") for line in block.split("\n")]
+    pages = [block for page in PAGES + TABLES for block in blocks(page, "bash")]
+    lines = [line for block in pages for line in block.split("\n")]
     return sorted({line.split("#")[0].strip() for line in lines if line.startswith("potnet ")})
 
 

@@ -1,12 +1,17 @@
-"""Tables of predictions: one line per crystal, fold and seed."""
+"""Tables of predictions: one line per crystal, fold and seed; as .csv, or packed as .csv.gz."""
 
 from __future__ import annotations
 
 import csv
+import gzip
+import io
 import os
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,8 +71,8 @@ class Predictions:
         )
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write a CSV file; unknown targets stay empty."""
-        with atomic_write(path) as file:
+        """Write a CSV file, packed if its name ends in .gz; unknown targets stay empty."""
+        with _new_table(path) as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
             columns = (self.ids, self.folds, self.seeds, self.targets, self.values)
@@ -77,11 +82,26 @@ class Predictions:
 
     def write_submission(self, path: str | os.PathLike[str]) -> None:
         """Write ``id,prediction``, as those who keep the targets back want it."""
-        with atomic_write(path) as file:
+        with _new_table(path) as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["id", "prediction"])
             rows = zip(self.ids.tolist(), self.values.tolist(), strict=True)
             writer.writerows([id, f"{value:.9g}"] for id, value in rows)
+
+
+@contextmanager
+def _new_table(path: str | os.PathLike[str]) -> Iterator[IO[str]]:
+    """Open a new text file, packed if its name ends in .gz: equal text makes equal bytes."""
+    if Path(path).suffix != ".gz":
+        with atomic_write(path) as file:
+            yield file
+        return
+    with (
+        atomic_write(path, "wb") as file,
+        gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed,
+        io.TextIOWrapper(packed, encoding="utf-8", newline="\n") as text,
+    ):
+        yield text
 
 
 def concatenated(parts: Sequence[Predictions]) -> Predictions:
@@ -100,17 +120,18 @@ def read_predictions(path: str | os.PathLike[str]) -> Predictions:
 
     Args:
         path: A table with the columns ``id`` and ``prediction``; ``target``, ``fold`` and
-            ``seed`` may be missing.
+            ``seed`` may be missing. Unpacked if its name ends in .gz.
 
     Raises:
         DataError: If a column is missing or a cell is not a number.
     """
     path = Path(path)
+    opened = gzip.open if path.suffix == ".gz" else open
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
             header, rows = reader.fieldnames or [], list(reader)
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error):
         header, rows = [], []
     if not {"id", "prediction"} <= set(header) or not rows:
         raise DataError(

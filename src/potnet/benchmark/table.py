@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -131,10 +133,14 @@ def _with_comparison(
     task = {key: value for key, value in task.items() if key != "against_first"}
     if part not in reference:
         return task
-    tables = [
-        read_predictions(place / found[part]["predictions"])
-        for place, found in ((folder, task), (first, reference))
-    ]
+    paths = [folder / task[part]["predictions"], first / reference[part]["predictions"]]
+    for path in paths:
+        if not path.exists():
+            raise DataError(
+                f"{path}: the predictions of two rows must be there to compare them, got no file. "
+                "Begin with the row that the table began with, or name the folders of the rows."
+            )
+    tables = [read_predictions(path) for path in paths]
     return {**task, "against_first": {"part": part, **compare(*tables).to_dict()}}
 
 
@@ -209,8 +215,9 @@ def write_table(
     Args:
         found: Folder and results of each row.
         stem: Where, without suffix.
-        keep: Copy the predictions (several seeds as one) into the folder ``STEM``, so that the
-            table stands without the folders of the rows.
+        keep: Copy the predictions (several seeds as one) into the folder ``STEM``, packed, so that
+            the table stands without the folders of the rows. Their ``sha256`` (of the unpacked
+            text) is in the table, which stays whole when some of these files are deleted.
 
     Returns:
         The Markdown file and the table.
@@ -237,7 +244,11 @@ def _keep_predictions(
         if part not in task or (part == "validation" and "mae" not in task[part]):
             continue
         path = source / task[part]["predictions"]
-        name = f"{row['name']}-{path.name.removeprefix(row['name'] + '-')}"
+        name = f"{row['name']}-{path.name.removeprefix(row['name'] + '-').removesuffix('.gz')}.gz"
+        task[part] = {**task[part], "predictions": f"{folder.name}/{name}"}
+        if "sha256" in task[part] and not path.exists():
+            continue
         kept = read_predictions(path).combined(row["combine"])
         (kept.write_submission if part == "held_back" else kept.write)(folder / name)
-        task[part] = {**task[part], "predictions": f"{folder.name}/{name}"}
+        text = gzip.decompress((folder / name).read_bytes())
+        task[part]["sha256"] = hashlib.sha256(text).hexdigest()
