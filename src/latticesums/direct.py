@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 def power_sum(cell: Array, vector: Array, exponent: float, *, digits: int = 25) -> Any:
     """Return the sum of |vector + L|^-exponent over the lattice, continued below exponent 3.
 
-    Ewald's formula with incomplete gamma functions throughout (docs/theory.md, eqs. 3 to 9). A
+    Ewald's formula with incomplete gamma functions throughout (docs/theory.md, eqs. 3 to 10). A
     zero ``vector`` means an atom and its own images.
 
     Args:
@@ -64,7 +64,7 @@ def lower_power_sum(cell: Array, vector: Array, exponent: float, *, digits: int 
     """Return the sum of |vector + L|^-exponent over a lattice of two vectors, one, or none.
 
     The long half is integrated over the widths of its Gaussians by mpmath, after Poisson's formula
-    under the integral (docs/theory.md, eq. 32); its wave k = 0 is a confluent hypergeometric
+    under the integral (docs/theory.md, eq. 24); its wave k = 0 is a confluent hypergeometric
     function. At the pole, exponent d, the mean of two nearby exponents leaves the finite part.
 
     Args:

@@ -278,7 +278,7 @@ class _Plan:
     """Radii of both halves of a derivative, and the proved bound of what they leave out.
 
     Beyond R, r^l exp(-b (r^2 - R^2)) <= R^l exp(-(b - l / 2 R^2) (r^2 - R^2)): the tail of the sum
-    itself (docs/theory.md, eq. 13) with a slower Gaussian. So too for wave vectors.
+    itself (docs/theory.md, eq. 19) with a slower Gaussian. So too for wave vectors.
     """
 
     def __init__(

@@ -41,9 +41,9 @@ class Lattice:
     The box spanned by the Gram-Schmidt vectors tiles space under the lattice, so a ball of radius
     r about any point holds between (4 pi / 3) (r - covering)^3 / volume lattice points and the
     volume of the box swollen by r (Steiner's formula) over the volume of the cell
-    (docs/theory.md, eqs. 10 and 11). A lattice of fewer vectors is one with endless ones beside
+    (docs/theory.md, eqs. 16 and 17). A lattice of fewer vectors is one with endless ones beside
     them: the same formulas with 1 / l = 0, volume standing for area or length, and no least
-    number, since the centre may lie away from the lattice (eq. 31).
+    number, since the centre may lie away from the lattice (eq. 23).
 
     Attributes:
         volume: Volume of the cell, shape (n_graphs,).
@@ -86,7 +86,7 @@ class Lattice:
         return self.solid * np.maximum(r - self.covering, 0) ** 3 / self.volume
 
     def gaussian_tail(self, edge: Array, r: Array, b: Array) -> Array:
-        """Bound the sum beyond ``r`` of f with f(s) <= edge exp(-b (s^2 - r^2)) (eq. 13)."""
+        """Bound the sum beyond ``r`` of f with f(s) <= edge exp(-b (s^2 - r^2)) (eq. 19)."""
         outside = (
             self.faces / (2 * b * r)
             + self.edges / b
@@ -95,7 +95,7 @@ class Lattice:
         return edge * (self.most(r) - self.least(r) + outside / self.volume)
 
     def exponential_tail(self, r: Array, a: float) -> Array:
-        """Bound the sum of exp(-a s) over the points at s > ``r`` (eq. 14)."""
+        """Bound the sum of exp(-a s) over the points at s > ``r`` (eq. 20)."""
         outside = (
             self.faces / a
             + 2 * self.edges * (r / a + 1 / a**2)
@@ -334,7 +334,7 @@ def truncation_budget(tolerance: Array) -> Array:
 
 
 def balanced_radius(volume: Array, n_atoms: NDArray[np.int64], tolerance: float | Array) -> Array:
-    """Return the real-space radius (Å) that makes the two halves cost the same (eq. 18).
+    """Return the real-space radius (Å) that makes the two halves cost the same (eq. 22).
 
     The number of images per pair times the number of wave vectors depends on the tolerance
     alone; the weights are measured costs of the steps in ns.
@@ -367,14 +367,14 @@ def direct_radius(potential: Potential, lattice: Lattice, budget: Array) -> Arra
 
 
 def short_tail(potential: Potential, lattice: Lattice, radius: Array, alpha: Array) -> Array:
-    """Bound what images beyond ``radius`` add (eq. 13)."""
+    """Bound what images beyond ``radius`` add (eq. 19)."""
     return lattice.gaussian_tail(potential.short_bound(radius, alpha), radius, alpha**2)
 
 
 def _wave_tail(
     potential: Potential, lattice: Lattice, waves: Lattice, k: Array, alpha: Array
 ) -> Array:
-    """Bound what wave vectors beyond ``k`` add (eq. 13 in the reciprocal lattice)."""
+    """Bound what wave vectors beyond ``k`` add (eq. 19 in the reciprocal lattice)."""
     edge = potential.fourier_bound(k, alpha) / lattice.volume
     return waves.gaussian_tail(edge, k, 1 / (4 * alpha**2))
 
@@ -418,7 +418,7 @@ def rounding_bounds(
     graph: NDArray[np.int64] | slice = slice(None),
     single: bool = False,
 ) -> Array:
-    """Bound the rounding errors of the sums, to first order in the unit roundoff (eq. 19).
+    """Bound the rounding errors of the sums, to first order in the unit roundoff (eq. 35).
 
     Args:
         plan: The plan that was followed.
@@ -428,7 +428,7 @@ def rounding_bounds(
         wave_sums: Sum of the Fourier coefficients, shape (n_graphs, n_potentials).
         constants: Sum of the magnitudes of the k = 0 and self terms, same shape.
         graph: Crystal of each row of ``short_sums``, where the rows are not the crystals.
-        single: Whether terms and waves were computed in float32 (eq. 37).
+        single: Whether terms and waves were computed in float32 (eq. 36).
 
     Returns:
         One bound per row and potential, shape (n_rows, n_potentials).

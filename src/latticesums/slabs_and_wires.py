@@ -2,9 +2,9 @@
 
 A potential is a mixture of Gaussians exp(-r^2 t). Over a lattice of d < 3 vectors, Poisson's
 formula turns the Gaussians of one t into waves along the lattice, each with a Gaussian of the
-height h across it, so that the long half is an integral over t < alpha^2 (docs/theory.md, eq. 32).
+height h across it, so that the long half is an integral over t < alpha^2 (docs/theory.md, eq. 24).
 It has no closed form in general. In u = log(alpha^2 / t) it is as smooth as can be, and the rule
-of Gauss and Legendre integrates it within a bound that holds for all heights (eq. 36). All
+of Gauss and Legendre integrates it within a bound that holds for all heights (eq. 28). All
 potentials share the nodes, so that another potential costs another column of weights.
 
 The first half of this file bounds (numpy, one entry per crystal), the second sums (torch).
@@ -194,7 +194,7 @@ class _Waves:
         """Return numbers not smaller than the wave ``k`` of the long half, at any height.
 
         The integral of t^(s-1) exp(-q / t) over t < alpha^2, with s = power - d/2 and
-        4 q = k^2 + rate^2, is an incomplete gamma function (eq. 33).
+        4 q = k^2 + rate^2, is an incomplete gamma function (eq. 25).
         """
         d = self.lattice.dimension
         s = mixed.power - d / 2
@@ -203,7 +203,7 @@ class _Waves:
         return mixed.weight * math.pi ** (d / 2) / self.measure * q**s * gamma
 
     def beyond(self, mixed: Mixture, k: Array, alpha: Array) -> Array:
-        """Bound what wave vectors longer than ``k`` add (eq. 13 in the reciprocal lattice)."""
+        """Bound what wave vectors longer than ``k`` add (eq. 19 in the reciprocal lattice)."""
         return self.lattice.gaussian_tail(self.one(mixed, k, alpha), k, 1 / (4 * alpha**2))
 
     def below(self, mixed: Mixture, alpha: Array) -> Array:
@@ -226,7 +226,7 @@ class _Waves:
 def _rule_error(
     mixed: Mixture, waves: _Waves, alpha: Array, rule: Quadrature, n_waves: Array
 ) -> Array:
-    """Bound the error of the nodes in a sum of ``n_waves`` waves (eq. 36)."""
+    """Bound the error of the nodes in a sum of ``n_waves`` waves (eq. 28)."""
     d = waves.lattice.dimension
     s = mixed.power - d / 2
     slope = np.pi / rule.length
@@ -290,7 +290,7 @@ class _Background(torch.autograd.Function):
 
 
 def background(x: Tensor, s: float) -> Tensor:
-    """Return the integral of u^(s-1) exp(-u x) over 0 < u < 1, continued in s (eq. 34).
+    """Return the integral of u^(s-1) exp(-u x) over 0 < u < 1, continued in s (eq. 26).
 
     Args:
         x: Numbers >= 0, any shape.
@@ -302,7 +302,7 @@ def background(x: Tensor, s: float) -> Tensor:
 
 
 def uniform_wave(mixed: Mixture, d: int, h2: Tensor, alpha: Tensor) -> Tensor:
-    """Return the transform of the long half at k = 0 after continuation, for a power (eq. 34).
+    """Return the transform of the long half at k = 0 after continuation, for a power (eq. 26).
 
     Args:
         mixed: Weights of the Gaussians, with rate 0.
@@ -334,7 +334,7 @@ def long_sums(
     measure: Tensor,
     working: int,
 ) -> tuple[Tensor, Tensor]:
-    """Return the long halves of the pairs of some crystals (eq. 32).
+    """Return the long halves of the pairs of some crystals (eq. 24).
 
     Args:
         mixtures: Weights of the Gaussians of the q potentials.

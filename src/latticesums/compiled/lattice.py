@@ -177,7 +177,7 @@ def other_images(cell, inverse, volume):
     to 1/2 at most.
 
     Returns:
-        The smallest distance they can have, and the largest sum of r^-6 (docs/theory.md, eq. 22).
+        The smallest distance they can have, and the largest sum of r^-6 (docs/theory.md, eq. 34).
     """
     steepest = 0.0
     for k in range(3):

@@ -8,7 +8,7 @@ Every long half is an even entire function of r, a polynomial in r^2 inside the 
 short half is V(r) - P(r^2): no special function is left in the inner loops.
 
 * Coulomb and London: the Kaiser-Bessel split. Its short half ends at R exactly, so the bound is on
-  wave vectors alone, by a proved envelope of the transform (docs/theory.md, eq. 25). It needs
+  wave vectors alone, by a proved envelope of the transform (docs/theory.md, eq. 31). It needs
   half as many terms as the Gaussian split, or fewer.
 * Exponential: summed over images alone, or by its Gaussian split when the decay is slow.
 * Shell: summed over images, exact.

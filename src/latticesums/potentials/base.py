@@ -44,7 +44,7 @@ class Mixture:
     """The weight dM / dt = weight t^(power - 1) exp(-rate^2 / 4 t) of exp(-r^2 t) in V(r).
 
     Powers of the distance, screened or not, and exponentials all are of this form. It is all that
-    slabs and wires need to know of the long half (docs/theory.md, eq. 32).
+    slabs and wires need to know of the long half (docs/theory.md, eq. 24).
     """
 
     weight: Scalar

@@ -63,12 +63,12 @@ class Exponential(Potential):
         x = alpha * r2.sqrt()
         h = self.rate / (2 * alpha)
         difference = torch.special.erfcx(x - h) - torch.special.erfcx(x + h)
-        return 0.5 * (-(alpha * alpha * r2) - h * h).exp() * difference  # eq. 16
+        return 0.5 * (-(alpha * alpha * r2) - h * h).exp() * difference  # eq. 11
 
     def fourier(self, k2: Tensor, alpha: Tensor) -> Tensor:
         s = self.rate**2 + k2
         q = s / (4 * alpha * alpha)
-        return 8 * math.pi * self.rate * (1 + q) * (-q).exp() / (s * s)  # eq. 17
+        return 8 * math.pi * self.rate * (1 + q) * (-q).exp() / (s * s)  # eq. 12
 
     def fourier_at_zero(self, alpha: Tensor) -> Tensor:
         return self.fourier(torch.zeros_like(alpha), alpha)
@@ -144,11 +144,11 @@ class Yukawa(Potential):
         x = alpha * r
         h = self.rate / (2 * alpha)
         total = torch.special.erfcx(x - h) + torch.special.erfcx(x + h)
-        return 0.5 * (-x * x - h * h).exp() * total / r  # eq. 20
+        return 0.5 * (-x * x - h * h).exp() * total / r  # eq. 13
 
     def fourier(self, k2: Tensor, alpha: Tensor) -> Tensor:
         s = self.rate**2 + k2
-        return 4 * math.pi * (-s / (4 * alpha * alpha)).exp() / s  # eq. 21
+        return 4 * math.pi * (-s / (4 * alpha * alpha)).exp() / s  # eq. 14
 
     def fourier_at_zero(self, alpha: Tensor) -> Tensor:
         return self.fourier(torch.zeros_like(alpha), alpha)

@@ -63,7 +63,7 @@ class Gaussian(Potential):
 
     def fourier(self, k2: Tensor, alpha: Tensor) -> Tensor:
         square = self.width * self.width
-        return math.pi**1.5 * square * self.width * (-k2 * square / 4).exp()  # eq. 27
+        return math.pi**1.5 * square * self.width * (-k2 * square / 4).exp()  # eq. 15
 
     def fourier_at_zero(self, alpha: Tensor) -> Tensor:
         return self.fourier(torch.zeros_like(alpha), alpha)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def upper_gamma_bound(s: float, y: Array) -> Array:
     """Return numbers not smaller than the upper incomplete gamma function (s real, y > 0).
 
-    exp(-y) y^(s-1) for s <= 1 and y^s exp(-y) / (y - s + 1) for y > s - 1 > 0 (eq. 15); infinite
+    exp(-y) y^(s-1) for s <= 1 and y^s exp(-y) / (y - s + 1) for y > s - 1 > 0 (eq. 21); infinite
     where neither holds.
     """
     if s <= 1:
@@ -35,7 +35,7 @@ class _ExponentialIntegral(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, y: Tensor, n: float) -> Tensor:
         # Below 2: Gamma(-d) y^d - sum over k of (-y)^k / (k! (k - d)), n = 1 + d, where the terms
-        # with 1/d are joined to -(exp(d z) - 1) / d  (after eq. 26)
+        # with 1/d are joined to -(exp(d z) - 1) / d  (after eq. 8)
         d = n - 1
         low = y.clamp(max=2.0)
         z = low.log() + _log_gamma_slope(d)
@@ -151,7 +151,7 @@ class InversePower(Potential):
         volume, faces, edges = lattice.volume, lattice.faces, lattice.edges
         integral = faces / (p - 1) + radius * 2 * edges / (p - 2)
         integral += radius * radius * 3 * lattice.solid / (p - 3)
-        # eq. 22
+        # eq. 34
         edge = (lattice.most(radius) - lattice.least(radius)) / radius
         return (edge + integral / volume) * radius ** (1 - p)
 
@@ -206,7 +206,7 @@ class InversePower(Potential):
         return start, exponential_integral(y, (start - 1) / 2)
 
     def fourier_at_zero(self, alpha: Tensor) -> Tensor:
-        p = self.exponent  # eq. 8
+        p = self.exponent  # eq. 9
         if p == 3:
             raise ConfigError(
                 "InversePower: `exponent` must not be 3, where the sum over a three-dimensional "
@@ -215,7 +215,7 @@ class InversePower(Potential):
         return 2 * math.pi**1.5 / (math.gamma(p / 2) * (p - 3)) * alpha ** (p - 3)
 
     def long_at_zero(self, alpha: Tensor) -> Tensor:
-        return alpha**self.exponent / math.gamma(self.exponent / 2 + 1)  # eq. 9
+        return alpha**self.exponent / math.gamma(self.exponent / 2 + 1)  # eq. 10
 
     def short_bound(self, r: Array, alpha: Array) -> Array:
         s = self.exponent / 2
