@@ -29,6 +29,7 @@ ALLOWED["models"] = {"features", *ALLOWED["features"]}
 ALLOWED["prediction"] = {"models", *ALLOWED["models"]}
 ALLOWED["training"] = {"prediction", "data", *ALLOWED["prediction"]}
 ALLOWED["report"] = {"checks", "training", "data", *ALLOWED["training"]}
+ALLOWED["sheet"] = {"stability", "prediction", *ALLOWED["prediction"]}
 ALLOWED["regressor"] = {"training", "data", *ALLOWED["training"]}
 ALLOWED["demo"] = {"report", *ALLOWED["report"]}
 ALLOWED["benchmark"] = {"training", "data", *ALLOWED["training"]}

@@ -1,0 +1,1 @@
+"""The sheet: what a scientist asks of a crystal."""
