@@ -1,13 +1,24 @@
 """Settings of the documentation: `make docs` builds it without a network, warnings are errors."""
 
+import sys
 from importlib.metadata import version as installed_version
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "potnet"
 author = "The potnet developers"
 copyright = "2026, the potnet developers"
 version = release = installed_version("potnet")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = [
+    "formulas",
+    "offline",
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 myst_heading_anchors = 3
@@ -24,5 +35,9 @@ autodoc_inherit_docstrings = False
 
 html_theme = "furo"
 html_title = f"potnet {release}"
-# Formulas are drawn by MathJax where there is a network, and stay readable TeX where there is none.
+html_math_renderer = "katex"
+html_static_path = ["_katex/static", "_static"]
+html_css_files = ["katex.min.css", "potnet.css"]
+html_copy_source = False  # nothing of the built pages is TeX
+html_show_sourcelink = False
 html_theme_options = {"navigation_with_keys": True}

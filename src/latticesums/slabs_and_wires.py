@@ -172,7 +172,7 @@ def _balanced_radius(lattice: Lattice, budget: Array) -> Array:
 
 @dataclass(frozen=True)
 class _Waves:
-    """Bounds of the long half and its nodes (docs/theory.md, "Slabs and wires").
+    """Bounds of the long half and its nodes (docs/theory.md, "Slabs, wires and clusters").
 
     Attributes:
         lattice: Counts of the wave vectors.
