@@ -27,7 +27,7 @@ from potnet.crystal.checks import (
 )
 from potnet.crystal.elements import SYMBOLS
 from potnet.crystal.lattice import determinant, integer_basis
-from potnet.crystal.translations import Fold
+from potnet.crystal.translations import Atoms, Fold
 from potnet.errors import StructureError
 
 if TYPE_CHECKING:
@@ -222,7 +222,8 @@ class Crystal:
         """
         self.require_periodic()
         check_tolerance(tolerance, self.id)
-        fold = Fold.search(self, tolerance)
+        atoms = Atoms(self.numbers, self.positions, self.scaled_positions, self.cell)
+        fold = Fold.search(atoms, tolerance)
         if fold is None:
             return self
         first = np.unique(fold.labels)

@@ -16,7 +16,14 @@ from potnet.crystal.lattice import determinant, integer_basis
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from potnet.crystal.crystal import Crystal
+
+class Atoms(NamedTuple):
+    """What the search needs of a crystal: its arrays, as ``Crystal`` has them."""
+
+    numbers: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    scaled_positions: NDArray[np.float64]
+    cell: NDArray[np.float64]
 
 
 class Fold(NamedTuple):
@@ -33,28 +40,28 @@ class Fold(NamedTuple):
     offsets: NDArray[np.float64]
 
     @classmethod
-    def search(cls, crystal: Crystal, tolerance: float) -> Fold | None:
+    def search(cls, atoms: Atoms, tolerance: float) -> Fold | None:
         """Return the crystal folded by all of its translations, or None if it has none.
 
         Args:
-            crystal: The crystal.
+            atoms: The crystal, periodic in all directions.
             tolerance: Largest distance in Å of a copy to the mean of the copies.
         """
         # The order of the group of translations divides the number of atoms of each element.
-        order = math.gcd(*Counter(crystal.numbers.tolist()).values())
+        order = math.gcd(*Counter(atoms.numbers.tolist()).values())
         if order == 1:
             return None
         basis = [[order, 0, 0], [0, order, 0], [0, 0, order]]
-        labels = np.arange(crystal.n_atoms)
+        labels = np.arange(len(atoms.numbers))
         found = None
-        for shift in _candidate_translations(crystal, order, tolerance):
+        for shift in _candidate_translations(atoms, order, tolerance):
             finer = integer_basis([*basis, shift])
             if determinant(finer) == determinant(basis):
                 continue  # a sum of translations found before
-            images = _images(crystal, np.array(shift) / order, tolerance)
+            images = _images(atoms, np.array(shift) / order, tolerance)
             if images is None:
                 continue
-            trial = cls._of(crystal, finer, order, labels, images)
+            trial = cls._of(atoms, finer, order, labels, images)
             if trial is not None and trial.spread() <= tolerance:
                 basis, labels, found = finer, trial.labels, trial
         return found
@@ -62,7 +69,7 @@ class Fold(NamedTuple):
     @classmethod
     def _of(
         cls,
-        crystal: Crystal,
+        atoms: Atoms,
         basis: list[list[int]],
         order: int,
         labels: NDArray[np.int64],
@@ -71,7 +78,7 @@ class Fold(NamedTuple):
         """Return the fold after one more translation, which takes each atom to ``images``.
 
         Args:
-            crystal: The crystal.
+            atoms: The atoms.
             basis: Lattice of all translations, the new one too, in units of the lattice vectors
                 divided by ``order``.
             order: A multiple of the order of each translation.
@@ -85,8 +92,8 @@ class Fold(NamedTuple):
         sizes = np.bincount(labels, minlength=len(labels))
         if not np.isin(sizes, (0, n_copies)).all():
             return None
-        cell = np.array(basis) / order @ crystal.cell
-        apart = crystal.positions - crystal.positions[labels]
+        cell = np.array(basis) / order @ atoms.cell
+        apart = atoms.positions - atoms.positions[labels]
         scaled = apart @ np.linalg.inv(cell)
         return cls(cell, labels, (scaled - np.round(scaled)) @ cell)
 
@@ -103,22 +110,22 @@ class Fold(NamedTuple):
         return float(np.linalg.norm(apart, axis=1).max())
 
 
-def _candidate_translations(crystal: Crystal, order: int, tolerance: float) -> list[list[int]]:
+def _candidate_translations(atoms: Atoms, order: int, tolerance: float) -> list[list[int]]:
     """Return the shifts that take the first of the rarest atoms onto one of its kind.
 
     They are in units of the lattice vectors divided by ``order``, and sorted, so that neither the
     order of the atoms nor their noise matters.
     """
-    counts = Counter(crystal.numbers.tolist())
+    counts = Counter(atoms.numbers.tolist())
     rarest = min(counts, key=lambda number: (counts[number], number))
-    scaled = crystal.scaled_positions[crystal.numbers == rarest]
+    scaled = atoms.scaled_positions[atoms.numbers == rarest]
     shifts = scaled[1:] - scaled[0]
     found = set()
     open_ = np.ones(len(shifts), dtype=bool)
     for divisor in (d for d in range(2, order + 1) if order % d == 0):
         # The smallest denominator that fits: a large one would follow the noise.
         whole = np.round(shifts * divisor)
-        miss = np.linalg.norm((shifts - whole / divisor) @ crystal.cell, axis=1)
+        miss = np.linalg.norm((shifts - whole / divisor) @ atoms.cell, axis=1)
         fits = open_ & (miss <= tolerance)
         open_ &= ~fits
         multiples = (whole[fits].astype(int) * (order // divisor)) % order
@@ -127,14 +134,14 @@ def _candidate_translations(crystal: Crystal, order: int, tolerance: float) -> l
 
 
 def _images(
-    crystal: Crystal, shift: NDArray[np.float64], tolerance: float
+    atoms: Atoms, shift: NDArray[np.float64], tolerance: float
 ) -> NDArray[np.int64] | None:
     """Return the atom on which each atom lands when all move by ``shift`` (scaled), or None."""
-    cell = reduced(crystal.cell)
+    cell = reduced(atoms.cell)
     inverse = np.linalg.inv(cell)
-    scaled = crystal.positions @ inverse
-    moved = scaled + shift @ crystal.cell @ inverse
-    numbers, n_atoms = crystal.numbers, crystal.n_atoms
+    scaled = atoms.positions @ inverse
+    moved = scaled + shift @ atoms.cell @ inverse
+    numbers, n_atoms = atoms.numbers, len(atoms.numbers)
     # A few atoms first: most wrong translations fail on them.
     images = _nearest(moved[:4], numbers[:4], scaled, numbers, cell, tolerance)
     if images is None or n_atoms <= 4:

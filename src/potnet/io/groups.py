@@ -1,13 +1,13 @@
-"""Groups of symmetry operations: from triplets such as ``-y, x-y, z+1/3``, or by their symbol."""
+"""Groups of symmetry operations, from triplets such as ``-y, x-y, z+1/3``."""
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-import gemmi
 import numpy as np
 
 if TYPE_CHECKING:
@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 SHIFT_TOLERANCE = 5e-3  # scaled; of the digits of a translation
 MAX_OPERATIONS = 192  # of the cubic groups with a face-centred cell
 MAX_SHIFTS = 64  # 4 in the standard settings, more in supercells
+MAX_TRIPLET = 100  # characters
+MAX_FACTOR = 16  # of x, y or z; 1 in the standard settings
+MAX_SHIFT = 100  # cells
+
+Operation = tuple[list[list[int]], list[float]]  # rotation and shift
+
+_IDENTITY: Operation = ([[1, 0, 0], [0, 1, 0], [0, 0, 1]], [0.0, 0.0, 0.0])
+_TERM = re.compile(r"([+-]?)(\d+(?:\.\d*)?|\.\d+)?(?:/([1-9]\d*))?\*?([xyz]?)", re.ASCII)
 
 
 class Group(NamedTuple):
@@ -32,38 +40,6 @@ class Group(NamedTuple):
     shifts: NDArray[np.float64]
     products: NDArray[np.int64]
     kinds: Set[tuple[int, ...]]
-
-
-@lru_cache(maxsize=256)
-def settings(number: int) -> tuple[gemmi.SpaceGroup, ...]:
-    """Return the settings of a space group: choices of axes and origin."""
-    return tuple(setting for setting in gemmi.spacegroup_table() if setting.number == number)
-
-
-def settings_of(number: str) -> tuple[gemmi.SpaceGroup, ...]:
-    """Return the settings of the group of a number as a file states it, or none."""
-    return settings(int(number)) if re.fullmatch("[0-9]{1,3}", number) else ()
-
-
-@lru_cache(maxsize=256)
-def hall_operations(hall: str) -> tuple[str, ...]:
-    """Return the operations of a Hall symbol as triplets."""
-    return tuple(op.triplet() for op in gemmi.symops_from_hall(hall))
-
-
-@lru_cache(maxsize=256)
-def named_kinds(name: str, number: str) -> list[tuple[Set[tuple[int, ...]], int]]:
-    """Return different rotations and number of operations of the groups of a symbol and number.
-
-    What names no group is left out.
-    """
-    named = [gemmi.find_spacegroup_by_name(name)] if name else []
-    found = []
-    for group in (group for group in (*named, *settings_of(number)[:1]) if group):
-        operations = group.operations()
-        kinds = {tuple(x // op.DEN for row in op.rot for x in row) for op in operations.sym_ops}
-        found.append((kinds, len(kinds) * len(operations.cen_ops)))
-    return found
 
 
 @lru_cache(maxsize=256)
@@ -101,16 +77,67 @@ def group_of(triplets: tuple[str, ...]) -> Group:
     return Group(rotations.astype(float), shifts, products, known.keys())
 
 
-def _operation(triplet: str) -> tuple[list[list[int]], list[float]]:
+@lru_cache(maxsize=64)
+def closed(triplets: tuple[str, ...]) -> tuple[str, ...]:
+    """Return all products of the operations ``triplets``, the identity first.
+
+    Raises:
+        ValueError: If an operation is not valid, or there are more than ``MAX_OPERATIONS``.
+    """
+    found = {_key(_IDENTITY): _IDENTITY}
+    new = [_operation(triplet) for triplet in triplets]
+    generators = list(new)
+    while new:
+        fresh = [operation for operation in new if _key(operation) not in found]
+        found |= {_key(operation): operation for operation in fresh}
+        if len(found) > MAX_OPERATIONS:
+            raise ValueError(f"generators of more than {MAX_OPERATIONS} operations")
+        known = [found[_key(operation)] for operation in fresh]
+        new = [_product(one, other) for one in known for other in generators]
+    return tuple(map(_triplet, found.values()))
+
+
+def magnetic(operations: Iterable[str], centrings: Iterable[str]) -> tuple[str, ...]:
+    """Return what magnetic operations (``x,y,z,+1``) and centrings do to the atoms, each once."""
+    without_time = [[",".join(o.split(",")[:3]) for o in group] for group in (operations, centrings)]
+    pairs = itertools.product(*(map(_operation, group or ["x,y,z"]) for group in without_time))
+    found = (_product(shift, operation) for operation, shift in pairs)
+    return tuple(_triplet(operation) for operation in {_key(o): o for o in found}.values())
+
+
+def _product(one: Operation, other: Operation) -> Operation:
+    """Return the operation that does ``other`` first, shifted into the cell."""
+    rotation = np.array(one[0]) @ np.array(other[0])
+    shift = np.array(one[0]) @ np.array(other[1]) + np.array(one[1])
+    return rotation.tolist(), (shift - np.floor(shift + SHIFT_TOLERANCE)).tolist()
+
+
+def _key(operation: Operation) -> tuple:
+    """Return what is the same for operations that differ by a lattice vector or by rounding."""
+    steps = 1 / SHIFT_TOLERANCE
+    return str(operation[0]), *(round(x * steps) % round(steps) for x in operation[1])
+
+
+def _triplet(operation: Operation) -> str:
+    rows = []
+    for row, shift in zip(*operation, strict=True):
+        terms = [f"{factor:+d}*{axis}" for factor, axis in zip(row, "xyz", strict=True) if factor]
+        rows.append("".join(terms) + (f"{shift:+.12f}" if shift else ""))
+    return ",".join(rows)
+
+
+def _operation(triplet: str) -> Operation:
     """Return rotation and shift of a triplet such as ``-y, x-y, z+1/3``.
 
     Any shift is taken: programs that keep the origin of their input write ``x+185/562``.
     """
     rotation, shift = [], []
+    if len(triplet) > MAX_TRIPLET:
+        raise ValueError(f"'{triplet[:40]}...', longer than {MAX_TRIPLET} characters")
     for part in triplet.lower().replace(" ", "").split(","):
         row, offset = [0.0, 0.0, 0.0], 0.0
         for term in re.split("(?<=.)(?=[+-])", part):
-            match = re.fullmatch(r"([+-]?)(\d+\.?\d*|\.\d+)?(?:/([1-9]\d*))?\*?([xyz]?)", term)
+            match = _TERM.fullmatch(term)
             if match is None or not (match[2] or match[4]):
                 raise ValueError(f"'{triplet}'")
             value = float(match[1] + (match[2] or "1")) / int(match[3] or 1)
@@ -120,7 +147,9 @@ def _operation(triplet: str) -> tuple[list[list[int]], list[float]]:
                 offset += value
         rotation.append(row)
         shift.append(offset)
+    if len(rotation) != 3 or np.abs(rotation).max() > MAX_FACTOR or np.abs(shift).max() > MAX_SHIFT:
+        raise ValueError(f"'{triplet}'")
     whole = np.round(rotation).astype(int)
-    if whole.shape != (3, 3) or (whole != rotation).any() or abs(round(np.linalg.det(whole))) != 1:
+    if (whole != rotation).any() or abs(round(np.linalg.det(whole))) != 1:
         raise ValueError(f"'{triplet}', no motion of a lattice")
     return whole.tolist(), shift

@@ -1,0 +1,69 @@
+"""What reading a file gives: crystals and reasons, and the wall that keeps one from the others."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterator
+
+from potnet.crystal import Crystal
+from potnet.errors import StructureError
+
+Found = tuple[str, Crystal | StructureError]  # the id, and what was found under it
+
+# Each part can match in one way only, so that a failure is known after one walk along the word.
+NUMBER = re.compile(
+    r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eEdD][+-]?\d+)?|[+-]?(?:nan|inf)", re.ASCII | re.I
+)
+
+_log = logging.getLogger("potnet")
+
+
+class NoStructure(StructureError):
+    """A data block that holds text only, such as the publication block of a paper."""
+
+
+def say(text: str) -> None:
+    """Tell the user what was read with a change that can be defended but must be known."""
+    _log.warning(str(StructureError(text)))  # printable, and not too long
+
+
+def attempt(name: str, where: str, build: Callable[[], Crystal]) -> Found:
+    """Return the crystal that ``build`` returns under its own id or else ``name``, or the reason.
+
+    Args:
+        name: The id of a crystal that has none, and of a reason.
+        where: File, and place in it, for the message.
+        build: Reads one crystal; whatever it raises becomes the reason.
+    """
+    for found in walled(_only(name, build), name, where):
+        return found
+    raise AssertionError("a wall always yields what it was asked to build")
+
+
+def _only(name: str, build: Callable[[], Crystal]) -> Iterator[Found]:
+    crystal = build()
+    name = crystal.id or name
+    yield name, crystal.replace(id=name)
+
+
+def walled(found: Iterator[Found], name: str, where: str) -> Iterator[Found]:
+    """Pass on what is found; whatever goes wrong ends it with a reason instead of an exception.
+
+    The one place in reading where every exception is caught. A file is foreign text, and parsers
+    of others read a part of it: no list of their exceptions is complete, and a wrong file must
+    never cost the other files of a run. ``KeyboardInterrupt`` and the like pass.
+    """
+    try:
+        yield from found
+    except StructureError as error:
+        yield name, error
+    except Exception as error:  # noqa: BLE001
+        what = str(error).strip() or "no more to say"
+        yield (
+            name,
+            StructureError(
+                f"{where}: the file must be readable, got {type(error).__name__}: {what[:300]}. "
+                "Check that it is what its name says, or convert it to CIF."
+            ),
+        )
