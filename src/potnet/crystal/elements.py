@@ -17,14 +17,15 @@ Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og
 """
 SYMBOLS = ("X", *_TABLE.split())  # by atomic number; X stands for none
 LAST_NATURAL = 94  # plutonium
+MAX_SYMBOL = 20  # characters of a symbol with its charge
 NUMBERS: Mapping[str, int] = MappingProxyType(
-    # Isotopes of hydrogen have its electrons, hence its potentials and properties.
-    {symbol: number for number, symbol in enumerate(SYMBOLS) if number} | {"D": 1, "T": 1}
+    # Deuterium has the electrons of hydrogen, hence its potentials and properties.
+    {symbol: number for number, symbol in enumerate(SYMBOLS) if number} | {"D": 1}
 )
 
 
 def number_of(symbol: str, where: str) -> int:
-    """Return the atomic number of ``symbol``; D and T count as H.
+    """Return the atomic number of ``symbol``; D counts as H.
 
     A charge ("Na+", "O2-", "Fe3+") after the symbol is ignored.
 
@@ -32,6 +33,11 @@ def number_of(symbol: str, where: str) -> int:
         StructureError: If there is no such element; ``where`` says what has it.
     """
     number = _number_of(symbol) if isinstance(symbol, str) else None
+    if isinstance(symbol, str) and symbol[:1] == "T" and not symbol[1:2].isalpha():
+        raise StructureError(
+            f"{where}: `element` must be a symbol from H to Og, got {symbol[:60]!r}, which may be "
+            "tritium or the tetrahedral site of a zeolite. Write H, Si or Al."
+        )
     if number is None:
         raise StructureError(
             f"{where}: `element` must be a symbol from H to Og, got {str(symbol)[:60]!r}. "
@@ -42,6 +48,8 @@ def number_of(symbol: str, where: str) -> int:
 
 @lru_cache(maxsize=1024)
 def _number_of(symbol: str) -> int | None:
+    if len(symbol) > MAX_SYMBOL:  # the pattern takes quadratic time
+        return None
     match = re.fullmatch(r"([A-Za-z]{1,2})(\d*\.?\d*[+-]|[+-]\d*\.?\d*|0\+?)?", symbol, re.ASCII)
     if match is None:
         return None

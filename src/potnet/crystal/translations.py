@@ -133,9 +133,7 @@ def _candidate_translations(atoms: Atoms, order: int, tolerance: float) -> list[
     return [list(shift) for shift in sorted(found - {(0, 0, 0)})]
 
 
-def _images(
-    atoms: Atoms, shift: NDArray[np.float64], tolerance: float
-) -> NDArray[np.int64] | None:
+def _images(atoms: Atoms, shift: NDArray[np.float64], tolerance: float) -> NDArray[np.int64] | None:
     """Return the atom on which each atom lands when all move by ``shift`` (scaled), or None."""
     cell = reduced(atoms.cell)
     inverse = np.linalg.inv(cell)

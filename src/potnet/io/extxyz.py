@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 from potnet.crystal import MAX_ATOMS, NUMBERS, Crystal, number_of
 from potnet.crystal.elements import SYMBOLS
 from potnet.errors import StructureError
-
-if TYPE_CHECKING:
-    from potnet.io.files import Found
+from potnet.io.found import Found
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d+)?|[+-]?(nan|inf)", re.ASCII | re.I)
 _INTEGER = re.compile("[+-]?[0-9]{1,18}")

@@ -20,8 +20,9 @@ from typing import Any
 from potnet.crystal import Crystal
 from potnet.errors import Failure, StructureError
 from potnet.files import atomic_write
-from potnet.io.cif import NoStructure, format_cif, parse_cif
+from potnet.io.cif import format_cif, parse_cif
 from potnet.io.extxyz import format_extxyz, parse_extxyz
+from potnet.io.found import Found, NoStructure
 from potnet.io.poscar import format_poscar, parse_poscar
 from potnet.io.records import dumps, parse_json
 from potnet.io.through_ase import format_xsf, parse_with_ase
@@ -38,7 +39,6 @@ COMPANION_NAMES = frozenset(("atom_init.json", "README", "LICENSE", "NOTICE", "M
 _VASP_NAMES = ("POSCAR", "CONTCAR")
 
 Source = str | os.PathLike[str]
-Found = tuple[str, Crystal | StructureError]  # the id, and what was found under it
 
 _OPENERS: dict[str, Callable[..., Any]] = {
     ".gz": gzip.open,

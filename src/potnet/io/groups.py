@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterable, Set
 from functools import lru_cache
@@ -99,9 +98,11 @@ def closed(triplets: tuple[str, ...]) -> tuple[str, ...]:
 
 def magnetic(operations: Iterable[str], centrings: Iterable[str]) -> tuple[str, ...]:
     """Return what magnetic operations (``x,y,z,+1``) and centrings do to the atoms, each once."""
-    without_time = [[",".join(o.split(",")[:3]) for o in group] for group in (operations, centrings)]
-    pairs = itertools.product(*(map(_operation, group or ["x,y,z"]) for group in without_time))
-    found = (_product(shift, operation) for operation, shift in pairs)
+    motions, shifts = (
+        [_operation(",".join(triplet.split(",")[:3])) for triplet in triplets]
+        for triplets in (operations, centrings)
+    )
+    found = (_product(shift, motion) for motion in motions for shift in shifts or [_IDENTITY])
     return tuple(_triplet(operation) for operation in {_key(o): o for o in found}.values())
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from potnet.crystal import Crystal
 from potnet.errors import StructureError
-
-if TYPE_CHECKING:
-    from potnet.io.files import Found
+from potnet.io.found import Found
 
 _DTYPES = ("float64", "float32", "int64", "int32", "int8", "uint8", "bool")
 

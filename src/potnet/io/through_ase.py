@@ -5,13 +5,11 @@ from __future__ import annotations
 import lzma
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from potnet.crystal import Crystal
 from potnet.errors import StructureError
-
-if TYPE_CHECKING:
-    from potnet.io.files import Found
+from potnet.io.found import Found
 
 # What the readers of ASE, and the decompressors, raise on damaged input.
 _READER_ERRORS = (

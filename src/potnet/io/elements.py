@@ -1,0 +1,61 @@
+"""Which element a site is, by its type symbol, or by its label and the formula."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from potnet.crystal import NUMBERS, number_of
+from potnet.errors import StructureError
+from potnet.io.block import UNKNOWN
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_LABEL = re.compile(r"([A-Za-z]*)(.*)", re.ASCII | re.DOTALL)
+# Behind the element: a bonded hydrogen (O-H), or water (O_W).
+_BONDED = re.compile(r"[^A-Za-z]*[HhWwDd]")
+
+
+def elements_of(
+    symbols: list[str], labels: list[str], stated: set[int], where: str
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the atomic number of each site, and whether it is deuterium; shapes (n_sites,).
+
+    Args:
+        symbols: Type symbols; empty if the file has none.
+        labels: Labels of the sites.
+        stated: Elements of the stated formula, which settles a label such as ``SrA`` or ``FeT``.
+        where: Name of the file, for messages.
+
+    Raises:
+        StructureError: If a site may be more than one element, or none.
+    """
+    numbers, is_deuterium = [], []
+    for symbol, label in zip(symbols or [""] * len(labels), labels, strict=True):
+        name = label if symbol in UNKNOWN else symbol
+        is_deuterium.append(re.match("D(?![a-z])", name) is not None)
+        if symbol in UNKNOWN:
+            numbers.append(_of_label(label, stated, f"{where}: site {label}"))
+        else:
+            numbers.append(NUMBERS.get(symbol) or number_of(symbol, f"{where}: site {label}"))
+    return np.array(numbers, dtype=np.int64), np.array(is_deuterium)
+
+
+def _of_label(label: str, stated: set[int], site: str) -> int:
+    letters, rest = _LABEL.fullmatch(label[:40]).groups()  # type: ignore[union-attr]
+    if letters in NUMBERS and (stated or not _BONDED.match(rest)):
+        return NUMBERS[letters]
+    if letters == "T":
+        number_of(letters, site)  # says why not
+    # A letter for the site behind the element: the formula says which element it is.
+    two, one = letters[:2].capitalize(), letters[:1].upper()
+    found = [NUMBERS[name] for name in (two, one) if NUMBERS.get(name, 0) in stated]
+    if not found:
+        raise StructureError(
+            f"{site}: the label must begin with an element, as no `_atom_site_type_symbol` is "
+            f"given, got {label[:60]!r}. Add the type symbols."
+        )
+    return found[0]

@@ -1,0 +1,232 @@
+"""What a CIF says about its content besides the sites: formula, weight, density, hydrogen."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+import gemmi
+import numpy as np
+
+from potnet.crystal import NUMBERS, SYMBOLS
+from potnet.errors import StructureError
+from potnet.io.block import Block
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FORMULA_TOLERANCE = 0.01
+WEIGHT_TOLERANCE = 0.015  # relative
+DENSITY_TOLERANCE = 0.03  # relative; of a density that was computed from the cell
+MEASURED_TOLERANCE = 0.4  # relative; samples have pores
+DALTON = 1.66053906892  # g/cm^3 of one unit of mass in 1 Å^3
+DEUTERIUM = 2.01410178  # units of mass, of the atom
+MAX_FORMULA = 2_000  # characters
+
+_TOKEN = re.compile(
+    r"\s*(?:([A-Z][a-z]?)|(\d+(?:\.\d*)?|\.\d+)|([(\[{])|([)\]}])|([,+-]))", re.ASCII
+)
+_FORMULAS = ("_chemical_formula_sum", "_chemical_formula_moiety")
+_OTHER_FORMULAS = ("_chemical_formula_structural", "_chemical_formula_iupac")
+_NAMES = ("_chemical_name_systematic", "_chemical_name_common", "_chemical_name_structure_type")
+_HYDRATE = re.compile(
+    r"\b(?:hemi|sesqui|mono|di|tri|tetra|penta|hexa|hepta|octa|nona|deca|dodeca)hydrate\b"
+    r"|\bhydroxide\b",
+    re.I,
+)
+# O-H, OH1, O(H), OW, Ow2, Wat1: oxygen of hydroxyl or water.
+_WET = re.compile(r"(?:O[-_ (]?(?:[Hh]|[Ww])|[Ww]at|WAT|H2O)[^A-Za-z]*(?:[A-Za-z]?\)?)?")
+_UNKNOWN_COUNT = re.compile(r"(?<![A-Za-z])[nx]\s*\(|\b[nx]\b")
+
+
+class Content(NamedTuple):
+    """What was read: atomic numbers and masses of all atoms, and the volume of the cell in Å^3."""
+
+    numbers: NDArray[np.int64]
+    mass: float
+    volume: float
+
+
+def mass_of(numbers: NDArray[np.int64], is_deuterium: NDArray[np.bool_]) -> float:
+    """Return the mass of atoms in units of mass."""
+    counts = Counter(numbers[~is_deuterium].tolist())
+    masses = (count * gemmi.Element(number).weight for number, count in counts.items())
+    return sum(masses) + DEUTERIUM * int(is_deuterium.sum())
+
+
+def parse_formula(text: str) -> dict[int, float] | None:
+    """Return how often each element is in a formula such as ``Ca 2+, O4 S 2-, 2(H2 O)``.
+
+    None if it is not in a form that can be compared, such as ``(Mg,Fe)2 Si O4`` or ``n(C6 H6)``.
+    """
+    if not text or len(text) > MAX_FORMULA or _UNKNOWN_COUNT.search(text):
+        return None
+    groups: list[tuple[float, dict[int, float]]] = [(1.0, {})]  # factor before, content
+    last: dict[int, float] = {}  # what a number behind it multiplies
+    factor, at = 1.0, 0
+    text = text.rstrip()
+    while at < len(text):
+        match = _TOKEN.match(text, at)
+        if match is None:
+            return None
+        symbol, count, opening, closing, mark = match.groups()
+        at = match.end()
+        if symbol:
+            if symbol not in NUMBERS:
+                return None
+            last = {NUMBERS[symbol]: 1.0}
+        elif opening:
+            groups.append((factor, {}))
+            factor, last = 1.0, {}
+            continue
+        elif closing:
+            if len(groups) < 2:
+                return None
+            before, content = groups.pop()
+            last = {number: before * n for number, n in content.items()}
+        elif mark:
+            if mark == "," and len(groups) > 1:
+                return None  # alternatives on one site
+            last = {}
+            continue
+        elif text[at : at + 1] in "+-" and text[at : at + 1]:
+            continue  # 2+, a charge
+        elif last:
+            last = {number: n * (float(count) - 1) for number, n in last.items()}
+            _add(groups[-1][1], last)
+            last = {}
+            continue
+        else:
+            factor = float(count)  # 2(H2 O)
+            continue
+        _add(groups[-1][1], last)
+    return groups[0][1] if len(groups) == 1 and groups[0][1] else None
+
+
+def _add(content: dict[int, float], more: dict[int, float]) -> None:
+    for number, count in more.items():
+        content[number] = content.get(number, 0) + count
+
+
+def stated_elements(block: Block) -> set[int]:
+    """Return the elements of the formula that a block states; none if it states none."""
+    formulas = (parse_formula(block.first(tag)) for tag in _FORMULAS)
+    return set(next((formula for formula in formulas if formula), {}))
+
+
+def check_statements(block: Block, labels: list[str], content: Content, where: str) -> bool:
+    """Raise if the atoms are not what the block says of them.
+
+    Returns:
+        Whether the number of atoms in the cell is stated too, and right: by formula and Z, by
+        weight and Z, or by the density.
+    """
+    is_counted = _check_formula(block, content, where)
+    _check_hydrogen(block, labels, content, where)
+    is_counted |= _check_weight(block, content, where)
+    return is_counted | _check_density(block, content, where)
+
+
+def _check_hydrogen(block: Block, labels: list[str], content: Content, where: str) -> None:
+    """Raise if hydrogen is attached to sites, or stated anywhere, and not listed."""
+    attached = block.column("_atom_site_attached_hydrogens")
+    for label, text in zip(labels, attached, strict=False):
+        if gemmi.cif.as_number(text) > 0:
+            raise StructureError(
+                f"{where}: every hydrogen atom must be a site of its own, got {text} attached to "
+                f"{label} (`_atom_site_attached_hydrogens`). List their positions."
+            )
+    if (content.numbers == 1).any():
+        return
+    said = [(tag, block.first(tag)) for tag in (*_FORMULAS, *_OTHER_FORMULAS)]
+    formulas = [(tag, text, parse_formula(text)) for tag, text in said]
+    wet = [(tag, text) for tag, text, formula in formulas if formula and 1 in formula]
+    wet += [
+        (tag, text) for tag in _NAMES if _HYDRATE.search(text := block.first(tag)[:MAX_FORMULA])
+    ]
+    is_stated = any(formula for *_, formula in formulas[:2])
+    if not wet and not is_stated:  # a formula without hydrogen settles what a label hints at
+        wet = [("_atom_site_label", label) for label in labels if _WET.fullmatch(label[:20])]
+    for tag, text in wet[:1]:
+        raise StructureError(
+            f"{where}: every hydrogen atom must be a site, got none where `{tag}` {text[:80]!r} "
+            "has some. Add their positions."
+        )
+
+
+def _check_formula(block: Block, content: Content, where: str) -> bool:
+    """Raise if the atoms do not add up to the formula; return whether Z is right too."""
+    said = ((tag, block.first(tag)) for tag in _FORMULAS)
+    read = ((tag, text, parse_formula(text)) for tag, text in said)
+    tag, formula, stated = next((item for item in read if item[2]), ("", "", None))
+    if stated is None:
+        return False  # nothing stated, or not in a form that can be compared
+    found = Counter(content.numbers.tolist())
+    scale = found.total() / (sum(stated.values()) or 1)
+    for number in stated | found:
+        expected = scale * stated.get(number, 0)
+        if abs(expected - found[number]) > FORMULA_TOLERANCE * max(expected, 1):
+            raise StructureError(
+                f"{where}: the sites must add up to `{tag}` {formula!r}, got "
+                f"{found[number]} {SYMBOLS[number]} of {found.total()} atoms where it asks for "
+                f"{expected:.4g}. Add the missing sites, or correct the formula."
+            )
+    units = gemmi.cif.as_number(block.first("_cell_formula_units_z"))
+    # Some programs state the formula of the cell, and how often the simplest one is in it.
+    simplest = scale * math.gcd(*(round(count) for count in stated.values()))
+    is_counted = math.isfinite(units)
+    right = min(abs(units / n - 1) for n in (scale, simplest or scale)) <= FORMULA_TOLERANCE
+    if scale < 1 - FORMULA_TOLERANCE or (is_counted and not right):
+        raise StructureError(
+            f"{where}: the cell must hold `{tag}` {formula!r} "
+            f"{f'{units:g} times' if is_counted else 'at least once'}, got it {scale:.4g} times. "
+            "Complete the symmetry operations and the sites, or correct what is stated."
+        )
+    return is_counted
+
+
+def _check_weight(block: Block, content: Content, where: str) -> bool:
+    """Raise if the mass of the cell is no multiple of the formula weight, or not Z of them."""
+    weight = gemmi.cif.as_number(block.first("_chemical_formula_weight"))
+    if not 1 <= weight <= 1e6:  # nan, or a misprint
+        return False
+    units = gemmi.cif.as_number(block.first("_cell_formula_units_z"))
+    times = content.mass / weight
+    is_counted = math.isfinite(units) and units > 0
+    # The weight may be that of the cell, of the formula or of the simplest one.
+    nearest = max(1, round(times)) if not is_counted or abs(times - 1) < 0.01 else units
+    if abs(times - nearest) > WEIGHT_TOLERANCE * nearest:
+        raise StructureError(
+            f"{where}: the cell must weigh {f'{units:g} times' if is_counted else 'a multiple of'} "
+            f"`_chemical_formula_weight` {weight:g}, got {times:.4g} times. "
+            "Complete the sites and the symmetry operations, or correct what is stated."
+        )
+    return is_counted
+
+
+def _check_density(block: Block, content: Content, where: str) -> bool:
+    """Raise if the density of what was read is not the stated one; return whether it is."""
+    density = DALTON * content.mass / content.volume
+    computed = ("_exptl_crystal_density_diffrn", "_exptl_crystal_density_calc")
+    is_counted = False
+    for tags, tolerance in (
+        (computed, DENSITY_TOLERANCE),
+        (("_exptl_crystal_density_meas",), MEASURED_TOLERANCE),
+    ):
+        text = block.first(*tags)
+        stated = gemmi.cif.as_number(text)
+        if not stated > 0:
+            continue
+        if stated > 100:
+            stated /= 1000  # kg/m^3
+        decimals = text.partition(".")[2].partition("(")[0]
+        rounding = 0.6 * 10.0 ** -len(decimals) / stated
+        if abs(density / stated - 1) > tolerance + rounding:
+            raise StructureError(
+                f"{where}: the density must be `{tags[0]}` {text}, got {density:.4g} g/cm^3 of the "
+                "sites and operations. Complete them, or correct what is stated."
+            )
+        is_counted |= tags is computed
+    return is_counted

@@ -1,0 +1,313 @@
+"""Which symmetry a CIF states: by operations, names or numbers, and whether they agree."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import gemmi
+import numpy as np
+
+from potnet.crystal import Crystal
+from potnet.errors import StructureError
+from potnet.io.asymmetric import METRIC_TOLERANCE, misfit
+from potnet.io.block import UNKNOWN, Block
+from potnet.io.found import say
+from potnet.io.groups import Group, closed, group_of, magnetic
+from potnet.io.symbols import (
+    chosen,
+    hall_operations,
+    kinds_of,
+    settings_of_hall,
+    settings_of_name,
+    settings_of_number,
+    settings_of_schoenflies,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_GROUP = "_(?:space_group|symmetry)(?:_space_group)?"
+_HERMANN_MAUGUIN = re.compile(rf"{_GROUP}(?:_name)?_h-m(?:_(?:alt|ref|full|symbol|extended))?")
+_HALL = re.compile(rf"{_GROUP}(?:_name)?_hall")
+_SCHOENFLIES = re.compile(rf"{_GROUP}(?:_name)?_schoenflies")
+_NUMBER = re.compile(rf"{_GROUP}(?:_it|_int_tables|_tables)?_(?:number|num)")
+_SYSTEM = re.compile(rf"{_GROUP}_(?:crystal_system|cell_setting)|_symmetry_cell_setting")
+_MAGNETIC_NAME = re.compile("_space_group_magn_(?:name|number)_(?:bns|og)")
+_CODE = "_space_group_it_coordinate_system_code"
+_LISTS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
+_GENERATORS = "_space_group_symop_generator_xyz"
+_MAGNETIC = "_space_group_symop_magn_operation_xyz"
+_CENTRINGS = "_space_group_symop_magn_centering_xyz"
+_IDENTITY = ("x,y,z",)
+
+
+class Name(NamedTuple):
+    """A name or number of the group, and the settings that it may mean."""
+
+    text: str
+    settings: tuple[gemmi.SpaceGroup, ...]
+
+
+class Symmetry(NamedTuple):
+    """The readings of what a block states.
+
+    Attributes:
+        readings: Operations as triplets: one reading, or one for each choice of origin or axes.
+        choices: Names of the readings, where there are several.
+        names: What the block calls the group.
+        hint: Something that says that there is more symmetry than none, such as "cubic".
+    """
+
+    readings: tuple[tuple[str, ...], ...]
+    choices: tuple[str, ...]
+    names: tuple[Name, ...]
+    hint: str
+
+    def group(self) -> Group:
+        """Return the group of the first reading."""
+        return group_of(self.readings[0])
+
+    def choose(self, build: Callable[[Symmetry], Crystal], where: str) -> Crystal:
+        """Return the crystal of the one reading that ``build`` can use.
+
+        Raises:
+            StructureError: The reason why the only or the first cannot be used, or that several
+                can, so that nobody knows which is meant.
+        """
+        crystals: dict[str, Crystal] = {}
+        reasons: list[StructureError] = []
+        for index, reading in enumerate(self.readings):
+            one = self._replace(readings=(reading,))
+            try:
+                name = self.choices[index] if self.choices else ""
+                crystals[name] = build(one)
+            except StructureError as error:
+                reasons.append(error)
+        if len(crystals) > 1:
+            raise StructureError(
+                f"{where}: the setting of space group {self.names[0].text!r} must be known, got a "
+                f"choice of {', '.join(list(crystals)[:6])}. List the symmetry operations."
+            )
+        if not crystals:
+            raise reasons[0]
+        ((name, crystal),) = crystals.items()
+        if len(self.readings) > 1:
+            say(f"{where}: of the settings that the file may mean, only {name} fits its content.")
+        return crystal
+
+    def check_complete(self, where: str) -> None:
+        """Raise if operations are listed and are not those of the group that the block names.
+
+        A list that was cut, or the group of a file whose atoms were expanded, is not told from the
+        other by anything but the number of atoms; where that is not known, neither is believed.
+        Axes and origin may differ: only the operations without their shifts are counted.
+        """
+        group = self.group()
+        n_operations = len(group.rotations)
+        for name in self.names:
+            counted = [kinds_of(setting.hall) for setting in name.settings]
+            if not counted and n_operations > 1:
+                continue  # the list says more than an unusual name
+            if not any(_is_whole(group, *kinds) for kinds in counted):
+                count = f"{counted[0][1]}" if counted else "more"
+                raise StructureError(
+                    f"{where}: the symmetry operations must be those of the space group "
+                    f"{name.text!r}, got {n_operations} where it has {count}. "
+                    "Complete the list; or name P 1 if it is all atoms that are listed."
+                )
+        if n_operations == 1 and self.hint and not self.names:
+            raise StructureError(
+                f"{where}: the space group must be stated, got none for a structure that is "
+                f"{self.hint}. List the symmetry operations; or name P 1 if all atoms are listed."
+            )
+        if n_operations == 1 and not self.names:
+            say(f"{where}: no symmetry is stated, the sites are taken for all atoms of the cell.")
+
+    def leaves_free(self, angles: list[int], cell: NDArray[np.float64]) -> bool:
+        """Return whether the operations would fit another of the ``angles`` (0 to 2) as well."""
+        if len(self.readings[0]) == 1:
+            return False  # P 1, written out as a rule
+        for angle in angles:
+            i, j = [k for k in range(3) if k != angle]
+            bent = cell.copy()
+            bent[j] += 0.2 * np.linalg.norm(cell[j]) / np.linalg.norm(cell[i]) * cell[i]
+            if misfit(self.group(), bent).max() <= METRIC_TOLERANCE:
+                return True
+        return False
+
+
+def _is_whole(group: Group, kinds: object, count: int) -> bool:
+    is_cut = group.kinds == kinds and len(group.rotations) < count  # without centring
+    return len(group.kinds) == len(kinds) and not is_cut  # type: ignore[arg-type]
+
+
+def symmetry_of(block: Block, cell: NDArray[np.float64], where: str) -> Symmetry:
+    """Return the symmetry that ``block`` states.
+
+    Raises:
+        StructureError: If operations or names are not valid, contradict each other, or do not fit
+            the ``cell``.
+    """
+    names = _names(block, where)
+    system = next(iter(block.matching(_SYSTEM)), "").lower()
+    hint = "" if system in ("", "triclinic", "anorthic") else system
+    triplets = _listed(block, names, where)
+    if triplets:
+        _check_fit(triplets, cell, where)
+        is_magnetic = bool(block.column(_MAGNETIC)) and not _known(block.column(*_LISTS))
+        return Symmetry((triplets,), (), () if is_magnetic else names, hint)
+    if not names:
+        if magnetic_name := block.matching(_MAGNETIC_NAME):
+            names = (Name(magnetic_name[0], ()),)
+        return Symmetry((_IDENTITY,), (), names, hint)
+    settings = _agreed(names, where)
+    if not settings:
+        hall = next(iter(block.matching(_HALL)), "")
+        if not hall:
+            raise StructureError(
+                f"{where}: the space group must be one of the International Tables, got "
+                f"{names[0].text!r}. Correct it, or list the symmetry operations."
+            )
+        triplets = hall_operations(hall)
+        _check_fit(triplets, cell, where)
+        return Symmetry((triplets,), (), names, hint)
+    return _named(settings, names, cell, hint, where)
+
+
+def _named(
+    settings: list[gemmi.SpaceGroup],
+    names: tuple[Name, ...],
+    cell: NDArray[np.float64],
+    hint: str,
+    where: str,
+) -> Symmetry:
+    """Return the readings of a named group: its settings that fit the cell."""
+    halls = {setting.hall: setting.xhm() for setting in reversed(settings)}
+    fits = {
+        hall: label
+        for hall, label in halls.items()
+        if misfit(group_of(hall_operations(hall)), cell).max() <= METRIC_TOLERANCE
+    }
+    if not fits:
+        _check_fit(hall_operations(settings[0].hall), cell, where)
+    readings = tuple(hall_operations(hall) for hall in reversed(fits))
+    return Symmetry(readings, tuple(reversed(fits.values())), names, hint)
+
+
+def _check_fit(triplets: tuple[str, ...], cell: NDArray[np.float64], where: str) -> None:
+    group = _group_of(triplets, where)
+    if len(triplets) == 1:
+        return  # the identity, which fits any cell
+    change = misfit(group, cell)
+    if change.max() > METRIC_TOLERANCE:
+        raise StructureError(
+            f"{where}: the symmetry operations must fit the cell, got "
+            f"'{triplets[int(change.argmax())]}', which distorts it. "
+            "Correct the space group or the cell parameters."
+        )
+
+
+def _group_of(triplets: tuple[str, ...], where: str) -> Group:
+    try:
+        return group_of(triplets)
+    except ValueError as error:
+        raise StructureError(
+            f"{where}: the symmetry operations must be valid and form a group, got {error}. "
+            "Correct the list, or list all atoms with 'x, y, z' alone."
+        ) from error
+
+
+def _known(values: list[str]) -> list[str]:
+    return [value for value in values if value not in UNKNOWN]
+
+
+def _listed(block: Block, names: tuple[Name, ...], where: str) -> tuple[str, ...]:
+    """Return the operations that the block lists, or generates, or none."""
+    lists = (_known(block.column(tag)) for tag in _LISTS)
+    triplets = next((tuple(values) for values in lists if values), ())
+    try:
+        if triplets and len(triplets) > 1 and names:
+            return _completed(triplets, names)
+        if triplets:
+            return triplets
+        if generators := _known(block.column(_GENERATORS)):
+            return closed(tuple(generators))
+        if operations := _known(block.column(_MAGNETIC)):
+            return magnetic(operations, _known(block.column(_CENTRINGS)))
+    except ValueError as error:
+        raise StructureError(
+            f"{where}: the symmetry operations must be valid and form a group, got {error}. "
+            "Correct the list, or list all atoms with 'x, y, z' alone."
+        ) from error
+    return ()
+
+
+def _completed(triplets: tuple[str, ...], names: tuple[Name, ...]) -> tuple[str, ...]:
+    """Return all products of operations that are only generators of the group that is named."""
+    try:
+        group_of(triplets)
+    except ValueError:
+        try:
+            products = closed(triplets)
+            group = group_of(products)
+        except ValueError:
+            return triplets  # to be refused as it is
+        for name in names:
+            if not any(_is_whole(group, *kinds_of(s.hall)) for s in name.settings):
+                return triplets
+        return products
+    return triplets
+
+
+def _names(block: Block, where: str) -> tuple[Name, ...]:
+    """Return what the block calls its group, Hall symbols first, then names, then numbers."""
+    code = block.first(_CODE)
+    names = []
+    for symbol in block.matching(_HALL):
+        try:
+            found = settings_of_hall(symbol)
+        except (ValueError, RuntimeError) as error:
+            raise StructureError(
+                f"{where}: the Hall symbol must be valid, got {symbol!r}. "
+                "Correct it, or list the symmetry operations."
+            ) from error
+        names.append(Name(symbol, tuple(found)))
+    kinds = (
+        (_HERMANN_MAUGUIN, settings_of_name),
+        (_SCHOENFLIES, settings_of_schoenflies),
+        (_NUMBER, settings_of_number),
+    )
+    for pattern, settings_of in kinds:
+        for text in dict.fromkeys(block.matching(pattern)):
+            names.append(Name(text, tuple(chosen(list(settings_of(text)), code))))
+    return tuple(names)
+
+
+def _agreed(names: tuple[Name, ...], where: str) -> list[gemmi.SpaceGroup]:
+    """Return the settings that all names allow; names that say nothing are passed over.
+
+    Raises:
+        StructureError: If two names are of different groups.
+    """
+    known = [name for name in names if name.settings]
+    if not known:
+        return []
+    for name in known[1:]:
+        if name.settings[0].number != known[0].settings[0].number:
+            raise StructureError(
+                f"{where}: the names of the space group must agree, got {known[0].text!r} and "
+                f"{name.text!r}. Correct one, or list the symmetry operations."
+            )
+    left = list(known[0].settings)
+    for name in known[1:]:
+        halls = {setting.hall for setting in name.settings}
+        both = [setting for setting in left if setting.hall in halls]
+        if not both:
+            raise StructureError(
+                f"{where}: the settings of the space group must agree, got {known[0].text!r} and "
+                f"{name.text!r}. Correct one, or list the symmetry operations."
+            )
+        left = both
+    return left
