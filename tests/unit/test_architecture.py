@@ -60,14 +60,13 @@ KNOWN = {
     "potnet.cli.app -> potnet",
     "potnet.cli.downloads -> potnet.cli.datasets",
     "potnet.cli.split -> potnet",
-    "potnet.crystal.translations -> potnet.crystal.crystal",
     "potnet.demo -> potnet",
-    "potnet.io.extxyz -> potnet.io.files",
-    "potnet.io.records -> potnet.io.files",
-    "potnet.io.through_ase -> potnet.io.files",
     "potnet.models.selection -> potnet.models.archive",
     "potnet.training.loop -> potnet",
 }
+
+# Where every exception is caught, with the reason beside it: the wall around what is foreign.
+WALLS = {"potnet.io.found"}
 
 HEAVY = ("torch", "ase", "matplotlib", "numba", "rich", "gemmi", "pydantic", "scipy", "moyopy")
 
@@ -161,10 +160,12 @@ def test_the_sums_know_nothing_of_potnet(module: str) -> None:
     assert "potnet" not in files()[module].read_text("utf-8")
 
 
-@pytest.mark.parametrize("path", files().values(), ids=str)
-def test_sources_never_pickle_print_or_swallow_errors(path: Path) -> None:
-    text = path.read_text("utf-8")
-    for pattern in (r"\bpickle\b", r"torch\.(load|save)\(", r"^\s*print\(", r"except Exception"):
+@pytest.mark.parametrize("module", files(), ids=str)
+def test_sources_never_pickle_print_or_swallow_errors(module: str) -> None:
+    text = files()[module].read_text("utf-8")
+    patterns = [r"\bpickle\b", r"torch\.(load|save)\(", r"^\s*print\("]
+    patterns += [] if module in WALLS else [r"except Exception"]
+    for pattern in patterns:
         assert not re.search(pattern, text, re.MULTILINE), pattern
 
 

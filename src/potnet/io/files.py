@@ -9,7 +9,6 @@ import itertools
 import lzma
 import os
 import tempfile
-import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from io import StringIO
@@ -22,7 +21,7 @@ from potnet.errors import Failure, StructureError
 from potnet.files import atomic_write
 from potnet.io.cif import format_cif, parse_cif
 from potnet.io.extxyz import format_extxyz, parse_extxyz
-from potnet.io.found import Found, NoStructure
+from potnet.io.found import Found
 from potnet.io.poscar import format_poscar, parse_poscar
 from potnet.io.records import dumps, parse_json
 from potnet.io.through_ase import format_xsf, parse_with_ase
@@ -62,23 +61,14 @@ def read(source: Source) -> list[Crystal]:
 
     Raises:
         StructureError: If a file or a crystal in it cannot be used. :func:`scan` goes on instead.
-
-    Warns:
-        UserWarning: If a CIF holds, besides crystals, a data block of text only.
     """
     crystals: list[Crystal] = []
-    text_only: list[NoStructure] = []
     for _, _, found in _walk([source], recursive=False):
-        if isinstance(found, NoStructure):
-            text_only.append(found)
-        elif isinstance(found, StructureError):
+        if isinstance(found, StructureError):
             raise found
-        else:
-            crystals.append(found)
+        crystals.append(found)
     if not crystals:
-        raise text_only[0] if text_only else _nothing(source)
-    for error in text_only:
-        warnings.warn(str(error), stacklevel=2)
+        raise _nothing(source)
     return crystals
 
 

@@ -275,10 +275,9 @@ def _crystal_of_text(text: str, id: str) -> Crystal:
 
         return Crystal.from_any(parse(text, id), id=id)
     if "_cell_length_a" in text:
-        from potnet.io.cif import NoStructure, parse_cif
+        from potnet.io.cif import parse_cif
 
-        found = [item for _, item in parse_cif(text, id, id)]
-        return _only([item for item in found if not isinstance(item, NoStructure)] or found, id)
+        return _only([item for _, item in parse_cif(text, id, id)], id)
     from potnet.io.poscar import parse_poscar
 
     return parse_poscar(text, id).replace(id=id)
