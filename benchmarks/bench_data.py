@@ -121,7 +121,7 @@ def million(output: str) -> dict:
     import numpy as np
 
     from potnet.crystal import Crystal
-    from potnet.data import Entry, Store, store
+    from potnet.data import Record, Store, store
 
     # Distinct ids and numbers around a few thousand checked crystals: what is measured is the
     # store, not the checks of a crystal.
@@ -142,7 +142,7 @@ def million(output: str) -> dict:
     for begin in range(0, MILLION, store.SHARD_ENTRIES * 12):
         stop = min(begin + store.SHARD_ENTRIES * 12, MILLION)
         kept.append(
-            Entry(
+            Record(
                 f"made-up-{k}",
                 kinds[k % 2000].replace(id=f"made-up-{k}"),
                 {"energy": 0.001 * k},

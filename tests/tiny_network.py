@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from potnet.crystal import Crystal
-from potnet.data import Dataset, Entry, Store, open
+from potnet.data import Dataset, Record, Store, open
 from potnet.errors import StructureError
 from potnet.features import Batch, Pairs
 from potnet.models import registry
@@ -128,7 +128,7 @@ def made_up_store(path: Path) -> Dataset:
     """Return the made-up dataset from a new store in the folder ``path``."""
     dataset = made_up_dataset()
     Store.create(path).append(
-        Entry(id, crystal, {name: float(column[k]) for name, column in dataset.targets.items()})
+        Record(id, crystal, {name: float(column[k]) for name, column in dataset.targets.items()})
         for k, (id, crystal) in enumerate(zip(dataset.ids, dataset.crystals, strict=True))
     )
     return open(path)

@@ -10,9 +10,9 @@ from typer.testing import CliRunner, Result
 
 from potnet.cli import app
 from potnet.cli.train import split_settings
-from potnet.data.benchmarks import local
-from potnet.data.benchmarks.catalogue import BENCHMARKS
-from potnet.data.benchmarks.transfer import Patience, Remote
+from potnet.data.public import local
+from potnet.data.public.catalogue import PUBLIC_DATASETS
+from potnet.data.public.transfer import Patience, Remote
 
 NAME = "jarvis:dft_3d_2021"
 
@@ -27,7 +27,9 @@ def potnet_cli(*arguments: object) -> Result:
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("POTNET_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setitem(BENCHMARKS, NAME, dataclasses.replace(BENCHMARKS[NAME], counts=(40,)))
+    monkeypatch.setitem(
+        PUBLIC_DATASETS, NAME, dataclasses.replace(PUBLIC_DATASETS[NAME], counts=(40,))
+    )
     return tmp_path / "cache"
 
 
@@ -56,8 +58,8 @@ def test_a_download_can_go_to_another_folder(tmp_path, monkeypatch):
     content = jarvis_file(tmp_path).read_bytes()
     with serving(Answer(status=500), Answer(content)) as server:
         file = Remote("set.json.zip", (server.url,), starts=b"PK", format="zip archive")
-        found = dataclasses.replace(BENCHMARKS[NAME], files=(file,))
-        monkeypatch.setitem(BENCHMARKS, NAME, found)
+        found = dataclasses.replace(PUBLIC_DATASETS[NAME], files=(file,))
+        monkeypatch.setitem(PUBLIC_DATASETS, NAME, found)
         monkeypatch.setattr(
             local.fetch,
             "__kwdefaults__",
@@ -75,9 +77,9 @@ def test_a_download_can_go_to_another_folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("get", "jarvis:dft_4d"), "a benchmark must be one of jarvis:dft_3d_2021"),
+        (("get", "jarvis:dft_4d"), "a public dataset must be one of jarvis:dft_3d_2021"),
         (("get", NAME, "--from", "missing.zip"), "must be a file, got none"),
-        (("info", "elastik"), "a benchmark must be one of"),
+        (("info", "elastik"), "a public dataset must be one of"),
         (("split", NAME, "-o", "s.json"), "Download them with `potnet datasets get"),
         (("split", "elastic", "-o", "s.json", "-t", "gap"), "`--target` must be a column"),
         (("split", "elastic", "-o", "s.json", "-k", "element"), "`elements` must be given"),
@@ -92,10 +94,10 @@ def test_mistakes_end_in_one_sentence(tmp_path, monkeypatch, arguments, message)
     assert result.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
+@pytest.mark.parametrize("name", PUBLIC_DATASETS)
 def test_all_that_is_known_of_a_benchmark_is_told(name):
     told = potnet_cli("datasets", "info", name).stdout
-    found = BENCHMARKS[name]
+    found = PUBLIC_DATASETS[name]
     for file in found.files:
         assert all(url in told for url in file.urls)
         assert (file.sha256 or "not known") in told

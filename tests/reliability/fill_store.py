@@ -15,29 +15,29 @@ sys.path.insert(0, str(Path(__file__).parent))
 from killing import die_at
 
 from potnet.crystal import Crystal
-from potnet.data import Entry, Store, build, building, store
+from potnet.data import Record, Store, build, building, store
 
 N_ENTRIES = 120
 
 
-def entry(k: int) -> Entry:
-    """Return entry ``k``."""
+def record(k: int) -> Record:
+    """Return record ``k``."""
     positions = [[0.01 * k, 0, 0], [2, 2, 2]]
     size = 4 + 0.1 * k
     crystal = Crystal([11, 17], positions, [[size, 0, 0], [0, 4, 0], [0, 0, 4]], id=f"id-{k}")
-    return Entry(crystal.id, crystal, {"energy": float(k)})
+    return Record(crystal.id, crystal, {"energy": float(k)})
 
 
 def make_shards_small() -> None:
-    """Let a few entries need several shards."""
+    """Let a few records need several shards."""
     store.SHARD_ENTRIES, store.CHUNK, building.CHUNK = 16, 5, 5
 
 
 def append(folder: Path) -> None:
-    """Append what is missing, five entries at a time."""
+    """Append what is missing, five records at a time."""
     kept = Store(folder) if Store.exists(folder) else Store.create(folder)
     for start in range(len(kept), N_ENTRIES, 5):
-        kept.append(entry(k) for k in range(start, min(start + 5, N_ENTRIES)))
+        kept.append(record(k) for k in range(start, min(start + 5, N_ENTRIES)))
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ def line(**changes) -> str:
 
 
 def lattice(**changes) -> str:
-    """Return a row with a pymatgen dictionary of other ``lattice`` entries."""
+    """Return a row with a pymatgen dictionary of other ``lattice`` records."""
     found = pymatgen_dict(OXIDE)
     found["lattice"] |= changes
     return jsonl({"id": "a", "structure": found})
@@ -265,7 +265,7 @@ def refusals(path, **settings) -> set[str]:
         data.open(path, **settings)
     found = {str(caught.value)}
     try:
-        items = list(data.scan(path, **settings))
+        items = list(data.iter_records(path, **settings))
     except PotNetError as error:
         return found | {str(error)}
     return found | {item.reason for item in items if isinstance(item, Failure)}
@@ -379,8 +379,8 @@ def test_a_folder_and_a_broken_link_named_like_structures_are_failures(tmp_path)
     (tmp_path / "c.cif").symlink_to(tmp_path / "lost.cif")
     (tmp_path / "d.cif").symlink_to(tmp_path / "d.cif")
     os.mkfifo(tmp_path / "e.cif")
-    entry, *failures = data.scan(tmp_path)
-    assert entry.id == "a"
+    record, *failures = data.iter_records(tmp_path)
+    assert record.id == "a"
     assert len(failures) == 4
     assert all(isinstance(item, Failure) for item in failures)
 

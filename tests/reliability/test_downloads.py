@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from servers import Answer, serving
 
-from potnet.data.benchmarks import cache, transfer
-from potnet.data.benchmarks.cache import Receipt, cache_folder, check, get
-from potnet.data.benchmarks.transfer import Patience, Remote
+from potnet.data.public import cache, transfer
+from potnet.data.public.cache import Receipt, cache_folder, check, get
+from potnet.data.public.transfer import Patience, Remote
 from potnet.errors import DataError
 
 PATIENCE = Patience(timeout=0.4, attempts=3, pause=0.01, max_pause=1.0, min_rate=1e4)
@@ -284,8 +284,8 @@ def test_the_generators_of_the_caller_are_left_alone(tmp_path):
 def run_get(server, folder):
     code = (
         "import sys; from pathlib import Path\n"
-        "from potnet.data.benchmarks.cache import get\n"
-        "from potnet.data.benchmarks.transfer import Remote\n"
+        "from potnet.data.public.cache import get\n"
+        "from potnet.data.public.transfer import Remote\n"
         "file = Remote('set.bin', (sys.argv[1],), sys.argv[2], starts=b'PK')\n"
         "get(file, Path(sys.argv[3]))\n"
     )

@@ -147,7 +147,7 @@ def outcome(path, rng: random.Random) -> list:
             sentences = [failure.reason for failure in dataset.failures]
             return [*sentences, *zip(dataset.crystals, rows, strict=True)]
         targets = rng.choice([None, "gap"])
-        found = list(data.scan(path, targets=targets))
+        found = list(data.iter_records(path, targets=targets))
         return [i.reason if isinstance(i, Failure) else (i.crystal, i.targets) for i in found]
     except PotNetError as error:
         return [str(error)]

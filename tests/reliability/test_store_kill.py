@@ -16,7 +16,7 @@ from potnet.errors import DataError
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fill_store import N_ENTRIES, entry
+from fill_store import N_ENTRIES, record
 
 SCRIPT = Path(__file__).parent / "fill_store.py"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -38,7 +38,7 @@ def shards(folder: Path) -> dict[str, bytes]:
 
 
 def assert_prefix(folder: Path) -> int:
-    """Check that a store has the first entries, sound and in order; return how many."""
+    """Check that a store has the first records, sound and in order; return how many."""
     if not Store.exists(folder):
         return 0
     kept = Store(folder)
@@ -46,7 +46,7 @@ def assert_prefix(folder: Path) -> int:
     assert kept.ids == [f"id-{k}" for k in range(len(kept))]
     for k in range(len(kept)):
         assert kept[k].targets == {"energy": float(k)}
-        assert kept[k].crystal.positions.tolist() == entry(k).crystal.positions.tolist()
+        assert kept[k].crystal.positions.tolist() == record(k).crystal.positions.tolist()
     return len(kept)
 
 
@@ -54,7 +54,7 @@ def assert_prefix(folder: Path) -> int:
 def table(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("table") / "table.jsonl"
     records = (
-        {**entry(k).crystal.as_dict(), "id": f"id-{k}", "targets": {"energy": float(k)}}
+        {**record(k).crystal.as_dict(), "id": f"id-{k}", "targets": {"energy": float(k)}}
         for k in range(N_ENTRIES)
     )
     path.write_text("\n".join(map(json.dumps, records)))
@@ -115,7 +115,7 @@ def test_two_processes_do_not_write_at_once(tmp_path):
         assert first.stdout is not None
         assert first.stdout.readline() == "in\n"
         with pytest.raises(DataError, match="only one process may write into a store"):
-            Store(tmp_path / "s").append([entry(0)])
+            Store(tmp_path / "s").append([record(0)])
         first.kill()
-    Store(tmp_path / "s").append([entry(0)])  # the right to write dies with its holder
+    Store(tmp_path / "s").append([record(0)])  # the right to write dies with its holder
     assert len(Store(tmp_path / "s")) == 1

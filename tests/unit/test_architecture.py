@@ -39,14 +39,15 @@ ALLOWED["cli"] = {"demo", "benchmark", *ALLOWED["demo"], *ALLOWED["benchmark"]}
 # module or a folder of the room; every one of them has its place.
 INSIDE: dict[str, list[str]] = {
     "potnet.data": [
-        "units elastic",
-        "entry",
+        "units",
+        "record",
         "dataset",
         "splits on_disk",
         "block",
         "store",
         "readers",
-        "benchmarks",
+        "public",
+        "origins",
         "opening",
         "building",
         "questions",

@@ -18,7 +18,7 @@ from potnet.benchmark.contestants import Composition, Mean, Network
 from potnet.benchmark.cost import Cost, Meter
 from potnet.benchmark.external import External
 from potnet.benchmark.table import markdown, read_rows, write_table
-from potnet.data.benchmarks.official import MATBENCH_SEED
+from potnet.data.public.official import MATBENCH_SEED
 from potnet.data.splits.rules import shuffled_folds
 from potnet.errors import ConfigError, DataError
 from potnet.training import TrainingConfig, train

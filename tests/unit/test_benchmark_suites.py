@@ -10,7 +10,7 @@ import pytest
 from potnet.benchmark import SUITES, Suite, Task, open_suite
 from potnet.benchmark.folds import outer_and_inner
 from potnet.data import SplitConfig
-from potnet.data.benchmarks.official import MATBENCH_SEED
+from potnet.data.public.official import MATBENCH_SEED
 from potnet.data.splits.rules import shuffled_folds
 from potnet.errors import ConfigError, DataError
 

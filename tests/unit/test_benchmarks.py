@@ -15,10 +15,10 @@ from servers import Answer, serving
 
 from potnet import data
 from potnet.data import make_split
-from potnet.data.benchmarks.catalogue import BENCHMARKS
-from potnet.data.benchmarks.local import checked_files, fetch, folder_of, is_here, size_of
-from potnet.data.benchmarks.official import MatBenchFolds, PublishedShuffle
-from potnet.data.benchmarks.transfer import Patience, Remote
+from potnet.data.public.catalogue import PUBLIC_DATASETS
+from potnet.data.public.local import checked_files, fetch, folder_of, is_here, size_of
+from potnet.data.public.official import MatBenchFolds, PublishedShuffle
+from potnet.data.public.transfer import Patience, Remote
 from potnet.data.splits import SplitConfig, shuffled_folds
 from potnet.errors import DataError
 
@@ -36,15 +36,15 @@ def cache(tmp_path, monkeypatch):
 
 def put(monkeypatch, name, **changes):
     """Change a benchmark for a test."""
-    changed = dataclasses.replace(BENCHMARKS[name], **changes)
-    monkeypatch.setitem(BENCHMARKS, name, changed)
+    changed = dataclasses.replace(PUBLIC_DATASETS[name], **changes)
+    monkeypatch.setitem(PUBLIC_DATASETS, name, changed)
     return changed
 
 
 # --------------------------------------------------------------------------- the catalogue
 
 
-@pytest.mark.parametrize("found", BENCHMARKS.values(), ids=BENCHMARKS)
+@pytest.mark.parametrize("found", PUBLIC_DATASETS.values(), ids=PUBLIC_DATASETS)
 def test_every_benchmark_says_what_it_is_where_it_is_and_whom_to_thank(found):
     assert found.licence
     assert "doi:" in found.citation or "arXiv:" in found.citation
@@ -57,7 +57,7 @@ def test_every_benchmark_says_what_it_is_where_it_is_and_whom_to_thank(found):
 
 
 def test_all_tasks_of_matbench_with_structures_are_pinned():
-    tasks = {name: found for name, found in BENCHMARKS.items() if name.startswith("matbench:")}
+    tasks = {name: found for name, found in PUBLIC_DATASETS.items() if name.startswith("matbench:")}
     assert {name.removeprefix("matbench:") for name in tasks} == set(REFERENCE)
     assert all(found.files[0].sha256 for found in tasks.values())
     counts = {name: found.counts for name, found in tasks.items()}
@@ -65,7 +65,7 @@ def test_all_tasks_of_matbench_with_structures_are_pinned():
 
 
 def test_no_address_is_used_for_two_files():
-    files = [file for found in BENCHMARKS.values() for file in found.files]
+    files = [file for found in PUBLIC_DATASETS.values() for file in found.files]
     assert len({file.urls for file in files}) == len(files)
 
 
@@ -74,7 +74,7 @@ def test_no_address_is_used_for_two_files():
 
 @pytest.mark.parametrize("task", [task for task in REFERENCE if task != "mp_is_metal"])
 def test_the_folds_are_those_of_matbench(task):
-    found, n = BENCHMARKS[f"matbench:{task}"], REFERENCE[task]["n"]
+    found, n = PUBLIC_DATASETS[f"matbench:{task}"], REFERENCE[task]["n"]
     labels = found.official.labels({}, np.zeros(n, int))
     for fold, expected in enumerate(REFERENCE[task]["sha256_of_test_ids"]):
         rows = np.flatnonzero(labels == f"fold{fold}")
@@ -110,7 +110,7 @@ def test_the_published_shuffle_counts_only_rows_with_the_target():
     ],
 )
 def test_the_parts_have_the_published_sizes(name, n, sizes):
-    labels = BENCHMARKS[name].official.labels({"y": np.ones(n)}, np.zeros(n, int))["y"]
+    labels = PUBLIC_DATASETS[name].official.labels({"y": np.ones(n)}, np.zeros(n, int))["y"]
     assert tuple((labels == part).sum() for part in ("train", "val", "test")) == sizes
 
 
@@ -153,7 +153,7 @@ def test_the_split_of_qmof_is_the_published_shuffle_of_its_sorted_names():
 
 def test_a_jarvis_file_opens_with_units_ids_and_the_official_split(tmp_path, monkeypatch):
     put(monkeypatch, "jarvis:dft_3d_2021", counts=(40,))
-    fetch(BENCHMARKS["jarvis:dft_3d_2021"], given=[jarvis_file(tmp_path)])
+    fetch(PUBLIC_DATASETS["jarvis:dft_3d_2021"], given=[jarvis_file(tmp_path)])
     found = data.open("jarvis:dft_3d_2021")
     assert found.units == {"formation_energy_peratom": "eV/atom", "mbj_bandgap": "eV"}
     assert (found.ids[3], found.ids[7]) == ("JVASP-3", "JVASP-3#2")
@@ -170,7 +170,7 @@ def test_a_jarvis_file_opens_with_units_ids_and_the_official_split(tmp_path, mon
 
 def test_other_columns_of_a_benchmark_can_be_asked_for(tmp_path, monkeypatch):
     put(monkeypatch, "jarvis:dft_3d_2021", counts=(40,))
-    fetch(BENCHMARKS["jarvis:dft_3d_2021"], given=[jarvis_file(tmp_path)])
+    fetch(PUBLIC_DATASETS["jarvis:dft_3d_2021"], given=[jarvis_file(tmp_path)])
     found = data.open("jarvis:dft_3d_2021", targets=["slme"])
     assert found.targets["slme"][2] == 7.0
     assert (found.splits["slme"] == "test").sum() == 4
@@ -184,7 +184,7 @@ def test_rows_that_cannot_be_used_do_not_shift_the_split(tmp_path, monkeypatch):
     records[5]["atoms"]["coords"][1] = [0, 0, 0.001]
     path = zipped(tmp_path / "megnet.json.zip", "megnet.json", records)
     put(monkeypatch, "mp:2018.6.1", counts=(60,), official=PublishedShuffle((48, 6, 6)))
-    fetch(BENCHMARKS["mp:2018.6.1"], given=[path])
+    fetch(PUBLIC_DATASETS["mp:2018.6.1"], given=[path])
     found = data.open("mp:2018.6.1", on_error="skip")
     assert [failure.id for failure in found.failures] == ["mp-5"]
     order = list(range(60))
@@ -204,22 +204,22 @@ def test_a_matbench_file_opens_with_its_ids_and_folds(tmp_path, monkeypatch):
     }
     path = tmp_path / "matbench_phonons.json.gz"
     path.write_bytes(gzip.compress(json.dumps(table).encode()))
-    file = dataclasses.replace(BENCHMARKS["matbench:phonons"].files[0], sha256=None)
+    file = dataclasses.replace(PUBLIC_DATASETS["matbench:phonons"].files[0], sha256=None)
     put(monkeypatch, "matbench:phonons", counts=(n,), files=(file,))
-    fetch(BENCHMARKS["matbench:phonons"], given=[path])
+    fetch(PUBLIC_DATASETS["matbench:phonons"], given=[path])
     found = data.open("matbench:phonons")
     assert found.ids[0] == "mb-phonons-01"
     assert found.units == {"last phdos peak": "1/cm"}
     np.testing.assert_array_equal(found.folds, shuffled_folds(n, seed=18012019))
     split, _ = make_split(found, SplitConfig(fold=3), ["last phdos peak"])
     np.testing.assert_array_equal(np.sort(split.test), np.flatnonzero(found.folds == 3))
-    entry = next(data.scan("matbench:phonons"))
-    assert entry.split == f"fold{found.folds[0]}"
+    record = next(data.iter_records("matbench:phonons"))
+    assert record.split == f"fold{found.folds[0]}"
 
 
 def test_a_benchmark_keeps_its_ids_and_split_in_a_store(tmp_path, monkeypatch):
     put(monkeypatch, "jarvis:dft_3d_2021", counts=(40,))
-    fetch(BENCHMARKS["jarvis:dft_3d_2021"], given=[jarvis_file(tmp_path)])
+    fetch(PUBLIC_DATASETS["jarvis:dft_3d_2021"], given=[jarvis_file(tmp_path)])
     data.build("jarvis:dft_3d_2021", tmp_path / "store")
     stored, opened = data.open(tmp_path / "store"), data.open("jarvis:dft_3d_2021")
     assert stored.ids == opened.ids
@@ -239,9 +239,9 @@ def test_a_class_becomes_a_number(tmp_path, monkeypatch):
     }
     path = tmp_path / "matbench_mp_is_metal.json.gz"
     path.write_bytes(gzip.compress(json.dumps(table).encode()))
-    file = dataclasses.replace(BENCHMARKS["matbench:mp_is_metal"].files[0], sha256=None)
+    file = dataclasses.replace(PUBLIC_DATASETS["matbench:mp_is_metal"].files[0], sha256=None)
     put(monkeypatch, "matbench:mp_is_metal", counts=(20,), files=(file,))
-    fetch(BENCHMARKS["matbench:mp_is_metal"], given=[path])
+    fetch(PUBLIC_DATASETS["matbench:mp_is_metal"], given=[path])
     found = data.open("matbench:mp_is_metal")
     assert found.targets["is_metal"].tolist() == [1.0, 0.0] * 10
     assert [found.targets["is_metal"][found.folds == k].sum() for k in range(5)] == [2.0] * 5
@@ -261,7 +261,7 @@ def test_pickled_files_open_with_one_part_each(tmp_path, monkeypatch):
 
 
 def test_another_number_of_rows_is_another_version(tmp_path):
-    fetch(BENCHMARKS["jarvis:dft_3d_2021"], given=[jarvis_file(tmp_path)])
+    fetch(PUBLIC_DATASETS["jarvis:dft_3d_2021"], given=[jarvis_file(tmp_path)])
     with pytest.raises(DataError, match="must have 55723 rows, got 40 .* another version"):
         data.open("jarvis:dft_3d_2021")
 
@@ -310,7 +310,7 @@ def test_files_that_change_in_the_cache_are_not_opened(tmp_path, monkeypatch):
 
 
 def test_several_files_are_told_apart_by_name(tmp_path):
-    found = BENCHMARKS["mp:2018.6.1-shear"]
+    found = PUBLIC_DATASETS["mp:2018.6.1-shear"]
     paths = modulus_files(tmp_path / "from")
     with pytest.raises(DataError, match="must name the files shear_megnet_train.pkl, shear_meg"):
         fetch(found, given=paths[:2])

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from potnet.checks import audit, fingerprint, twins
+from potnet.checks import check_records, duplicate_groups, fingerprint
 from potnet.crystal import Crystal
-from potnet.data import Entry
+from potnet.data import Record
 from potnet.errors import Failure
 from potnet.report import dataset_report
 
@@ -32,10 +32,10 @@ def wurtzite():
     return Crystal([14, 14, 6, 6], np.array(fractions) @ cell, cell)
 
 
-def entries(n=60, **kwargs):
+def records(n=60, **kwargs):
     """Rock salts of different size, all different crystals."""
     return [
-        Entry(f"s{k}", rock_salt(a=5.0 + 0.05 * k), targets={"band_gap": 1.0 + 0.01 * k}, **kwargs)
+        Record(f"s{k}", rock_salt(a=5.0 + 0.05 * k), targets={"band_gap": 1.0 + 0.01 * k}, **kwargs)
         for k in range(n)
     ]
 
@@ -71,42 +71,42 @@ def test_the_difference_of_fingerprints_is_a_length():
     assert 0.002 < np.abs(small - large).max() < 0.02  # the neighbours move by 0.005 Å
 
 
-def test_twins_are_found_within_a_formula_and_linked_into_groups():
+def test_duplicates_are_found_within_a_formula_and_linked_into_groups():
     prints = [np.array([x, 1.0], np.float32) for x in (1.0, 5.0, 1.01, 1.02, 5.0)]
-    assert twins(["A"] * 5, prints, 0.011) == [[0, 2, 3], [1, 4]]
-    assert twins(["A", "A", "B", "B", "A"], prints, 0.011) == [[1, 4], [2, 3]]
+    assert duplicate_groups(["A"] * 5, prints, 0.011) == [[0, 2, 3], [1, 4]]
+    assert duplicate_groups(["A", "A", "B", "B", "A"], prints, 0.011) == [[1, 4], [2, 3]]
 
 
 def test_a_clean_dataset_has_no_problems():
-    found = audit(entries(), name="salts", units={"band_gap": "eV"})
+    found = check_records(records(), name="salts", units={"band_gap": "eV"})
     assert not found.has_problems
-    assert found.twins == ()
+    assert found.duplicates == ()
     assert found.elements == {"Na": 60, "Cl": 60} or found.elements == {"Cl": 60, "Na": 60}
     assert [column.name for column in found.columns] == ["band_gap"]
 
 
 def test_the_same_crystal_in_training_and_test_is_a_leak():
-    rows = entries(30, split="train")
+    rows = records(30, split="train")
     again = rows[4].crystal.supercell((2, 1, 1))
-    rows.append(Entry("again", again, targets={"band_gap": 1.04}, split="test"))
-    found = audit(rows)
-    assert found.twins[0].rows == (4, 30)
+    rows.append(Record("again", again, targets={"band_gap": 1.04}, split="test"))
+    found = check_records(rows)
+    assert found.duplicates[0].rows == (4, 30)
     leak = kinds(found)["leakage"]
     assert (leak.severity, leak.ids) == ("problem", ("again",))
     assert "1 of 1 crystals held back" in leak.text
 
 
 def test_a_split_file_takes_the_place_of_labels():
-    rows = [*entries(10), Entry("again", rock_salt(a=5.0))]
+    rows = [*records(10), Record("again", rock_salt(a=5.0))]
     split = {"train": [f"s{k}" for k in range(8)], "val": ["s8", "s9"], "test": ["again"]}
-    assert "leakage" in kinds(audit(rows, split=split))
+    assert "leakage" in kinds(check_records(rows, split=split))
     split = {"train": [f"s{k}" for k in range(1, 8)], "val": ["s8"], "test": ["again", "s0"]}
-    assert "leakage" not in kinds(audit(rows, split=split))
+    assert "leakage" not in kinds(check_records(rows, split=split))
 
 
 def test_equal_crystals_with_different_values_contradict():
-    rows = [*entries(30), Entry("again", rock_salt(a=5.0), targets={"band_gap": 5.0})]
-    found = kinds(audit(rows))["contradiction"]
+    rows = [*records(30), Record("again", rock_salt(a=5.0), targets={"band_gap": 5.0})]
+    found = kinds(check_records(rows))["contradiction"]
     assert found.ids == ("s0", "again")
     assert found.severity == "problem"
 
@@ -122,38 +122,40 @@ def test_equal_crystals_with_different_values_contradict():
     ],
 )
 def test_values_that_cannot_be_are_problems(name, unit, value, what):
-    rows = [Entry(f"s{k}", rock_salt(a=5 + 0.1 * k), targets={name: 1.0 + k / 9}) for k in range(9)]
-    assert "impossible" not in kinds(audit(rows, units={name: unit}))
-    rows.append(Entry("odd", rock_salt(a=7.5), targets={name: value}))
-    found = kinds(audit(rows, units={name: unit}))["impossible"]
+    rows = [
+        Record(f"s{k}", rock_salt(a=5 + 0.1 * k), targets={name: 1.0 + k / 9}) for k in range(9)
+    ]
+    assert "impossible" not in kinds(check_records(rows, units={name: unit}))
+    rows.append(Record("odd", rock_salt(a=7.5), targets={name: value}))
+    found = kinds(check_records(rows, units={name: unit}))["impossible"]
     assert found.ids == ("odd",)
     assert what in found.text
 
 
 def test_an_energy_per_cell_that_is_called_per_atom_is_a_problem():
     rows = [
-        Entry(
+        Record(
             f"s{k}", rock_salt(a=5 + 0.01 * k).supercell((1 + k % 4, 1, 1)), units={"e": "eV/atom"}
         )
         for k in range(60)
     ]
-    cells = [Entry(r.id, r.crystal, {"e": -3.5 * r.crystal.n_atoms}, units=r.units) for r in rows]
+    cells = [Record(r.id, r.crystal, {"e": -3.5 * r.crystal.n_atoms}, units=r.units) for r in rows]
     atoms = [
-        Entry(r.id, r.crystal, {"e": -3.5 + 0.01 * k}, units=r.units) for k, r in enumerate(rows)
+        Record(r.id, r.crystal, {"e": -3.5 + 0.01 * k}, units=r.units) for k, r in enumerate(rows)
     ]
-    assert "is it per cell?" in kinds(audit(cells))["unit"].text
-    assert "unit" not in kinds(audit(atoms))
+    assert "is it per cell?" in kinds(check_records(cells))["unit"].text
+    assert "unit" not in kinds(check_records(atoms))
 
 
 def test_what_is_missing_far_out_refused_or_repeated_is_told():
-    rows: list[Entry | Failure] = [*entries(40)]
+    rows: list[Record | Failure] = [*records(40)]
     rows += [
-        Entry("far", rock_salt(a=7.5), targets={"band_gap": 19.0}),
-        Entry("none", rock_salt(a=7.6)),
-        Entry("s0", rock_salt(a=7.7)),
+        Record("far", rock_salt(a=7.5), targets={"band_gap": 19.0}),
+        Record("none", rock_salt(a=7.6)),
+        Record("s0", rock_salt(a=7.7)),
         Failure("bad.cif", "read", "bad.cif: must be a CIF, got a poem."),
     ]
-    found = audit(rows)
+    found = check_records(rows)
     assert kinds(found)["outlier"].ids == ("far",)
     assert kinds(found)["missing"].ids == ("none",)
     assert kinds(found)["refused"].ids == ("s0", "bad.cif")
@@ -161,20 +163,20 @@ def test_what_is_missing_far_out_refused_or_repeated_is_told():
 
 
 def test_elements_that_training_never_sees_are_told():
-    rows = [*entries(30, split="train"), Entry("K", rock_salt(19, a=6.3), split="test")]
-    found = kinds(audit(rows))["elements"]
+    rows = [*records(30, split="train"), Record("K", rock_salt(19, a=6.3), split="test")]
+    found = kinds(check_records(rows))["elements"]
     assert found.ids == ("K",)
     assert found.text.endswith("never sees: K")
 
 
 def test_the_report_is_one_page_that_says_all(tmp_path):
-    rows: list[Entry | Failure] = [
-        *entries(30, split="train"),
-        Entry("<again>", rock_salt(a=5.0), targets={"band_gap": 19.0}, split="test"),
+    rows: list[Record | Failure] = [
+        *records(30, split="train"),
+        Record("<again>", rock_salt(a=5.0), targets={"band_gap": 19.0}, split="test"),
         Failure("bad.cif", "read", "bad.cif: must be a CIF, got a <poem>."),
     ]
     path = tmp_path / "page.html"
-    dataset_report(audit(rows, name="salts"), path)
+    dataset_report(check_records(rows, name="salts"), path)
     page = path.read_text(encoding="utf-8")
     for text in ("Check of salts", "&lt;again&gt;", "&lt;poem&gt;", "leakage", "data:image/png"):
         assert text in page
@@ -183,6 +185,8 @@ def test_the_report_is_one_page_that_says_all(tmp_path):
 
 
 def test_nothing_usable_still_gives_a_report(tmp_path):
-    found = audit([Failure("bad.cif", "read", "bad.cif: must be a CIF, got a poem.")], name="x")
+    found = check_records(
+        [Failure("bad.cif", "read", "bad.cif: must be a CIF, got a poem.")], name="x"
+    )
     dataset_report(found, tmp_path / "page.html")
     assert found.has_problems

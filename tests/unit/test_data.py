@@ -122,7 +122,7 @@ def test_a_crystal_held_back_for_one_target_is_held_back_for_all():
 
 def test_the_elastic_dataset_is_embedded():
     dataset = data.open("elastic")
-    assert "elastic" in data.available()
+    assert "elastic" in data.named_datasets()
     assert len(dataset) == 1181
     assert dataset.units == {"bulk_modulus": "GPa", "shear_modulus": "GPa"}
     assert all(np.isfinite(column).all() for column in dataset.targets.values())
@@ -135,7 +135,7 @@ def test_the_elastic_dataset_is_embedded():
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared data")
 def test_the_elastic_dataset_equals_an_independent_conversion():
-    path = data.opening.EMBEDDED_FOLDER / "elastic.jsonl.gz"
+    path = data.origins.EMBEDDED_FOLDER / "elastic.jsonl.gz"
     other = SHARED / "default_elastic_1181_min.jsonl.gz"
     mine, theirs = (
         {r["id"]: r for r in map(json.loads, gzip.decompress(p.read_bytes()).splitlines())}

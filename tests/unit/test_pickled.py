@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from potnet.data.benchmarks.pickled import plain_data
+from potnet.data.public.pickled import plain_data
 from potnet.errors import DataError
 
 RECORDS = [

@@ -12,7 +12,7 @@ import pytest
 from sources import SOURCES
 
 from potnet.data.readers import rows_of
-from potnet.data.readers.progress import Gauge
+from potnet.data.readers.progress import ReadingProgress
 
 N_ROWS = 2000
 
@@ -39,10 +39,10 @@ def test_the_bytes_that_were_read_tell_how_many_rows_there_are(tmp_path, suffix)
     path = tmp_path / f"table.jsonl{suffix}"
     PACKERS[suffix](path, "\n".join(map(json.dumps, records)).encode())
     estimates = {}
-    with Gauge() as gauge:
-        for _ in gauge.counted(rows_of(path)):
-            estimates[gauge.rows] = gauge.total
-    assert gauge.total == N_ROWS
+    with ReadingProgress() as progress:
+        for _ in progress.counted(rows_of(path)):
+            estimates[progress.rows] = progress.total
+    assert progress.total == N_ROWS
     late = [estimates[k] for k in range(N_ROWS * 3 // 5, N_ROWS * 3 // 4)]
     assert late == pytest.approx([N_ROWS] * len(late), rel=0.3)
     assert all(total is None or total >= rows for rows, total in estimates.items())
@@ -52,16 +52,16 @@ def test_the_bytes_that_were_read_tell_how_many_rows_there_are(tmp_path, suffix)
 def test_formats_that_count_their_rows_tell_it_at_once(tmp_path, name):
     path = tmp_path / name.partition(":")[0]
     SOURCES[name](path)
-    with Gauge() as gauge:
-        rows = gauge.counted(rows_of(path))
+    with ReadingProgress() as progress:
+        rows = progress.counted(rows_of(path))
         next(rows)
-        assert gauge.total == 2
+        assert progress.total == 2
 
 
-def test_a_gauge_follows_nothing_that_is_read_outside_of_it(tmp_path):
+def test_progress_follows_nothing_that_is_read_outside_of_it(tmp_path):
     path = tmp_path / "table.jsonl"
     path.write_text('{"id": 1, "atoms": {}}\n' * 10_000)
-    with Gauge() as gauge:
+    with ReadingProgress() as progress:
         pass
     next(rows_of(path))
-    assert gauge.total is None
+    assert progress.total is None

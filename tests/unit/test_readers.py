@@ -30,7 +30,7 @@ def test_scan_yields_entries_and_goes_on_after_a_bad_row(tmp_path):
         record("last", targets={"y": None}),
     ]
     path.write_text(jsonl(*rows) + "{broken\n")
-    first, small, last, broken = data.scan(path, units={"y": "eV"})
+    first, small, last, broken = data.iter_records(path, units={"y": "eV"})
     assert (first.id, first.crystal.id, first.split) == ("good", "good", "train")
     assert first.targets == {"y": 1.5}
     assert first.units == {"y": "eV"}
@@ -46,12 +46,12 @@ def test_scan_yields_entries_and_goes_on_after_a_bad_row(tmp_path):
 def test_scan_asks_for_targets_by_name(tmp_path):
     path = tmp_path / "set.jsonl"
     path.write_text(jsonl(record(targets={"y": "high", "z": 1})))
-    (failure,) = data.scan(path, targets="y")
+    (failure,) = data.iter_records(path, targets="y")
     assert "target 'y' must be a finite number or missing, got 'high'" in failure.reason
-    (entry,) = data.scan(path, targets="z")
-    assert (entry.targets, entry.info) == ({"z": 1.0}, {"y": "high"})
+    (found,) = data.iter_records(path, targets="z")
+    assert (found.targets, found.info) == ({"z": 1.0}, {"y": "high"})
     with pytest.raises(DataError, match=r"columns of the data \(y, z\), got 'x'"):
-        list(data.scan(path, targets="x"))
+        list(data.iter_records(path, targets="x"))
 
 
 def test_a_column_with_a_few_words_among_numbers_is_reported(tmp_path):
@@ -70,8 +70,8 @@ def test_a_file_that_breaks_off_ends_with_a_failure(tmp_path):
     path = tmp_path / "set.jsonl.gz"
     whole = gzip.compress(jsonl(*(record(f"r{k}", 3 + k / 997) for k in range(5000))).encode())
     path.write_bytes(whole[:-2000])
-    *entries, failure = data.scan(path)
-    assert 3000 < len(entries) < 5000
+    *records, failure = data.iter_records(path)
+    assert 3000 < len(records) < 5000
     assert "must be readable, got EOFError" in failure.reason
 
 
@@ -92,7 +92,7 @@ def test_memory_does_not_grow_with_the_number_of_rows(tmp_path, name):
         rows = [record(f"r{k}", note="x" * 1000) for k in range(n_rows)]
         path.write_text(jsonl(*rows) if name == "set.jsonl" else json.dumps(rows))
         tracemalloc.start()
-        count = sum(1 for _ in data.scan(path))
+        count = sum(1 for _ in data.iter_records(path))
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert count == n_rows
@@ -110,15 +110,15 @@ def test_memory_does_not_grow_with_the_number_of_rows(tmp_path, name):
 def test_every_source_gives_the_same_table(tmp_path, source):
     path = tmp_path / source.partition(":")[0]
     SOURCES[source](path)
-    entries = list(data.scan(path, targets="gap"))
-    assert [str(getattr(e, "reason", "")) for e in entries] == ["", ""]
-    assert [entry.id.removesuffix(".poscar") for entry in entries] == ["salt", "oxide"]
-    np.testing.assert_array_equal([e.targets.get("gap", np.nan) for e in entries], GAPS)
-    assert [entry.info["functional"] for entry in entries] == ["PBE", "HSE"]
-    assert [entry.split for entry in entries] == ["train"] * 2
-    for entry, expected in zip(entries, CRYSTALS, strict=True):
-        assert entry.crystal.id == entry.id
-        assert same_crystal(entry.crystal, expected)
+    records = list(data.iter_records(path, targets="gap"))
+    assert [str(getattr(e, "reason", "")) for e in records] == ["", ""]
+    assert [record.id.removesuffix(".poscar") for record in records] == ["salt", "oxide"]
+    np.testing.assert_array_equal([e.targets.get("gap", np.nan) for e in records], GAPS)
+    assert [record.info["functional"] for record in records] == ["PBE", "HSE"]
+    assert [record.split for record in records] == ["train"] * 2
+    for record, expected in zip(records, CRYSTALS, strict=True):
+        assert record.crystal.id == record.id
+        assert same_crystal(record.crystal, expected)
     dataset = data.open(path, units={"gap": "eV"})
     assert list(dataset.targets) == ["gap"]
     assert dataset.units == {"gap": "eV"}
@@ -208,14 +208,14 @@ def test_wrong_conversions_are_refused(tmp_path, source, wanted, message):
     path = tmp_path / "set.jsonl"
     path.write_text(jsonl(record(targets={"y": 1.0})))
     with pytest.raises(DataError, match=message):
-        list(data.scan(path, units={"y": wanted}, source_units={"y": source}))
+        list(data.iter_records(path, units={"y": wanted}, source_units={"y": source}))
 
 
 @pytest.mark.parametrize("value", [0.0, -3.5])
 def test_what_has_no_logarithm_is_refused_with_its_row(tmp_path, value):
     path = tmp_path / "set.jsonl"
     path.write_text(jsonl(record(targets={"K": value}, units={"K": "GPa"}), record("b")))
-    failure, _ = data.scan(path, units={"K": "log10(GPa)"})
+    failure, _ = data.iter_records(path, units={"K": "log10(GPa)"})
     assert failure.reason.startswith("set.jsonl, line 1: a: target 'K' must be positive")
 
 

@@ -10,21 +10,21 @@ import pytest
 
 import potnet.data as data
 from potnet.crystal import Crystal
-from potnet.data import Entry, Store, block, build, store
+from potnet.data import Record, Store, block, build, store
 from potnet.errors import DataError, Failure
 
-# A cubic cell whose atom count and size tell entries apart.
+# A cubic cell whose atom count and size tell records apart.
 SIDE = 4.0
 
 
-def made_up(k: int) -> Entry:
-    """Return entry ``k`` of a made-up dataset: ids, sizes, targets, labels all differ."""
+def made_up(k: int) -> Record:
+    """Return record ``k`` of a made-up dataset: ids, sizes, targets, labels all differ."""
     n = 1 + k % 5
     positions = np.arange(3 * n).reshape(n, 3) * 0.7 + 1e-3 * k
     crystal = Crystal(
         np.arange(1, n + 1), positions, (SIDE * n + k % 7) * np.eye(3), id=f"crystal-{k}"
     )
-    return Entry(
+    return Record(
         crystal.id,
         crystal,
         {"gap": 0.5 * k, **({"energy": -1.0 * k} if k % 3 else {})},
@@ -34,8 +34,8 @@ def made_up(k: int) -> Entry:
     )
 
 
-def same(a: Entry, b: Entry) -> bool:
-    """Whether two entries agree, their coordinates to the last bit."""
+def same(a: Record, b: Record) -> bool:
+    """Whether two records agree, their coordinates to the last bit."""
     names = ("numbers", "positions", "cell", "pbc")
     arrays = all(np.array_equal(getattr(a.crystal, n), getattr(b.crystal, n)) for n in names)
     infos = dict(a.crystal.info) == dict(b.crystal.info)
@@ -44,7 +44,7 @@ def same(a: Entry, b: Entry) -> bool:
 
 @pytest.fixture
 def small_shards(monkeypatch):
-    """Make shards so small that a few entries need several."""
+    """Make shards so small that a few records need several."""
     monkeypatch.setattr(store, "SHARD_ENTRIES", 10)
     monkeypatch.setattr(store, "CHUNK", 4)
     monkeypatch.setattr("potnet.data.building.CHUNK", 4)
@@ -56,15 +56,15 @@ def table(tmp_path: Path) -> Path:
     path = tmp_path / "table.jsonl"
     lines = []
     for k in range(60):
-        entry = made_up(k % 59)
-        crystal = entry.crystal
+        record = made_up(k % 59)
+        crystal = record.crystal
         record = {
-            "id": entry.id,
+            "id": record.id,
             "lattice": crystal.cell.tolist(),
             "species": crystal.symbols,
             "frac_coords": crystal.scaled_positions.tolist(),
-            "targets": dict(entry.targets),
-            "split": entry.split,
+            "targets": dict(record.targets),
+            "split": record.split,
             "source": "made up",
         }
         if k in (7, 31):
@@ -82,14 +82,14 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_entries_come_back_to_the_last_bit_in_order(tmp_path, small_shards):
-    entries = [made_up(k) for k in range(37)]
+    records = [made_up(k) for k in range(37)]
     kept = Store.create(tmp_path / "s")
-    kept.append(entries)
+    kept.append(records)
     again = Store(tmp_path / "s")
     assert len(again) == 37
-    assert all(same(a, b) for a, b in zip(again, entries, strict=True))
+    assert all(same(a, b) for a, b in zip(again, records, strict=True))
     order = np.random.default_rng(0).permutation(37).tolist()
-    assert all(same(again[k], entries[k]) for k in order)
+    assert all(same(again[k], records[k]) for k in order)
     assert again.units == {"gap": "eV"}
     assert again.place("crystal-30") == 30
     with pytest.raises(KeyError):
@@ -100,10 +100,10 @@ def test_entries_come_back_to_the_last_bit_in_order(tmp_path, small_shards):
 
 def test_open_directions_labels_by_target_and_crystal_info_are_kept(tmp_path):
     slab = Crystal([6], [[0, 0, 0]], SIDE * np.eye(3), pbc=[True, True, False], info={"a": [1, 2]})
-    entry = Entry("slab", slab.replace(id="slab"), {}, {"gap": "test", "energy": "train"}, {})
+    record = Record("slab", slab.replace(id="slab"), {}, {"gap": "test", "energy": "train"}, {})
     kept = Store.create(tmp_path / "s")
-    kept.append([entry])
-    assert same(kept[0], entry)
+    kept.append([record])
+    assert same(kept[0], record)
     assert kept[0].split == {"gap": "test", "energy": "train"}
 
 
@@ -148,14 +148,14 @@ def test_targets_of_a_store_are_converted(tmp_path):
     found = data.open(tmp_path / "s", units={"gap": "meV"})
     assert found.units["gap"] == "meV"
     assert found.targets["gap"].tolist() == [500.0 * k for k in range(6)]
-    (entry, *_) = list(data.scan(tmp_path / "s", units={"gap": "meV"}))[2:]
-    assert (entry.targets["gap"], entry.units["gap"]) == (1000.0, "meV")
+    (record, *_) = list(data.iter_records(tmp_path / "s", units={"gap": "meV"}))[2:]
+    assert (record.targets["gap"], record.units["gap"]) == (1000.0, "meV")
 
 
 def test_scan_of_a_store_yields_its_entries_and_failures(tmp_path, table):
     build(table, tmp_path / "s")
-    items, read = list(data.scan(tmp_path / "s")), list(data.scan(table))
-    assert [x.id for x in items if isinstance(x, Entry)] == [
+    items, read = list(data.iter_records(tmp_path / "s")), list(data.iter_records(table))
+    assert [x.id for x in items if isinstance(x, Record)] == [
         f"crystal-{k}" for k in range(59) if k not in (7, 31)
     ]
     assert sum(isinstance(x, Failure) for x in items) == 3
@@ -193,7 +193,7 @@ def test_appending_fills_the_last_shard_and_keeps_what_was_there(tmp_path, small
     assert len(early) == 3
     assert all(same(early[k], made_up(k)) for k in range(3))
     early.refresh()
-    assert [entry.id for entry in early] == [f"crystal-{k}" for k in range(33)]
+    assert [record.id for record in early] == [f"crystal-{k}" for k in range(33)]
 
 
 def test_an_id_that_is_there_is_refused_or_listed(tmp_path):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from potnet.benchmark.folds import matbench_place, outer_and_inner
 from potnet.data import Dataset, Split, SplitConfig, make_split
 from potnet.data import open as open_dataset
-from potnet.data.benchmarks.official import MATBENCH_SEED
+from potnet.data.public.official import MATBENCH_SEED
 from potnet.data.questions import with_questions
 from potnet.data.splits.rules import shuffled_folds
 from potnet.errors import ConfigError, DataError

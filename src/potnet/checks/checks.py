@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from potnet.checks.columns import Column
-from potnet.checks.near_duplicates import fingerprint, twins
+from potnet.checks.near_duplicates import duplicate_groups, fingerprint
+from potnet.checks.targets import TargetSummary
 from potnet.crystal import Crystal
-from potnet.data.entry import Entry
+from potnet.data.record import Record
 from potnet.errors import Failure, StructureError
 
 #: Descriptions (see near_duplicates.py) that differ by less than these lengths in Å belong to the
@@ -32,8 +32,8 @@ class Finding:
     """One thing to know.
 
     Attributes:
-        kind: "refused", "repeated", "twins", "near-twins", "contradiction", "leakage", "missing",
-            "impossible", "outlier", "unit" or "elements".
+        kind: "refused", "repeated", "duplicates", "near-duplicates", "contradiction", "leakage",
+            "missing", "impossible", "outlier", "unit" or "elements".
         severity: "problem" if training on the data as they are would mislead, else "notice".
         text: One sentence.
         ids: The crystals in question.
@@ -46,7 +46,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class TwinGroup:
+class DuplicateGroup:
     """The same crystal under several ids.
 
     Attributes:
@@ -61,7 +61,7 @@ class TwinGroup:
 
 
 @dataclass(frozen=True)
-class Audit:
+class CheckResult:
     """What was read, and what was found.
 
     Attributes:
@@ -73,7 +73,7 @@ class Audit:
         failures: What was refused and why.
         columns: The targets.
         splits: Labels "train", "val", "test" or "", shape (n,), by target ("" for all).
-        twins: Crystals that are there several times.
+        duplicates: Crystals that are there several times.
         findings: What to know, problems first.
     """
 
@@ -84,9 +84,9 @@ class Audit:
     volume_per_atom: NDArray[np.float64]
     elements: Mapping[str, int]
     failures: tuple[Failure, ...]
-    columns: tuple[Column, ...]
+    columns: tuple[TargetSummary, ...]
     splits: Parts
-    twins: tuple[TwinGroup, ...]
+    duplicates: tuple[DuplicateGroup, ...]
     findings: tuple[Finding, ...] = ()
 
     @property
@@ -110,17 +110,17 @@ class _Rows:
     failures: list[Failure] = field(default_factory=list)
 
 
-def audit(
-    items: Iterable[Entry | Crystal | Failure],
+def check_records(
+    items: Iterable[Record | Crystal | Failure],
     *,
     name: str = "",
     split: Mapping[str, Sequence[str]] | None = None,
     units: Mapping[str, str] | None = None,
-) -> Audit:
+) -> CheckResult:
     """Look a dataset over.
 
     Args:
-        items: What :func:`potnet.data.scan` or :func:`potnet.io.scan` yields; nothing but a
+        items: What :func:`potnet.data.iter_records` or :func:`potnet.io.scan` yields; nothing but a
             description of each crystal is kept.
         name: What to call the dataset.
         split: Ids of the parts "train", "val" and "test", in place of the dataset's own labels.
@@ -135,44 +135,44 @@ def audit(
         if isinstance(item, Failure):
             rows.failures.append(item)
             continue
-        entry = Entry(item.id, item) if isinstance(item, Crystal) else item
-        if entry.id in seen:
-            reason = f"Ids must not repeat, got {entry.id!r} again. Rename or remove one."
-            rows.failures.append(Failure(entry.id, "read", reason))
+        record = Record(item.id, item) if isinstance(item, Crystal) else item
+        if record.id in seen:
+            reason = f"Ids must not repeat, got {record.id!r} again. Rename or remove one."
+            rows.failures.append(Failure(record.id, "read", reason))
             continue
-        seen.add(entry.id)
+        seen.add(record.id)
         try:
-            _add(rows, entry)
+            _add(rows, record)
         except StructureError as error:
-            rows.failures.append(Failure(entry.id, "features", str(error)))
+            rows.failures.append(Failure(record.id, "features", str(error)))
     return _concluded(rows, name, split)
 
 
-def _add(rows: _Rows, entry: Entry) -> None:
-    crystal = entry.crystal
+def _add(rows: _Rows, record: Record) -> None:
+    crystal = record.crystal
     crystal.primitive()
     print_ = fingerprint(crystal)
-    rows.ids.append(entry.id)
+    rows.ids.append(record.id)
     rows.formulas.append(crystal.formula)
     rows.prints.append(print_)
     rows.n_atoms.append(crystal.n_atoms)
     rows.volumes.append(crystal.volume / crystal.n_atoms)
     rows.symbols.append(frozenset(crystal.symbols))
-    rows.targets.append(dict(entry.targets))
-    rows.labels.append(entry.split)
-    rows.units.update({k: unit for k, unit in entry.units.items() if unit})
+    rows.targets.append(dict(record.targets))
+    rows.labels.append(record.split)
+    rows.units.update({k: unit for k, unit in record.units.items() if unit})
 
 
-def _concluded(rows: _Rows, name: str, split: Mapping[str, Sequence[str]] | None) -> Audit:
+def _concluded(rows: _Rows, name: str, split: Mapping[str, Sequence[str]] | None) -> CheckResult:
     n_atoms = np.array(rows.n_atoms, dtype=np.int64)
     names = list(dict.fromkeys(k for targets in rows.targets for k in targets))
     columns = []
     for target in names:
         values = np.array([t.get(target, np.nan) for t in rows.targets], dtype=np.float64)
         if np.isfinite(values).any():
-            columns.append(Column.of(target, rows.units.get(target, ""), values, n_atoms))
+            columns.append(TargetSummary.of(target, rows.units.get(target, ""), values, n_atoms))
     splits = _splits(rows, split)
-    found = Audit(
+    found = CheckResult(
         name=name,
         ids=tuple(rows.ids),
         formulas=tuple(rows.formulas),
@@ -182,12 +182,12 @@ def _concluded(rows: _Rows, name: str, split: Mapping[str, Sequence[str]] | None
         failures=tuple(rows.failures),
         columns=tuple(columns),
         splits=splits,
-        twins=_twins(rows, splits),
+        duplicates=_duplicates(rows, splits),
     )
-    findings = [*_of_reading(found), *_of_twins(found), *_of_columns(found)]
+    findings = [*_of_reading(found), *_of_duplicates(found), *_of_columns(found)]
     findings += _of_elements(found, rows.symbols)
     findings.sort(key=lambda finding: finding.severity != "problem")
-    return Audit(**{**vars(found), "findings": tuple(findings)})
+    return CheckResult(**{**vars(found), "findings": tuple(findings)})
 
 
 def _splits(rows: _Rows, split: Mapping[str, Sequence[str]] | None) -> Parts:
@@ -201,12 +201,13 @@ def _splits(rows: _Rows, split: Mapping[str, Sequence[str]] | None) -> Parts:
     return {k: labels for k, labels in found.items() if np.isin(labels, ["val", "test"]).any()}
 
 
-def _twins(rows: _Rows, splits: Parts) -> tuple[TwinGroup, ...]:
+def _duplicates(rows: _Rows, splits: Parts) -> tuple[DuplicateGroup, ...]:
     """Return the groups of equal crystals, then those of nearly equal ones that are larger."""
-    same = twins(rows.formulas, rows.prints, SAME)
-    near = [group for group in twins(rows.formulas, rows.prints, NEAR) if group not in same]
+    same = duplicate_groups(rows.formulas, rows.prints, SAME)
+    near = duplicate_groups(rows.formulas, rows.prints, NEAR)
+    near = [group for group in near if group not in same]
     return tuple(
-        TwinGroup(tuple(group), equal, _leaks(group, splits))
+        DuplicateGroup(tuple(group), equal, _leaks(group, splits))
         for groups, equal in ((same, True), (near, False))
         for group in groups
     )
@@ -222,7 +223,7 @@ def _leaks(group: Sequence[int], splits: Parts) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _of_reading(found: Audit) -> list[Finding]:
+def _of_reading(found: CheckResult) -> list[Finding]:
     if not found.failures:
         return []
     n, first = len(found.failures), found.failures[0]
@@ -230,13 +231,13 @@ def _of_reading(found: Audit) -> list[Finding]:
     return [Finding("refused", "problem", f"{n:,} refused; first: {first.reason}", ids)]
 
 
-def _of_twins(found: Audit) -> list[Finding]:
+def _of_duplicates(found: CheckResult) -> list[Finding]:
     findings = []
     for same, kind, what in (
-        (True, "twins", "the same crystal under several ids"),
-        (False, "near-twins", f"crystals that differ by less than {NEAR} Å"),
+        (True, "duplicates", "the same crystal under several ids"),
+        (False, "near-duplicates", f"crystals that differ by less than {NEAR} Å"),
     ):
-        groups = [group for group in found.twins if group.same == same]
+        groups = [group for group in found.duplicates if group.same == same]
         if groups:
             n = sum(len(group.rows) for group in groups)
             rows = [k for group in groups for k in group.rows]
@@ -249,7 +250,7 @@ def _of_twins(found: Audit) -> list[Finding]:
             (True, "are also in training"),
             (False, f"differ by less than {NEAR} Å from one in training"),
         ):
-            leaking = [g for g in found.twins if name in g.leaks and g.same == same]
+            leaking = [g for g in found.duplicates if name in g.leaks and g.same == same]
             rows = [k for g in leaking for k in g.rows if labels[k] in ("val", "test")]
             if rows:
                 text = (
@@ -261,7 +262,7 @@ def _of_twins(found: Audit) -> list[Finding]:
     for column in found.columns:
         spread = float(np.std(column.known))
         rows = []
-        for group in found.twins:
+        for group in found.duplicates:
             values = column.values[list(group.rows)]
             values = values[np.isfinite(values)]
             if group.same and len(values) > 1 and np.ptp(values) > _CONTRADICTION * spread > 0:
@@ -276,7 +277,7 @@ def _of_twins(found: Audit) -> list[Finding]:
     return findings
 
 
-def _of_columns(found: Audit) -> list[Finding]:
+def _of_columns(found: CheckResult) -> list[Finding]:
     findings = []
     for c in found.columns:
         if c.impossible:
@@ -306,7 +307,7 @@ def _of_columns(found: Audit) -> list[Finding]:
     return findings
 
 
-def _of_elements(found: Audit, symbols: Sequence[frozenset[str]]) -> list[Finding]:
+def _of_elements(found: CheckResult, symbols: Sequence[frozenset[str]]) -> list[Finding]:
     findings = []
     rare = [symbol for symbol, count in found.elements.items() if count < _RARE]
     if rare and len(found.ids) >= 10 * _RARE:
@@ -326,11 +327,11 @@ def _of_elements(found: Audit, symbols: Sequence[frozenset[str]]) -> list[Findin
     return findings
 
 
-def _ids(found: Audit, rows: Iterable[int]) -> tuple[str, ...]:
+def _ids(found: CheckResult, rows: Iterable[int]) -> tuple[str, ...]:
     return tuple(found.ids[k] for k in rows)
 
 
-def _some(found: Audit, rows: Sequence[int]) -> str:
+def _some(found: CheckResult, rows: Sequence[int]) -> str:
     """Return the first ids and formulas of ``rows``."""
     shown = ", ".join(f"{found.ids[k]} ({found.formulas[k]})" for k in rows[:_SHOWN])
     return shown + (" ..." if len(rows) > _SHOWN else "")

@@ -49,7 +49,7 @@ def fingerprint(crystal: Crystal) -> NDArray[np.float32]:
     return np.append(edge, np.concatenate([far, lengths], -1).ravel()).astype(np.float32)
 
 
-def twins(
+def duplicate_groups(
     formulas: Sequence[str], fingerprints: Sequence[NDArray[np.float32]], tolerance: float
 ) -> list[list[int]]:
     """Return groups of crystals that are linked by descriptions within ``tolerance``.

@@ -12,9 +12,9 @@ from potnet.cli.app import SKIPPED, Recursive, app, structures
 from potnet.cli.terminal import counted, show_progress, show_table, write_failures
 
 if TYPE_CHECKING:
-    from potnet.checks import Audit
+    from potnet.checks import CheckResult
     from potnet.crystal import Crystal
-    from potnet.data import Entry
+    from potnet.data import Record
     from potnet.errors import Failure
 
 SHOWN_REFUSED = 20
@@ -51,12 +51,12 @@ def check(
     for values that cannot be or contradict each other, and for gaps in what is covered. The exit
     code is 3 if something was refused or would mislead, 0 if not.
     """
-    from potnet.checks import audit
+    from potnet.checks import check_records
 
     items, units = _items(paths, recursive, target)
     parts = None if split is None else _parts(split)
     with show_progress("Checking") as progress:
-        found = audit(counted(items, progress), name=_name(paths), split=parts, units=units)
+        found = check_records(counted(items, progress), name=_name(paths), split=parts, units=units)
     _show(found)
     if output is not None:
         write_failures(found.failures, output)
@@ -71,12 +71,12 @@ def check(
 
 def _items(
     paths: list[str], recursive: bool, target: list[str] | None
-) -> tuple[Iterable[Entry | Crystal | Failure], dict[str, str]]:
+) -> tuple[Iterable[Record | Crystal | Failure], dict[str, str]]:
     """Return what to look at: the rows of a dataset, or structures; and units known by name."""
     from potnet import data
 
     if len(paths) == 1 and not recursive and data.is_dataset(paths[0]):
-        return data.scan(paths[0], targets=target), dict(data.origin_of(paths[0]).units)
+        return data.iter_records(paths[0], targets=target), dict(data.origin_of(paths[0]).units)
     return structures(paths, recursive), {}
 
 
@@ -90,7 +90,7 @@ def _name(paths: list[str]) -> str:
     return paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
 
 
-def _show(found: Audit) -> None:
+def _show(found: CheckResult) -> None:
     for failure in found.failures[:SHOWN_REFUSED]:
         typer.echo(f"{failure.id} [{failure.stage}]: {failure.reason}")
     if len(found.failures) > SHOWN_REFUSED:

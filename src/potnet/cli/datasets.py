@@ -22,7 +22,9 @@ def datasets(context: typer.Context) -> None:
     from potnet import data
     from potnet.cli.downloads import here, licence
 
-    rows = [[name, about, *here(name), licence(name)] for name, about in data.available().items()]
+    rows = [
+        [name, about, *here(name), licence(name)] for name, about in data.named_datasets().items()
+    ]
     show_table(["name", "what it is", "where", "size", "licence"], rows)
 
 

@@ -1,4 +1,4 @@
-"""``potnet datasets get`` and ``info``: public benchmarks on this machine."""
+"""``potnet datasets get`` and ``info``: public datasets on this machine."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def get(
     ] = None,
     cache: Cache = None,
 ) -> None:
-    """Download a benchmark, or take it from a copy, and check it.
+    """Download a public dataset, or take it from a copy, and check it.
 
     A download that was interrupted goes on where it was. Nothing else in potnet uses the network.
     """
-    from potnet.data.benchmarks.local import benchmark, fetch
+    from potnet.data.public.local import fetch, public_dataset
 
     if cache is not None:
         os.environ["POTNET_CACHE"] = str(cache.absolute())
-    found = benchmark(name)
+    found = public_dataset(name)
     with _transfers() as report:
         arrived = fetch(found, given=given or (), report=report)
     for path, receipt in arrived:
@@ -54,10 +54,10 @@ def get(
 
 @group.command()
 def info(name: Name) -> None:
-    """Say all that is known about a benchmark."""
-    from potnet.data.benchmarks.local import benchmark, folder_of, is_here
+    """Say all that is known about a public dataset."""
+    from potnet.data.public.local import folder_of, is_here, public_dataset
 
-    found = benchmark(name)
+    found = public_dataset(name)
     split = found.official.text if found.official else "none: choose one, see potnet datasets split"
     lines = {
         "what": found.about,
@@ -79,23 +79,23 @@ def info(name: Name) -> None:
 
 def here(name: str) -> list[str]:
     """Return where the dataset ``name`` is, and how large."""
-    from potnet.data.benchmarks.catalogue import BENCHMARKS
-    from potnet.data.benchmarks.local import is_here, size_of
+    from potnet.data.public.catalogue import PUBLIC_DATASETS
+    from potnet.data.public.local import is_here, size_of
 
-    if name not in BENCHMARKS:
+    if name not in PUBLIC_DATASETS:
         return ["in the package", ""]
-    size = size_of(BENCHMARKS[name])
+    size = size_of(PUBLIC_DATASETS[name])
     return [
-        "here" if is_here(BENCHMARKS[name]) else "not here",
+        "here" if is_here(PUBLIC_DATASETS[name]) else "not here",
         "?" if size is None else _size(size),
     ]
 
 
 def licence(name: str) -> str:
     """Return under which terms the dataset ``name`` is, without the sentences."""
-    from potnet.data.benchmarks.catalogue import BENCHMARKS
+    from potnet.data.public.catalogue import PUBLIC_DATASETS
 
-    return BENCHMARKS[name].licence if name in BENCHMARKS else "CC BY 4.0"
+    return PUBLIC_DATASETS[name].licence if name in PUBLIC_DATASETS else "CC BY 4.0"
 
 
 def _size(size: int) -> str:

@@ -2,8 +2,9 @@
 
 from potnet.data.building import build
 from potnet.data.dataset import Dataset
-from potnet.data.entry import Entry
-from potnet.data.opening import available, is_dataset, open, origin_of, scan
+from potnet.data.opening import iter_records, open
+from potnet.data.origins import is_dataset, named_datasets, origin_of
+from potnet.data.record import Record
 from potnet.data.splits import (
     Split,
     SplitConfig,
@@ -18,11 +19,10 @@ from potnet.data.store import Store
 
 __all__ = [
     "Dataset",
-    "Entry",
+    "Record",
     "Split",
     "SplitConfig",
     "Store",
-    "available",
     "build",
     "given_split",
     "is_dataset",
@@ -33,5 +33,6 @@ __all__ = [
     "origin_of",
     "published_split",
     "random_split",
-    "scan",
+    "iter_records",
+    "named_datasets",
 ]

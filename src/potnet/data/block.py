@@ -1,7 +1,7 @@
-"""Many entries as flat arrays, in memory or in one safetensors file that is mapped into it.
+"""Many records as flat arrays, in memory or in one safetensors file that is mapped into it.
 
 A file is an ordinary safetensors file: any reader of that format opens it. Ragged columns lie one
-after the other with the offsets beside them, so that an entry is a handful of slices. Its header
+after the other with the offsets beside them, so that a record is a handful of slices. Its header
 carries the SHA-256 of everything in it.
 """
 
@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potnet.crystal import Crystal
-from potnet.data.entry import Entry, words_of
 from potnet.data.on_disk import Arrays, File, Place, map_file
+from potnet.data.record import Record, words_of
 from potnet.errors import DataError, Failure
 from potnet.files import atomic_write
 from potnet.io.records import dumps
@@ -36,7 +36,7 @@ _TYPES = {"F64": np.float64, "I64": np.int64, "U8": np.uint8}
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Entries, what failed between them, and where they come from.
+    """Records, what failed between them, and where they come from.
 
     Attributes:
         arrays: ``numbers`` (n_atoms,), ``positions`` (n_atoms, 3) in Å, ``cells`` (n, 3, 3) in Å,
@@ -45,11 +45,11 @@ class Block:
         targets: Names of the targets.
         units: Their units, as far as they are known.
         splits: Names of the splits: that of a target, or "" for all targets.
-        labels: Labels of the splits; the first is "", for an entry without one.
+        labels: Labels of the splits; the first is "", for a record without one.
         words: Columns of ``info``: a target of the same name is no number somewhere.
-        failures: What could not become an entry.
+        failures: What could not become a record.
         parts: Rows of sources that the block holds: [source, first row, row after the last].
-        first: Entries in the store before this block.
+        first: Records in the store before this block.
         digest: SHA-256 of the content, once it has been on disk.
         file: The file that the block was read from.
     """
@@ -77,22 +77,22 @@ class Block:
     # ------------------------------------------------------------------------------- making
 
     @staticmethod
-    def of(items: Iterable[Entry | Failure], parts: Sequence[tuple[str, int, int]] = ()) -> Block:
+    def of(items: Iterable[Record | Failure], parts: Sequence[tuple[str, int, int]] = ()) -> Block:
         """Return ``items`` as a block.
 
         Raises:
-            DataError: If a target has two units, or information of an entry is not plain data.
+            DataError: If a target has two units, or information of a record is not plain data.
         """
         items = list(items)
-        entries = [item for item in items if isinstance(item, Entry)]
-        targets = tuple(dict.fromkeys(name for e in entries for name in e.targets))
-        splits = [_labels(entry) for entry in entries]
+        records = [item for item in items if isinstance(item, Record)]
+        targets = tuple(dict.fromkeys(name for e in records for name in e.targets))
+        splits = [_labels(record) for record in records]
         names = tuple(dict.fromkeys(name for labels in splits for name in labels))
         labels = ("", *sorted({v for one in splits for v in one.values()} - {""}))
         place = {label: k for k, label in enumerate(labels)}
-        crystals = [entry.crystal for entry in entries]
-        ids = [entry.id.encode() for entry in entries]
-        info = [_info(entry) for entry in entries]
+        crystals = [record.crystal for record in records]
+        ids = [record.id.encode() for record in records]
+        info = [_info(record) for record in records]
         arrays: Arrays = {
             "atom_offsets": _offsets([crystal.n_atoms for crystal in crystals]),
             "numbers": _joined([c.numbers for c in crystals], np.uint8),
@@ -104,21 +104,21 @@ class Block:
             "info_offsets": _offsets([len(text) for text in info]),
             "info": np.frombuffer(b"".join(info), np.uint8),
             "targets": np.array(
-                [[entry.targets.get(name, np.nan) for name in targets] for entry in entries],
+                [[record.targets.get(name, np.nan) for name in targets] for record in records],
                 np.float64,
-            ).reshape(len(entries), len(targets)),
+            ).reshape(len(records), len(targets)),
             "splits": np.array(
                 [[place[one.get(name, "")] for name in names] for one in splits], np.uint8
-            ).reshape(len(entries), len(names)),
+            ).reshape(len(records), len(names)),
         }
         failures = tuple(item for item in items if isinstance(item, Failure))
-        units = merged_units(entry.units for entry in entries)
-        words = tuple(sorted({name for entry in entries for name in entry.info}))
+        units = merged_units(record.units for record in records)
+        words = tuple(sorted({name for record in records for name in record.info}))
         return Block(arrays, targets, units, names, labels, words, failures, tuple(parts))
 
     @staticmethod
     def cat(blocks: Sequence[Block]) -> Block:
-        """Return the entries of ``blocks`` one after the other."""
+        """Return the records of ``blocks`` one after the other."""
         if len(blocks) == 1:
             return blocks[0]
         targets = tuple(dict.fromkeys(name for b in blocks for name in b.targets))
@@ -156,7 +156,7 @@ class Block:
         )
 
     def without(self, rows: Mapping[int, Failure]) -> Block:
-        """Return the block without the entries at ``rows``, which are failures instead."""
+        """Return the block without the records at ``rows``, which are failures instead."""
         if not rows:
             return self
         keep = np.ones(len(self), bool)
@@ -176,7 +176,7 @@ class Block:
         return replace(self, arrays={"cells": np.broadcast_to(np.float64(0), (len(self),))})
 
     def head(self, n: int) -> Block:
-        """Return the first ``n`` entries."""
+        """Return the first ``n`` records."""
         if n == len(self):
             return self
         arrays: Arrays = {}
@@ -192,15 +192,15 @@ class Block:
     # ------------------------------------------------------------------------------ reading
 
     def crystal(self, row: int) -> Crystal:
-        """Return the crystal of entry ``row`` with the words of its row, as datasets have it.
+        """Return the crystal of record ``row`` with the words of its row, as datasets have it.
 
         Its arrays are views into the block.
         """
         info = self._info(row)
-        return self._crystal(row, info.get("crystal", {}) | words_of(info.get("entry", {})))
+        return self._crystal(row, info.get("crystal", {}) | words_of(info.get("record", {})))
 
-    def entry(self, row: int) -> Entry:
-        """Return entry ``row``."""
+    def record(self, row: int) -> Record:
+        """Return record ``row``."""
         arrays, info = self.arrays, self._info(row)
         values = zip(self.targets, arrays["targets"][row].tolist(), strict=True)
         labels = {
@@ -209,17 +209,17 @@ class Block:
             if code
         }
         crystal = self._crystal(row, info.get("crystal"))
-        return Entry(
+        return Record(
             crystal.id,
             crystal,
             {name: value for name, value in values if value == value},
             labels[""] if list(labels) == [""] else (labels or None),
-            info.get("entry", {}),
+            info.get("record", {}),
             {name: self.units[name] for name in self.targets if name in self.units},
         )
 
     def ids(self) -> list[str]:
-        """Return the ids of all entries."""
+        """Return the ids of all records."""
         text, ends = self.arrays["ids"].tobytes(), self.arrays["id_offsets"].tolist()
         return [text[a:b].decode() for a, b in zip(ends, ends[1:], strict=False)]
 
@@ -339,7 +339,7 @@ class Block:
         return None if arrays is None else replace(self, arrays=arrays)
 
     def opened(self) -> Block | None:
-        """Do as :meth:`mapped_again`; single entries are read from the file when asked for."""
+        """Do as :meth:`mapped_again`; single records are read from the file when asked for."""
         arrays = self.file.opened() if self.file else None
         return None if arrays is None else replace(self, arrays=arrays)
 
@@ -361,13 +361,13 @@ def merged_units(found: Iterable[Mapping[str, str]]) -> dict[str, str]:
     return units
 
 
-def _labels(entry: Entry) -> Mapping[str, str]:
-    split = entry.split
+def _labels(record: Record) -> Mapping[str, str]:
+    split = record.split
     return split if isinstance(split, Mapping) else {"": split} if split else {}
 
 
-def _info(entry: Entry) -> bytes:
-    parts = {"entry": dict(entry.info), "crystal": dict(entry.crystal.info)}
+def _info(record: Record) -> bytes:
+    parts = {"record": dict(record.info), "crystal": dict(record.crystal.info)}
     parts = {key: value for key, value in parts.items() if value}
     return dumps(parts).encode() if parts else b""
 

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from potnet.data.block import Block
-from potnet.data.entry import Entry
-from potnet.data.opening import Refused, Source, name_of, origin_of, rows_before_crystals, used
-from potnet.data.readers.progress import Gauge
+from potnet.data.opening import Refused, rows_before_crystals, used
+from potnet.data.origins import Source, name_of, origin_of
+from potnet.data.readers.progress import ReadingProgress
 from potnet.data.readers.rows import Row
+from potnet.data.record import Record
 from potnet.data.store import CHUNK, Store, Writer
 from potnet.data.units import Units
 from potnet.errors import DataError
@@ -68,7 +69,7 @@ def build(
     asked = Units(units or {}, source_units or {}).of(origin.units)
     key = fingerprint(origin.path, [list(targets), *map(dict, (units or {}, source_units or {}))])
     convert = partial(_block, wanted=list(targets), units=asked)
-    with Writer(store) as writer, Gauge() as gauge:
+    with Writer(store) as writer, ReadingProgress() as gauge:
         _require_same(store, key, origin.path)
         if store.manifest["sources"].get(key, {}).get("complete"):
             return store
@@ -121,7 +122,7 @@ def _chunks(
 def _block(task: tuple[Rows, tuple[str, int, int]], *, wanted: list[str], units: Units) -> Block:
     rows, part = task
     items = (used(row, wanted, units) for row in rows)
-    return Block.of((x if isinstance(x, Entry) else x.failure for x in items), [part])
+    return Block.of((x if isinstance(x, Record) else x.failure for x in items), [part])
 
 
 def in_order(

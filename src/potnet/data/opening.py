@@ -2,84 +2,33 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from potnet.data.benchmarks.catalogue import BENCHMARKS, Benchmark
-from potnet.data.benchmarks.local import checked_files, files_of
-from potnet.data.benchmarks.rows import benchmark_rows
 from potnet.data.dataset import Dataset
-from potnet.data.elastic import LICENCE as ELASTIC_LICENCE
-from potnet.data.elastic import SOURCE as ELASTIC_SOURCE
-from potnet.data.entry import Entry, official_folds
-from potnet.data.readers import FORMATS, TABLE, rows_of, stem_of
-from potnet.data.readers.rows import Row, Rows, entry_of
-from potnet.data.readers.text import plain_name
+from potnet.data.origins import Source, name_of, origin_of
+from potnet.data.readers import rows_of
+from potnet.data.readers.rows import Row, record_of
+from potnet.data.record import Record, official_folds
 from potnet.data.store import Store
 from potnet.data.units import Units
 from potnet.errors import DataError, Failure, PotNetError
 
-EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
 
-Source = str | os.PathLike[str]
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a named dataset lies, and what its file does not say.
-
-    Attributes:
-        path: Its file.
-        about: One line about it.
-        units: Unit of each target.
-        source: Where it comes from, and whom to name.
-        licence: What may be done with it.
-        rows: Its rows with the columns that were asked for, where the file alone is not enough.
-    """
-
-    path: Path
-    about: str
-    units: Mapping[str, str] = field(default_factory=dict)
-    source: str = ""
-    licence: str = ""
-    rows: Callable[[Sequence[str]], Rows] | None = None
-
-
-ORIGINS = {
-    "elastic": Origin(
-        EMBEDDED_FOLDER / "elastic.jsonl.gz",
-        "1,181 inorganic crystals with bulk and shear modulus (VRH, GPa)",
-        {"bulk_modulus": "GPa", "shear_modulus": "GPa"},
-        ELASTIC_SOURCE,
-        ELASTIC_LICENCE,
-    )
-}
-
-
-def available() -> dict[str, str]:
-    """Return the datasets that have a name, and one line about each.
-
-    Those with a colon, and qmof, are not part of the package: see ``potnet datasets get``.
-    """
-    return {name: about.about for name, about in (ORIGINS | BENCHMARKS).items()}
-
-
-def scan(
+def iter_records(
     source: Source,
     *,
     targets: str | Sequence[str] | None = None,
     units: Mapping[str, str] | None = None,
     source_units: Mapping[str, str] | None = None,
-) -> Iterator[Entry | Failure]:
+) -> Iterator[Record | Failure]:
     """Yield the crystals of a dataset one by one, and for each row that cannot be used the reason.
 
     Memory does not grow with the number of rows; of a JSON table by columns, and of a JSON table
@@ -92,7 +41,7 @@ def scan(
         source_units: As in :func:`open`.
 
     Yields:
-        Entries in the order of the source, and a ``Failure`` of stage "read" for each row that
+        Records in the order of the source, and a ``Failure`` of stage "read" for each row that
         cannot be used; a source that breaks off ends with one. Ids may repeat: nothing but the row
         is kept in memory.
 
@@ -105,7 +54,7 @@ def scan(
         yield from _stored(Store(source), wanted, asked)
         return
     for item in _walk(source, wanted, asked):
-        yield item if isinstance(item, Entry) else item.failure
+        yield item if isinstance(item, Record) else item.failure
 
 
 def open(  # noqa: A001  (potnet.data.open reads like gzip.open)
@@ -119,7 +68,7 @@ def open(  # noqa: A001  (potnet.data.open reads like gzip.open)
     """Return a dataset.
 
     Args:
-        source: The name of an embedded dataset (see :func:`available`), or one of these, also
+        source: The name of an embedded dataset (see :func:`named_datasets`), or one of these, also
             compressed (.gz, .bz2, .xz, or .zip with one file in it):
 
             - a folder of structure files, with targets in ``id_prop.csv`` (CGCNN and ALIGNN
@@ -154,27 +103,27 @@ def open(  # noqa: A001  (potnet.data.open reads like gzip.open)
     wanted = _listed(targets)
     if Store.exists(source):
         return Store(source).dataset(wanted, units=units, source_units=source_units)
-    entries: dict[str, Entry] = {}
+    records: dict[str, Record] = {}
     failures: list[Failure] = []
     for item in _walk(source, wanted, Units(units or {}, source_units or {})):
-        if isinstance(item, Entry) and item.id in entries:
+        if isinstance(item, Record) and item.id in records:
             item = Refused(item.id, DataError(_twice(source, item.id)))
-        if isinstance(item, Entry):
-            entries[item.id] = item
+        if isinstance(item, Record):
+            records[item.id] = item
         elif on_error == "raise":
             raise item.error
         else:
             failures.append(item.failure)
-    return _collect(list(entries.values()), failures, source, wanted, units or {})
+    return _collect(list(records.values()), failures, source, wanted, units or {})
 
 
-def _stored(store: Store, wanted: Sequence[str], units: Units) -> Iterator[Entry | Failure]:
+def _stored(store: Store, wanted: Sequence[str], units: Units) -> Iterator[Record | Failure]:
     """Yield what a store holds, its failures last."""
     store.require_targets(wanted)
-    for entry in store:
-        kept = {k: v for k, v in entry.targets.items() if k in (wanted or entry.targets)}
-        values, names = units.of(entry.units).applied(kept, entry.crystal.n_atoms)
-        yield replace(entry, targets=values, units=names)
+    for record in store:
+        kept = {k: v for k, v in record.targets.items() if k in (wanted or record.targets)}
+        values, names = units.of(record.units).applied(kept, record.crystal.n_atoms)
+        yield replace(record, targets=values, units=names)
     yield from store.failures
 
 
@@ -199,53 +148,8 @@ def _listed(targets: str | Sequence[str] | None) -> list[str]:
     return [targets] if isinstance(targets, str) else list(targets or ())
 
 
-def is_dataset(source: Source) -> bool:
-    """Return whether a source is a named dataset, a store, a table, or a folder with one.
-
-    Anything else, a folder without ``id_prop.csv`` included, may still hold structure files.
-    """
-    path = Path(source)
-    if str(source) in available() or path.name == TABLE or Store.exists(source):
-        return True
-    if path.is_dir():
-        return (path / TABLE).is_file()
-    return Path(plain_name(path)).suffix.lower() in FORMATS
-
-
-def origin_of(source: Source) -> Origin:
-    """Return where a source lies: a name, or a path."""
-    if str(source) in ORIGINS:
-        return ORIGINS[str(source)]
-    if str(source) in BENCHMARKS:
-        return _benchmark(BENCHMARKS[str(source)])
-    path = Path(source)
-    if not path.exists():
-        raise DataError(
-            f"{source}: a dataset must have a name that `potnet datasets` lists, or be an existing "
-            "file or folder, got neither. Check the path."
-        )
-    return Origin(path, "", source=path.name)
-
-
-def _benchmark(found: Benchmark) -> Origin:
-    """Return where a benchmark lies in the cache; its files are checked when they are read."""
-    return Origin(
-        files_of(found)[0],
-        found.about,
-        units=found.targets,
-        source=f"{found.citation}; {', '.join(file.urls[0] for file in found.files)}",
-        licence=found.licence,
-        rows=lambda wanted: benchmark_rows(found, checked_files(found), wanted),
-    )
-
-
-def name_of(source: Source) -> str:
-    """Return what the dataset of a source is called."""
-    return str(source) if str(source) in available() else stem_of(origin_of(source).path)
-
-
-def _walk(source: Source, wanted: Sequence[str], units: Units) -> Iterator[Entry | Refused]:
-    """Yield the entries of a source and what was refused; a broken file ends with its error."""
+def _walk(source: Source, wanted: Sequence[str], units: Units) -> Iterator[Record | Refused]:
+    """Yield the records of a source and what was refused; a broken file ends with its error."""
     units = units.of(origin_of(source).units)
     for row in rows_before_crystals(source, wanted):
         yield used(row, wanted, units)
@@ -282,8 +186,8 @@ def rows_before_crystals(source: Source, wanted: Sequence[str]) -> Iterator[Row 
         )
 
 
-def used(row: Row | Refused, wanted: Sequence[str], units: Units) -> Entry | Refused:
-    """Return the entry of a row, in the units asked for.
+def used(row: Row | Refused, wanted: Sequence[str], units: Units) -> Record | Refused:
+    """Return the record of a row, in the units asked for.
 
     Raises:
         DataError: If the units that the row names cannot be converted.
@@ -292,14 +196,14 @@ def used(row: Row | Refused, wanted: Sequence[str], units: Units) -> Entry | Ref
         return row
     units = units.of(row.units)
     try:
-        entry = entry_of(row, wanted)
+        record = record_of(row, wanted)
         try:
-            targets, names = units.applied(entry.targets, entry.crystal.n_atoms)
+            targets, names = units.applied(record.targets, record.crystal.n_atoms)
         except DataError as error:
-            raise DataError(f"{row.place}: {entry.id}: {error}") from error
+            raise DataError(f"{row.place}: {record.id}: {error}") from error
     except PotNetError as error:
         return Refused(_name(row), error)
-    return replace(entry, targets=targets, units=names)
+    return replace(record, targets=targets, units=names)
 
 
 def _name(row: Row) -> str:
@@ -313,32 +217,32 @@ def _place(error: PotNetError) -> str:
 
 
 def _collect(
-    entries: Sequence[Entry],
+    records: Sequence[Record],
     failures: Sequence[Failure],
     source: Source,
     wanted: Sequence[str],
     units: Mapping[str, str],
 ) -> Dataset:
-    """Return the dataset of ``entries``."""
+    """Return the dataset of ``records``."""
     origin, name = origin_of(source), name_of(source)
-    if not entries:
+    if not records:
         reason = f"; first: {failures[0].reason}" if failures else ". Check the file."
         raise DataError(f"{name}: must hold at least one usable crystal, got none{reason}")
-    columns = _columns(entries, wanted)
+    columns = _columns(records, wanted)
     unknown = [key for key in units if key not in columns] if not wanted else []
     if unknown:
         raise DataError(
             f"{name}: `units` must name targets ({', '.join(columns)}), got {unknown[0]!r}. "
             "Correct the name."
         )
-    folds = official_folds([str(entry.split or "") for entry in entries])
-    known = {name: unit for entry in entries for name, unit in entry.units.items() if unit}
+    folds = official_folds([str(record.split or "") for record in records])
+    known = {name: unit for record in records for name, unit in record.units.items() if unit}
     return Dataset(
-        ids=tuple(entry.id for entry in entries),
-        crystals=tuple(entry.described for entry in entries),
+        ids=tuple(record.id for record in records),
+        crystals=tuple(record.described for record in records),
         targets=columns,
         units={key: unit for key, unit in known.items() if key in columns},
-        splits={} if folds is not None else _splits(entries, list(columns)),
+        splits={} if folds is not None else _splits(records, list(columns)),
         folds=folds,
         name=name,
         source=origin.source,
@@ -347,13 +251,13 @@ def _collect(
     )
 
 
-def _columns(entries: Sequence[Entry], wanted: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+def _columns(records: Sequence[Record], wanted: Sequence[str]) -> dict[str, NDArray[np.float64]]:
     """Return the columns asked for, or those that hold numbers and nothing else."""
-    found = dict.fromkeys(chain.from_iterable(entry.targets for entry in entries))
-    words = Counter(chain.from_iterable(entry.info for entry in entries))
-    numbers = Counter(k for e in entries for k, value in e.targets.items() if value == value)
+    found = dict.fromkeys(chain.from_iterable(record.targets for record in records))
+    words = Counter(chain.from_iterable(record.info for record in records))
+    numbers = Counter(k for e in records for k, value in e.targets.items() if value == value)
     for name in (name for name in words if not wanted and numbers[name] > words[name]):
-        odd = next(entry for entry in entries if name in entry.info)
+        odd = next(record for record in records if name in record.info)
         warnings.warn(
             f"{odd.id}: column {name!r} has {numbers[name]} numbers and {words[name]} words, such "
             f"as {str(odd.info[name])[:60]!r}, and is no target. Name it as a target to have the "
@@ -362,18 +266,18 @@ def _columns(entries: Sequence[Entry], wanted: Sequence[str]) -> dict[str, NDArr
         )
     columns = {}
     for name in wanted or (name for name in found if name not in words):
-        column = np.array([entry.targets.get(name, np.nan) for entry in entries])
+        column = np.array([record.targets.get(name, np.nan) for record in records])
         if wanted or not np.isnan(column).all():
             columns[name] = column
     return columns
 
 
-def _splits(entries: Sequence[Entry], targets: Sequence[str]) -> dict[str, NDArray[np.str_]]:
-    """Return the labels for all targets, or by target where the entries say so."""
-    if all(entry.split is None for entry in entries):
+def _splits(records: Sequence[Record], targets: Sequence[str]) -> dict[str, NDArray[np.str_]]:
+    """Return the labels for all targets, or by target where the records say so."""
+    if all(record.split is None for record in records):
         return {}
-    if not any(isinstance(entry.split, Mapping) for entry in entries):
-        return {"": np.array([str(entry.split or "") for entry in entries])}
-    maps = [entry.split if isinstance(entry.split, Mapping) else {} for entry in entries]
+    if not any(isinstance(record.split, Mapping) for record in records):
+        return {"": np.array([str(record.split or "") for record in records])}
+    maps = [record.split if isinstance(record.split, Mapping) else {} for record in records]
     named = [target for target in targets if any(target in labels for labels in maps)]
     return {t: np.array([labels.get(t) or "" for labels in maps]) for t in named}

@@ -29,7 +29,7 @@ from numpy.typing import ArrayLike, NDArray
 from potnet.crystal import Crystal
 from potnet.data.block import FORMAT, Block, merged_units
 from potnet.data.dataset import Dataset, LazyCrystals
-from potnet.data.entry import Entry, official_folds
+from potnet.data.record import Record, official_folds
 from potnet.data.units import Units
 from potnet.errors import DataError, Failure
 from potnet.files import atomic_write, exclusive, remove_leftovers
@@ -38,7 +38,7 @@ MANIFEST = "store.json"
 LOCK = "write.lock"
 SHARD_BYTES = 8 * 2**20
 SHARD_ENTRIES = 8192
-CHUNK = 512  # entries that are encoded at a time
+CHUNK = 512  # records that are encoded at a time
 MAPPED_BYTES = 512 * 2**20  # what one process keeps mapped
 MAPPED_SHARDS = 128  # each of which holds an open file
 OPEN_SHARDS = 128  # of those that are not mapped
@@ -48,9 +48,9 @@ _log = logging.getLogger(__name__)
 
 
 class Store:
-    """Entries on disk, in the order in which they were written.
+    """Records on disk, in the order in which they were written.
 
-    ``store[k]`` is an :class:`~potnet.data.Entry`. Its crystal was checked when it was written,
+    ``store[k]`` is an :class:`~potnet.data.Record`. Its crystal was checked when it was written,
     and the SHA-256 of a shard is when it is first used; the arrays of a crystal are views into
     the mapped file.
 
@@ -103,7 +103,7 @@ class Store:
                     "Choose another folder."
                 )
             about = {"name": name or path.name, "source": source, "licence": licence}
-            _write_manifest(path, {"format": FORMAT, **about, "entries": 0, "sources": {}})
+            _write_manifest(path, {"format": FORMAT, **about, "records": 0, "sources": {}})
         return Store(path)
 
     # ------------------------------------------------------------------------------ reading
@@ -125,34 +125,34 @@ class Store:
             self._starts = np.cumsum([0, *map(len, shards)])
             for k, shard in enumerate(shards):
                 if shard.first != self._starts[k]:
-                    got = f"{_name(k)} from entry {shard.first} on, after {self._starts[k]}"
+                    got = f"{_name(k)} from record {shard.first} on, after {self._starts[k]}"
                     raise _incomplete(self.path, got)
-            if self._starts[-1] < self.manifest["entries"]:
-                got = f"{self._starts[-1]} entries of {self.manifest['entries']}"
+            if self._starts[-1] < self.manifest["records"]:
+                got = f"{self._starts[-1]} records of {self.manifest['records']}"
                 raise _incomplete(self.path, got)
             self._shards = shards
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    def __getitem__(self, place: int) -> Entry:
+    def __getitem__(self, place: int) -> Record:
         block, row = self._find(place)
-        return block.entry(row)
+        return block.record(row)
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[Record]:
         for block in self._blocks():
-            yield from map(block.entry, range(len(block)))
+            yield from map(block.record, range(len(block)))
 
     def __repr__(self) -> str:
-        return f"<Store {self.name!r}: {len(self)} entries in {len(self._shards)} shards>"
+        return f"<Store {self.name!r}: {len(self)} records in {len(self._shards)} shards>"
 
     def crystal(self, place: int) -> Crystal:
-        """Return the crystal of entry ``place``."""
+        """Return the crystal of record ``place``."""
         block, row = self._find(place)
         return block.crystal(row)
 
     def place(self, id: str) -> int:
-        """Return the place of the entry ``id``.
+        """Return the place of the record ``id``.
 
         Raises:
             KeyError: If there is none.
@@ -171,7 +171,7 @@ class Store:
 
     @property
     def ids(self) -> list[str]:
-        """Id of each entry."""
+        """Id of each record."""
         return [id for block in self._blocks() for id in block.ids()]
 
     @property
@@ -186,7 +186,7 @@ class Store:
 
     @property
     def failures(self) -> tuple[Failure, ...]:
-        """What was in the sources and could not become an entry, in their order."""
+        """What was in the sources and could not become a record, in their order."""
         return tuple(failure for shard in self._shards for failure in shard.failures)
 
     @property
@@ -306,7 +306,7 @@ class Store:
         return self._block(k), place - int(self._starts[k])
 
     def _block(self, k: int) -> Block:
-        """Return shard ``k`` for reading entries: mapped, or open if too much would be mapped."""
+        """Return shard ``k`` for reading records: mapped, or open if too much would be mapped."""
         with self._lock:
             block = self._mapped.get(k)
             if block is not None:
@@ -342,21 +342,21 @@ class Store:
     # ------------------------------------------------------------------------------ writing
 
     def append(
-        self, entries: Iterable[Entry | Failure], *, on_error: Literal["raise", "skip"] = "raise"
+        self, records: Iterable[Record | Failure], *, on_error: Literal["raise", "skip"] = "raise"
     ) -> None:
-        """Add ``entries`` behind those that are there; when this returns they are on disk.
+        """Add ``records`` behind those that are there; when this returns they are on disk.
 
         Args:
-            entries: What to add, of any number: no more than a shard of them is in memory.
+            records: What to add, of any number: no more than a shard of them is in memory.
             on_error: What happens when an id is in the store already: "raise", or "skip" and
                 list it in ``failures``.
 
         Raises:
-            DataError: If an id repeats and ``on_error`` is "raise" (the entries before it stay),
+            DataError: If an id repeats and ``on_error`` is "raise" (the records before it stay),
                 or if another process is writing.
         """
         with Writer(self) as writer:
-            items = iter(entries)
+            items = iter(records)
             while chunk := list(itertools.islice(items, CHUNK)):
                 writer.add(Block.of(chunk), on_error=on_error)
 
@@ -386,7 +386,7 @@ class Writer:
     def __exit__(self, *exception: Any) -> None:
         with self._stack:
             self.flush()
-            self._write_manifest(entries=len(self.store))
+            self._write_manifest(records=len(self.store))
             _write_errors(self.store.path / "errors.csv", self.store.failures)
 
     def rows_done(self, source: str) -> int:
@@ -399,7 +399,7 @@ class Writer:
         self._write_manifest(sources={**self.store.manifest["sources"], source: about})
 
     def add(self, block: Block, *, on_error: Literal["raise", "skip"] = "skip") -> None:
-        """Add the entries of ``block``; those whose id is taken fail.
+        """Add the records of ``block``; those whose id is taken fail.
 
         Raises:
             DataError: If a target has another unit than before, or an id is taken and
@@ -519,8 +519,8 @@ class Ids:
 
 def is_full(blocks: Sequence[Block]) -> bool:
     """Whether ``blocks`` together fill a shard."""
-    entries = sum(map(len, blocks))
-    return entries >= SHARD_ENTRIES or sum(block.n_bytes for block in blocks) >= SHARD_BYTES
+    records = sum(map(len, blocks))
+    return records >= SHARD_ENTRIES or sum(block.n_bytes for block in blocks) >= SHARD_BYTES
 
 
 def _writing(path: Path) -> ExitStack:
@@ -557,7 +557,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((path / MANIFEST).read_text("utf-8"))
         found = manifest["format"]
-        if not {"name", "source", "licence", "entries", "sources"} <= manifest.keys():
+        if not {"name", "source", "licence", "records", "sources"} <= manifest.keys():
             raise KeyError("name")
     except (OSError, ValueError, KeyError, TypeError):
         raise DataError(

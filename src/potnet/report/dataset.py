@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
 
-    from potnet.checks import Audit, Column
+    from potnet.checks import CheckResult, TargetSummary
 
 SHOWN = 100  # rows of a table
 NOBLE = (0, 2, 10, 18, 36, 54, 86, 118)
 
 
-def dataset_report(found: Audit, path: str | os.PathLike[str]) -> None:
+def dataset_report(found: CheckResult, path: str | os.PathLike[str]) -> None:
     """Write what was found in a dataset as one HTML file."""
     n = len(found.ids)
     problems = sum(finding.severity == "problem" for finding in found.findings)
@@ -41,7 +41,7 @@ def dataset_report(found: Audit, path: str | os.PathLike[str]) -> None:
             "refused": f"{len(found.failures):,}",
             "elements": f"{len(found.elements)}",
             "targets": f"{len(found.columns)}",
-            "there several times": f"{sum(len(g.rows) for g in found.twins if g.same):,}",
+            "there several times": f"{sum(len(g.rows) for g in found.duplicates if g.same):,}",
         }
     )
     if found.findings:
@@ -81,7 +81,7 @@ def dataset_report(found: Audit, path: str | os.PathLike[str]) -> None:
             for name, labels in found.splits.items()
         ]
         report.table(["split", *_PARTS], rows)
-    _twins(report, found)
+    _duplicates(report, found)
     report.heading("Versions")
     report.pairs(versions())
     report.write(path)
@@ -90,13 +90,13 @@ def dataset_report(found: Audit, path: str | os.PathLike[str]) -> None:
 _PARTS = ("train", "val", "test")
 
 
-def _summary(column: Column) -> list[object]:
+def _summary(column: TargetSummary) -> list[object]:
     x = column.known
     numbers = [x.min(), np.median(x), x.mean(), x.max(), x.std()]
     return [column.name, column.unit, len(x), column.n_missing, *(float(v) for v in numbers)]
 
 
-def _outliers(report: Report, found: Audit) -> None:
+def _outliers(report: Report, found: CheckResult) -> None:
     rows = [
         [c.name, found.ids[k], found.formulas[k], float(c.values[k]), c.unit, why]
         for c in found.columns
@@ -108,12 +108,12 @@ def _outliers(report: Report, found: Audit) -> None:
         report.table(header, rows[:SHOWN], _of(min(SHOWN, len(rows)), len(rows)))
 
 
-def _twins(report: Report, found: Audit) -> None:
-    if not found.twins:
+def _duplicates(report: Report, found: CheckResult) -> None:
+    if not found.duplicates:
         return
     report.heading("The same crystal several times")
     rows = []
-    for group in found.twins[:SHOWN]:
+    for group in found.duplicates[:SHOWN]:
         formula = found.formulas[group.rows[0]]
         ids = ", ".join(found.ids[k] for k in group.rows[:10])
         more = f" and {len(group.rows) - 10} more" if len(group.rows) > 10 else ""
@@ -127,7 +127,7 @@ def _twins(report: Report, found: Audit) -> None:
         equal = "equal" if group.same else "nearly equal"
         rows.append([formula, equal, ids + more, leaks, values])
     header = ["formula", "how", "ids", "leaks in the split of", "values"]
-    report.table(header, rows, _of(len(rows), len(found.twins)))
+    report.table(header, rows, _of(len(rows), len(found.duplicates)))
 
 
 def _of(shown: int, n: int) -> str:

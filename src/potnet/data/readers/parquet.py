@@ -8,7 +8,7 @@ from typing import Any
 
 from potnet.data.readers.columns import Columns
 from potnet.data.readers.progress import expect
-from potnet.data.readers.rows import Row, Rows, row_of_record, structure_keys
+from potnet.data.readers.rows import Row, Rows, row_of_object, structure_keys
 from potnet.errors import DataError, PotNetError
 
 BATCH = 256  # rows in memory at once
@@ -51,7 +51,7 @@ def read_parquet(path: Path) -> Rows:
 
 def _record(record: dict[str, Any], place: str, number: int) -> Row | PotNetError:
     try:
-        return row_of_record(record, place, number)
+        return row_of_object(record, place, number)
     except PotNetError as error:
         return error
 

@@ -11,10 +11,10 @@ from typing import IO, Any, TypeVar
 Item = TypeVar("Item")
 
 
-class Gauge:
+class ReadingProgress:
     """Counts rows, and says how many there will be.
 
-    What is read while the gauge is entered reports to it: a reader that knows its number of rows
+    What is read while the progress is entered reports to it: a reader that knows its number of rows
     by :func:`expect`, any other file by its place in the bytes on disk, compressed or not.
     """
 
@@ -24,12 +24,12 @@ class Gauge:
         self._file: IO[bytes] | None = None
         self._size = 0
 
-    def __enter__(self) -> Gauge:
-        self._token = _gauge.set(self)
+    def __enter__(self) -> ReadingProgress:
+        self._token = _progress.set(self)
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        _gauge.reset(self._token)
+        _progress.reset(self._token)
 
     def counted(self, rows: Iterable[Item]) -> Iterator[Item]:
         """Yield ``rows`` and count them."""
@@ -51,25 +51,25 @@ class Gauge:
         return round(self.rows * self._size / at) if 0 < at < self._size else None
 
 
-_gauge: ContextVar[Gauge | None] = ContextVar("gauge", default=None)
+_progress: ContextVar[ReadingProgress | None] = ContextVar("progress", default=None)
 
 
 def expect(rows: int) -> None:
     """Tell whoever waits that the source has so many rows."""
-    gauge = _gauge.get()
-    if gauge is not None:
-        gauge._expected = rows
+    progress = _progress.get()
+    if progress is not None:
+        progress._expected = rows
 
 
 @contextmanager
 def followed(file: IO[bytes], path: Path) -> Iterator[None]:
     """Let whoever waits follow ``file``, as it lies on disk, unless it belongs to another file."""
-    gauge = _gauge.get()
-    if gauge is None or gauge._file is not None:
+    progress = _progress.get()
+    if progress is None or progress._file is not None:
         yield
         return
-    gauge._file, gauge._size = file, path.stat().st_size
+    progress._file, progress._size = file, path.stat().st_size
     try:
         yield
     finally:
-        gauge._file = None
+        progress._file = None

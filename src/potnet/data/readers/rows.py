@@ -14,7 +14,7 @@ import numpy as np
 
 from potnet.crystal import Crystal
 from potnet.data.dataset import PARTS
-from potnet.data.entry import FOLD, Entry, Labels
+from potnet.data.record import FOLD, Labels, Record
 from potnet.errors import DataError, PotNetError, StructureError
 from potnet.io.records import plain_arrays
 
@@ -59,8 +59,8 @@ class Row:
 Rows = Iterator[Row | PotNetError]
 
 
-def entry_of(row: Row, wanted: Sequence[str]) -> Entry:
-    """Return the entry of a row.
+def record_of(row: Row, wanted: Sequence[str]) -> Record:
+    """Return the record of a row.
 
     Args:
         row: The row.
@@ -74,12 +74,12 @@ def entry_of(row: Row, wanted: Sequence[str]) -> Entry:
         id = _checked_id(row.id)
         targets, info = _sorted_out(row.values, wanted)
         crystal = _crystal(row.structure, id)
-        return Entry(id, crystal, targets, _labels(row.split), {**row.info, **info}, row.units)
+        return Record(id, crystal, targets, _labels(row.split), {**row.info, **info}, row.units)
     except PotNetError as error:
         raise type(error)(f"{row.place}: {error}") from error
 
 
-def row_of_record(record: Any, place: str, number: int, *, id: Any = None) -> Row:
+def row_of_object(record: Any, place: str, number: int, *, id: Any = None) -> Row:
     """Return the row of an object: a crystal or a column of them, and values beside it.
 
     Args:

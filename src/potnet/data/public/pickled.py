@@ -1,8 +1,8 @@
 """Plain data out of pickled files, without running what is in them.
 
-Two benchmarks exist only in Python's own serial format, which can call any function while it is
-loaded. Here its instructions are read as a list (``pickletools``) and those that build plain data
-are carried out by the few lines below; numbers of numpy are decoded from their bytes. Whatever
+Two public datasets exist only in Python's own serial format, which can call any function while it
+is loaded. Here its instructions are read as a list (``pickletools``) and those that build plain
+data are carried out by the few lines below; numbers of numpy are decoded from their bytes. Whatever
 else a file asks for, it is refused by name.
 """
 

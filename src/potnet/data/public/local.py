@@ -1,52 +1,52 @@
-"""The benchmarks on this machine: which are here, and how the others come."""
+"""The public datasets on this machine: which are here, and how the others come."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from potnet.data.benchmarks.cache import Receipt, cache_folder, check, get
-from potnet.data.benchmarks.catalogue import BENCHMARKS, Benchmark
-from potnet.data.benchmarks.transfer import PATIENCE, Patience
+from potnet.data.public.cache import Receipt, cache_folder, check, get
+from potnet.data.public.catalogue import PUBLIC_DATASETS, PublicDataset
+from potnet.data.public.transfer import PATIENCE, Patience
 from potnet.errors import DataError
 
 Report = Callable[[str, int, int | None], None]
 
 
-def benchmark(name: str) -> Benchmark:
-    """Return the benchmark called ``name``.
+def public_dataset(name: str) -> PublicDataset:
+    """Return the public dataset called ``name``.
 
     Raises:
         DataError: If there is none.
     """
-    if name not in BENCHMARKS:
+    if name not in PUBLIC_DATASETS:
         raise DataError(
-            f"{name}: a benchmark must be one of {', '.join(BENCHMARKS)}, got another name. "
-            "Correct it."
+            f"{name}: a public dataset must be one of {', '.join(PUBLIC_DATASETS)}, got another "
+            "name. Correct it."
         )
-    return BENCHMARKS[name]
+    return PUBLIC_DATASETS[name]
 
 
-def folder_of(found: Benchmark) -> Path:
-    """Return the folder of the cache where the files of a benchmark are kept."""
+def folder_of(found: PublicDataset) -> Path:
+    """Return the folder of the cache where the files of a public dataset are kept."""
     return cache_folder() / "datasets" / found.folder
 
 
-def is_here(found: Benchmark) -> bool:
-    """Return whether all files of a benchmark are in the cache; they are not looked into."""
+def is_here(found: PublicDataset) -> bool:
+    """Return whether all files of a public dataset are in the cache; they are not looked into."""
     return all((folder_of(found) / file.name).exists() for file in found.files)
 
 
-def size_of(found: Benchmark) -> int | None:
-    """Return the bytes of a benchmark: of its files in the cache, or as they are known."""
+def size_of(found: PublicDataset) -> int | None:
+    """Return the bytes of a public dataset: of its files in the cache, or as they are known."""
     if is_here(found):
         return sum((folder_of(found) / file.name).stat().st_size for file in found.files)
     sizes = [file.size for file in found.files if file.size is not None]
     return sum(sizes) if len(sizes) == len(found.files) else None
 
 
-def files_of(found: Benchmark) -> list[Path]:
-    """Return the files of a benchmark in the cache; nothing is fetched, or looked into.
+def files_of(found: PublicDataset) -> list[Path]:
+    """Return the files of a public dataset in the cache; nothing is fetched, or looked into.
 
     Raises:
         DataError: If one is not there.
@@ -60,8 +60,8 @@ def files_of(found: Benchmark) -> list[Path]:
     return [folder / file.name for file in found.files]
 
 
-def checked_files(found: Benchmark) -> list[Path]:
-    """Return the files of a benchmark in the cache, each checked against its fingerprint.
+def checked_files(found: PublicDataset) -> list[Path]:
+    """Return the files of a public dataset in the cache, each checked against its fingerprint.
 
     Raises:
         DataError: If one is not there, or was changed.
@@ -73,18 +73,18 @@ def checked_files(found: Benchmark) -> list[Path]:
 
 
 def fetch(
-    found: Benchmark,
+    found: PublicDataset,
     *,
     given: Sequence[Path] = (),
     patience: Patience = PATIENCE,
     report: Report = lambda *_: None,
 ) -> list[tuple[Path, Receipt]]:
-    """Bring the files of a benchmark into the cache, and return them with their receipts.
+    """Bring the files of a public dataset into the cache, and return them with their receipts.
 
     Args:
-        found: The benchmark.
+        found: The dataset.
         given: Copies to take instead of a download: one for each file, by name; where the
-            benchmark is one file, of any name.
+            dataset is one file, of any name.
         patience: How long servers are given.
         report: Called with the name of a file, the bytes that are there and their final number.
 
@@ -105,7 +105,7 @@ def fetch(
     return arrived
 
 
-def _copies(found: Benchmark, given: Sequence[Path]) -> dict[str, Path]:
+def _copies(found: PublicDataset, given: Sequence[Path]) -> dict[str, Path]:
     if len(given) == len(found.files) == 1:
         return {found.files[0].name: given[0]}
     copies = {path.name: path for path in given}

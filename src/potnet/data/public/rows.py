@@ -1,4 +1,4 @@
-"""Rows of a benchmark with its ids and its official split."""
+"""Rows of a public dataset with its ids and its official split."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from typing import Any
 
 import numpy as np
 
-from potnet.data.benchmarks.catalogue import Benchmark
-from potnet.data.benchmarks.official import Labels
-from potnet.data.benchmarks.pickled import plain_data
+from potnet.data.public.catalogue import PublicDataset
+from potnet.data.public.official import Labels
+from potnet.data.public.pickled import plain_data
 from potnet.data.readers import rows_of
-from potnet.data.readers.rows import Row, Rows, number, row_of_record
+from potnet.data.readers.rows import Row, Rows, number, row_of_object
 from potnet.errors import DataError, PotNetError
 
 
-def benchmark_rows(benchmark: Benchmark, paths: Sequence[Path], wanted: Sequence[str] = ()) -> Rows:
-    """Yield the rows of a benchmark, with official labels as their split.
+def public_rows(dataset: PublicDataset, paths: Sequence[Path], wanted: Sequence[str] = ()) -> Rows:
+    """Yield the rows of a public dataset, with official labels as their split.
 
     The files are read twice: the labels depend on the values of all rows, and crystals do not fit
     into memory everywhere.
 
     Args:
-        benchmark: What is read.
+        dataset: What is read.
         paths: Its files, in their order.
-        wanted: Columns to keep; none for all targets of the benchmark.
+        wanted: Columns to keep; none for all targets of the dataset.
 
     Raises:
-        DataError: If the number of rows is not that of the benchmark.
+        DataError: If the number of rows is not that of the dataset.
     """
-    columns = tuple(wanted) or tuple(benchmark.targets)
+    columns = tuple(wanted) or tuple(dataset.targets)
     values: dict[str, list[float]] = {name: [] for name in columns}
     files: list[int] = []
     ids: Counter[Any] = Counter()
@@ -42,8 +42,8 @@ def benchmark_rows(benchmark: Benchmark, paths: Sequence[Path], wanted: Sequence
         for name in columns:
             value = number(_plain(found.get(name)))
             values[name].append(np.nan if value is None else value)
-    _check_count(benchmark, len(files), paths)
-    labels = _labels(benchmark, values, files)
+    _check_count(dataset, len(files), paths)
+    labels = _labels(dataset, values, files)
     for k, (_, row) in enumerate(_all(paths)):
         if not isinstance(row, Row):
             yield row
@@ -51,10 +51,10 @@ def benchmark_rows(benchmark: Benchmark, paths: Sequence[Path], wanted: Sequence
         ids[row.id] += 1
         yield dataclasses.replace(
             row,
-            id=_id(benchmark, row.id, k, len(files), ids[row.id]),
+            id=_id(dataset, row.id, k, len(files), ids[row.id]),
             values={name: _plain(row.values[name]) for name in columns if name in row.values},
             split=_at(labels, k),
-            units={name: benchmark.targets.get(name, "") for name in columns},
+            units={name: dataset.targets.get(name, "") for name in columns},
         )
 
 
@@ -75,7 +75,7 @@ def _pickled_rows(path: Path) -> Rows:
     for count, record in enumerate(records, 1):
         place = f"{path.name}, record {count}"
         try:
-            row: Row | PotNetError = row_of_record(record, place, count)
+            row: Row | PotNetError = row_of_object(record, place, count)
         except PotNetError as error:
             row = error
         yield row
@@ -86,20 +86,20 @@ def _plain(value: Any) -> Any:
     return float(value) if isinstance(value, bool) else value
 
 
-def _id(benchmark: Benchmark, id: Any, k: int, n: int, times: int) -> Any:
+def _id(dataset: PublicDataset, id: Any, k: int, n: int, times: int) -> Any:
     """Return the id of row ``k`` of ``n``, which has had this id ``times`` times."""
-    if benchmark.ids:
-        return f"{benchmark.ids}{k + 1:0{len(str(n))}d}"
+    if dataset.ids:
+        return f"{dataset.ids}{k + 1:0{len(str(n))}d}"
     return id if times == 1 else f"{id}#{times}"
 
 
 def _labels(
-    benchmark: Benchmark, values: Mapping[str, Sequence[float]], files: Sequence[int]
+    dataset: PublicDataset, values: Mapping[str, Sequence[float]], files: Sequence[int]
 ) -> Labels | None:
-    if benchmark.official is None:
+    if dataset.official is None:
         return None
     columns = {name: np.array(column) for name, column in values.items()}
-    return benchmark.official.labels(columns, np.array(files))
+    return dataset.official.labels(columns, np.array(files))
 
 
 def _at(labels: Labels | None, k: int) -> str | dict[str, str] | None:
@@ -108,10 +108,10 @@ def _at(labels: Labels | None, k: int) -> str | dict[str, str] | None:
     return None if labels is None else str(labels[k])
 
 
-def _check_count(benchmark: Benchmark, n: int, paths: Sequence[Path]) -> None:
-    if benchmark.counts and n not in benchmark.counts:
+def _check_count(dataset: PublicDataset, n: int, paths: Sequence[Path]) -> None:
+    if dataset.counts and n not in dataset.counts:
         raise DataError(
-            f"{benchmark.name}: must have {benchmark.counts[-1]} rows, got {n} in "
+            f"{dataset.name}: must have {dataset.counts[-1]} rows, got {n} in "
             f"{', '.join(path.name for path in paths)}. It is another version: results would not "
             "compare."
         )

@@ -1,4 +1,4 @@
-"""Official splits of benchmarks, made again by the rules that made them."""
+"""Official splits of public datasets, made again by the rules that made them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MATBENCH_SEED = 18012019
 
 
 class Official(Protocol):
-    """A rule that divides the rows of a benchmark as its authors did."""
+    """A rule that divides the rows of a public dataset as its authors did."""
 
     @property
     def text(self) -> str:

@@ -18,11 +18,11 @@ FOLD = re.compile(r"fold(\d{1,3})")
 
 
 @dataclass(frozen=True)
-class Entry:
+class Record:
     """A crystal as a source lists it.
 
     Attributes:
-        id: Name of the crystal, which it bears too. Whoever collects entries checks that no two
+        id: Name of the crystal, which it bears too. Whoever collects records checks that no two
             are equal.
         crystal: The crystal.
         targets: Numbers by name; nan, or no item, where a value is missing.

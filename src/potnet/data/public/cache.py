@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from potnet.data.benchmarks.transfer import PATIENCE, Patience, Remote, Report, download, forget
+from potnet.data.public.transfer import PATIENCE, Patience, Remote, Report, download, forget
 from potnet.errors import DataError
 from potnet.files import atomic_write, sync_folder
 

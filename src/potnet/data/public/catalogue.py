@@ -1,21 +1,21 @@
-"""The benchmarks that have a name: addresses, fingerprints, units, splits, and whom to thank."""
+"""Public datasets by name: addresses, fingerprints, units, splits, and whom to thank."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from potnet.data.benchmarks.official import (
+from potnet.data.public.official import (
     MatBenchFolds,
     Official,
     OneFileEach,
     PublishedShuffle,
 )
-from potnet.data.benchmarks.transfer import Remote
+from potnet.data.public.transfer import Remote
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class PublicDataset:
     """A public dataset in one certain version.
 
     Attributes:
@@ -73,7 +73,7 @@ _QMOF = (
     "al., npj Comput. Mater. 8, 112 (2022), doi:10.1038/s41524-022-00796-6"
 )
 
-_DFT_3D = Benchmark(
+_DFT_3D = PublicDataset(
     name="jarvis:dft_3d_2021",
     about="55,723 crystals of JARVIS-DFT, OptB88vdW, version of 18 August 2021",
     files=(_figshare(29204826, "jdft_3d-8-18-2021.json.zip"),),
@@ -97,8 +97,8 @@ _DFT_3D = Benchmark(
 )
 
 
-def _dft_2d(name: str, number: int, file: str, version: str) -> Benchmark:
-    return Benchmark(
+def _dft_2d(name: str, number: int, file: str, version: str) -> PublicDataset:
+    return PublicDataset(
         name=name,
         about=f"about 1,100 layers of JARVIS-DFT, OptB88vdW, version of {version}",
         files=(_figshare(number, file),),
@@ -115,7 +115,7 @@ def _dft_2d(name: str, number: int, file: str, version: str) -> Benchmark:
     )
 
 
-_MEGNET_2018 = Benchmark(
+_MEGNET_2018 = PublicDataset(
     name="mp:2018.6.1",
     about="69,239 crystals of the Materials Project, PBE, version of 1 June 2018 (MEGNet)",
     files=(_figshare(26724977, "megnet.json.zip"),),
@@ -129,9 +129,9 @@ _MEGNET_2018 = Benchmark(
 
 def _modulus(
     kind: str, counts: tuple[int, ...], numbers: tuple[int, int, int], note: str
-) -> Benchmark:
+) -> PublicDataset:
     parts = zip(numbers, ("train", "val", "test"), strict=True)
-    return Benchmark(
+    return PublicDataset(
         name=f"mp:2018.6.1-{kind}",
         about=f"5,450 crystals of mp:2018.6.1 with log10 of the {kind} modulus (4664/393/393)",
         files=tuple(
@@ -156,9 +156,9 @@ def _matbench(
     about: str,
     citation: str,
     stratified: bool = False,
-) -> Benchmark:
+) -> PublicDataset:
     file = f"matbench_{task}.json.gz"
-    return Benchmark(
+    return PublicDataset(
         name=f"matbench:{task}",
         about=f"{count:,} {about} (MatBench v0.1)",
         files=(
@@ -180,7 +180,7 @@ def _matbench(
     )
 
 
-_QMOF_2021 = Benchmark(
+_QMOF_2021 = PublicDataset(
     name="qmof",
     about="20,425 metal-organic frameworks of QMOF, PBE-D3(BJ)",
     files=(_figshare(30972640, "qmof_db.json.zip"),),
@@ -257,4 +257,4 @@ _ALL = (
     _QMOF_2021,
 )  # fmt: skip
 
-BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in _ALL}
+PUBLIC_DATASETS: dict[str, PublicDataset] = {dataset.name: dataset for dataset in _ALL}

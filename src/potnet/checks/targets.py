@@ -25,7 +25,7 @@ _LIMITS = (
 
 
 @dataclass(frozen=True)
-class Column:
+class TargetSummary:
     """What can be said of one target.
 
     Attributes:
@@ -47,10 +47,12 @@ class Column:
     grows_with_cell: bool
 
     @staticmethod
-    def of(name: str, unit: str, values: NDArray[np.float64], n_atoms: NDArray[np.int64]) -> Column:
+    def of(
+        name: str, unit: str, values: NDArray[np.float64], n_atoms: NDArray[np.int64]
+    ) -> TargetSummary:
         """Return what can be said of ``values`` of crystals with ``n_atoms``, shapes (n,)."""
         impossible, because = _impossible(name, unit, values)
-        return Column(
+        return TargetSummary(
             name=name,
             unit=unit,
             values=values,

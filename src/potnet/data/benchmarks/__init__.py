@@ -1,1 +1,0 @@
-"""Public benchmarks: where their files are, how they come here, and their official splits."""
