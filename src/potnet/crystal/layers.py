@@ -188,6 +188,11 @@ def _pivots(basis: list[list[int]]) -> list[tuple[int, int]]:
     return [next((k, n) for k, n in enumerate(row) if n) for row in basis]
 
 
+def covalent_radii(numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the covalent radii of elements in Å."""
+    return _RADII[np.minimum(numbers, len(_RADII)) - 1]
+
+
 def _score(length: float) -> float:
     """Return how much of the range of bond lengths lies below ``length`` (Larsen, eq. 2)."""
     if length == np.inf:
@@ -205,7 +210,7 @@ def _contacts(
     """
     from vesin import NeighborList
 
-    radii = _RADII[np.minimum(crystal.numbers, len(_RADII)) - 1]
+    radii = covalent_radii(crystal.numbers)
     search = NeighborList(cutoff=2 * _LONGEST * float(radii.max()), full_list=False)
     i, j, shifts, distances = search.compute(crystal.positions, crystal.cell, True, "ijSd")
     i, j, shifts = (np.asarray(array).astype(np.int64) for array in (i, j, shifts))
