@@ -5,6 +5,8 @@ Every message follows one template: *where: `name` must RULE, got VALUE. What to
 
 from dataclasses import dataclass
 
+from potnet.text import printable
+
 MAX_MESSAGE = 1_000  # characters; what a broken file holds must not flood a terminal or a table
 
 
@@ -20,8 +22,7 @@ class PotNetError(Exception):
         text = str(message)
         if len(text) > MAX_MESSAGE:
             text = f"{text[: MAX_MESSAGE // 2]} [...] {text[-MAX_MESSAGE // 2 :]}"
-        plain = (c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
-        super().__init__("".join(plain))
+        super().__init__("\n".join(printable(line) for line in text.split("\n")))
 
 
 class StructureError(PotNetError, ValueError):

@@ -1,22 +1,100 @@
-"""Files that appear whole or not at all."""
+"""Writing files: whole or not at all, where the caller said, and nowhere else.
+
+Before a long piece of work, :func:`check_output` says whether its result can be written. A file
+that :func:`atomic_write` writes takes its place only when it is complete. What is not an ordinary
+file, a device or a pipe, is written straight, since nothing can take its place.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
+import stat
+import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from potnet.errors import ConfigError
+
+AnyPath = str | os.PathLike[str]
+
+
+def check_output(path: AnyPath, *, inputs: Iterable[AnyPath] = (), option: str = "output") -> Path:
+    """Return ``path`` if a file can be written there, before any work is done for it.
+
+    A missing folder is made.
+
+    Args:
+        path: The file to be written.
+        inputs: Files that are read; the output must not be one of them.
+        option: Name of the setting, for messages.
+
+    Raises:
+        ConfigError: If it is a folder or an input, or if its folder takes no files.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ConfigError(f"`{option}` must be a file, got the folder {path}. Name a file in it.")
+    for item in inputs:
+        if path.exists() and Path(item).exists() and path.samefile(item):
+            raise ConfigError(
+                f"`{option}` must not be what is read, got {path} for both. Choose another name."
+            )
+    if _is_stream(path):
+        return path
+    target = _followed(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".tmp")
+        os.close(handle)
+        os.unlink(temporary)
+    except OSError as error:
+        raise ConfigError(
+            f"`{option}` must lie in a folder that takes new files, got {path}: {error.strerror}. "
+            "Choose another place."
+        ) from None
+    if target.exists() and not _replaceable(target):
+        raise ConfigError(
+            f"`{option}` must not be another user's file in a folder for all, got {path}. "
+            "Choose another name."
+        )
+    return path
+
+
+def check_own_table(path: AnyPath, header: str) -> None:
+    """Raise unless ``path`` is missing, empty, or a table that begins with the line ``header``.
+
+    Lists that are written beside a result, such as ``errors.csv``, have names that the user did
+    not choose; a file of the user's own under such a name stays.
+
+    Raises:
+        ConfigError: If another file is there.
+    """
+    path = Path(path)
+    if not path.exists() or _is_stream(path):
+        return
+    with open(path, "rb") as file:
+        first = file.read(len(header.encode()) + 1)
+    if first and first.rstrip(b"\r\n") != header.encode():
+        raise ConfigError(
+            f"{path}: must be a list that potnet wrote or be free, got another file. "
+            "Rename it, or choose another folder for the output."
+        )
+
 
 @contextmanager
-def atomic_write(path: str | os.PathLike[str], mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]]:
+def atomic_write(path: AnyPath, mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]]:
     """Open a file that takes its place under ``path`` only when it is complete.
 
     The text or bytes go to a temporary file in the same folder; leaving the block without an
     exception flushes it to the disk and renames it, so that a reader, or a run after a crash,
-    finds the old content or the new one and never a part. An exception leaves nothing behind.
+    finds the old content or the new one and never a part. An exception leaves nothing behind. A
+    link is followed; a file that was there keeps its permissions; a device or pipe is written
+    straight.
 
     Args:
         path: The file to write; its folder must exist.
@@ -26,22 +104,44 @@ def atomic_write(path: str | os.PathLike[str], mode: Literal["w", "wb"] = "w") -
         The open file object.
 
     Raises:
-        OSError: If the folder does not exist or cannot be written to.
+        OSError: If the folder does not exist or cannot be written to; it names ``path``.
     """
     path = Path(path)
     text: dict[str, Any] = {} if mode == "wb" else {"encoding": "utf-8", "newline": "\n"}
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    if _is_stream(path):
+        with open(path, mode, **text) as file:
+            yield file
+        return
+    target = _followed(path)
+    try:
+        handle, temporary = tempfile.mkstemp(
+            dir=target.parent, prefix=f".{target.name[:100]}.", suffix=".tmp"
+        )
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from None
     try:
         with open(handle, mode, **text) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, _permissions())
-        os.replace(temporary, path)
+        os.chmod(temporary, _permissions(target))
+        try:
+            os.replace(temporary, target)
+        except OSError as error:
+            raise type(error)(error.errno, error.strerror, str(path)) from None
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    sync_folder(target.parent)
+
+
+def end_on_termination() -> None:
+    """Let SIGTERM end this process as an exception does, so that nothing half-written stays.
+
+    For programs; a library leaves signals to its caller.
+    """
+    if os.name == "posix" and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 @contextmanager
@@ -89,8 +189,32 @@ def remove_leftovers(folder: Path) -> None:
         path.unlink()
 
 
-def _permissions() -> int:
-    """Return the mode that an ordinary new file gets; ``mkstemp`` makes private ones."""
+def _is_stream(path: Path) -> bool:
+    """Whether ``path`` is a device, a pipe, or one of this process's open files."""
+    if os.path.abspath(path).startswith(("/dev/std", "/dev/fd/", "/proc/")):
+        return True
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _followed(path: Path) -> Path:
+    """Return where a link leads, also if there is nothing yet."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def _replaceable(path: Path) -> bool:
+    """Whether this user may put another file in the place of ``path``."""
+    if os.name != "posix" or not path.parent.stat().st_mode & stat.S_ISVTX:
+        return True
+    return os.geteuid() in (0, path.stat().st_uid, path.parent.stat().st_uid)
+
+
+def _permissions(path: Path) -> int:
+    """Return the mode of the file ``path``, or the one that a new file gets.
+
+    ``mkstemp`` makes private files.
+    """
+    if path.exists():
+        return stat.S_IMODE(path.stat().st_mode)
     mask = os.umask(0)
     os.umask(mask)
     return 0o666 & ~mask

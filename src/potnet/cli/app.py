@@ -97,6 +97,9 @@ def main(
     ] = False,
 ) -> None:
     """Predict properties of crystals from complete interatomic potentials."""
+    from potnet.files import end_on_termination
+
+    end_on_termination()
     for name in ("potnet", "latticesums"):
         log = logging.getLogger(name)
         if not any(isinstance(handler, _Spoken) for handler in log.handlers):
