@@ -3,42 +3,56 @@
 PYTHON ?= python3
 VENV ?= .venv
 OUTPUT ?= demo-output
-BIN := $(VENV)/bin
+ifeq ($(OS),Windows_NT)
+  BIN := $(VENV)/Scripts
+else
+  BIN := $(VENV)/bin
+endif
 PIP := $(BIN)/python -m pip
 STAMP := $(VENV)/.potnet-installed
+# Processes that run the tests side by side.
+JOBS ?= 2
 
+# What is installed is what was tested: the versions in constraints.txt, which `make lock` writes.
 # Torch comes first and without CUDA: from the indexes that pip already knows, else from PyTorch's
 # index of CPU builds, else whatever PyPI has. `make setup TORCH="torch --index-url URL"` names another.
 ifeq ($(origin TORCH),undefined)
-  TORCH := torch==2.13.0
+  TORCH := $(shell sed -n 's/^\(torch==[^ ;]*\).*/\1/p' constraints.txt)
   CPU_INDEX := https://download.pytorch.org/whl/cpu
   INSTALL_TORCH = $(PIP) install --quiet $(TORCH)+cpu 2>/dev/null \
     || $(PIP) install --quiet $(TORCH) --index-url $(CPU_INDEX) || $(PIP) install --quiet $(TORCH)
+  CONSTRAINTS := --constraint constraints.txt
 else
   INSTALL_TORCH = $(PIP) install --quiet $(TORCH)
+  CONSTRAINTS := --constraint $(VENV)/constraints.txt
 endif
 
-.PHONY: help setup test test-slow demo demo-short check lint types docs benchmark clean
+.PHONY: help setup lock test test-slow demo demo-short check lint types docs package benchmark clean
 
 help:  ## show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 setup: $(STAMP)  ## make .venv with everything that the targets below need
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "make: PYTHON must be 3.11 or newer, got $$($(PYTHON) --version). Set PYTHON=/path/to/python3."; exit 1; }
 	@echo "Installing potnet and its dependencies into $(VENV) (a few minutes, once) ..."
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(INSTALL_TORCH)
-	$(PIP) install --quiet -e '.[dev]'
+	@grep -v '^torch==' constraints.txt >$(VENV)/constraints.txt  # for a torch of one's own
+	$(PIP) install --quiet -e '.[dev]' $(CONSTRAINTS)
 	@echo "Compiling the lattice sums (half a minute, once) ..."
 	@$(BIN)/potnet sums examples/crystals/Si.vasp >/dev/null
 	@$(BIN)/potnet predict examples/crystals/Si.vasp --model bulk-modulus >/dev/null
 	@touch $@
 
+lock: setup  ## write constraints.txt anew after a change of pyproject.toml (UPGRADE=1: newest versions)
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --quiet \
+	  --no-annotate --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) -o constraints.txt
+
 test: setup  ## run the fast tests
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' -n $(JOBS)
 
 test-slow: setup  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow
@@ -49,18 +63,23 @@ demo: setup  ## predict, train and evaluate on the bundled crystals and data (un
 demo-short: setup  ## the same in seconds
 	$(BIN)/potnet demo --output $(OUTPUT) --fast
 
-check: lint types docs test  ## everything that continuous integration runs
+check: lint types docs test demo-short package  ## everything that continuous integration runs on one machine
 
 lint: setup  ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: setup  ## pyright
+types: setup  ## pyright: the sources, and in strict mode how users call them
 	$(BIN)/pyright
 
 docs: setup  ## build the documentation, warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 	@echo "Documentation: docs/_build/html/index.html"
+
+package: setup  ## build wheel and source archive, install the wheel in an empty environment, use it
+	rm -rf dist
+	$(BIN)/uv build --quiet
+	$(BIN)/python scripts/check_package.py dist
 
 benchmark: setup  ## measure the lattice sums: error and time side by side
 	$(BIN)/python benchmarks/bench_sums.py
