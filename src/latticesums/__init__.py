@@ -2,6 +2,7 @@
 
 from latticesums.compiled.sums import directed_shells as orbit_shells
 from latticesums.compiled.sums import orbit_sums
+from latticesums.compiled.sums import supports as orbit_sums_support
 from latticesums.directed import directed_shells, directed_sums
 from latticesums.errors import ConfigError, LatticeSumsError, StructureError
 from latticesums.pairs import DEFAULT_POTENTIALS, LatticeSums, PairSums, lattice_sums, pair_sums
@@ -10,6 +11,7 @@ from latticesums.potentials import (
     Buckingham,
     Combination,
     Coulomb,
+    CutOff,
     Exponential,
     Gaussian,
     InversePower,
@@ -30,6 +32,7 @@ __all__ = [
     "Combination",
     "ConfigError",
     "Coulomb",
+    "CutOff",
     "Exponential",
     "Gaussian",
     "InversePower",
@@ -50,6 +53,7 @@ __all__ = [
     "lattice_sums",
     "orbit_shells",
     "orbit_sums",
+    "orbit_sums_support",
     "pair_sums",
     "parse_potential",
     "point_sums",

@@ -8,13 +8,14 @@ from latticesums.errors import ConfigError
 from latticesums.potentials.base import Combination, Potential, Scalar, Sum
 from latticesums.potentials.combinations import Buckingham, Expansion, LennardJones, Morse
 from latticesums.potentials.exponentials import Exponential, Pauli, Yukawa
-from latticesums.potentials.gaussians import Gaussian, Shell
+from latticesums.potentials.gaussians import CutOff, Gaussian, Shell
 from latticesums.potentials.powers import Coulomb, InversePower, London
 
 __all__ = [
     "Buckingham",
     "Combination",
     "Coulomb",
+    "CutOff",
     "Expansion",
     "Exponential",
     "Gaussian",

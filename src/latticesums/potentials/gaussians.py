@@ -138,3 +138,51 @@ class Shell(Potential):
     ) -> Array:
         # |d/ds exp(-s^2)| < 0.86 and the envelope's slope is at most 6 / cutoff
         return count * (0.86 / as_number(self.width) + 6 / as_number(self.cutoff))
+
+
+@dataclass(frozen=True, eq=False)
+class CutOff(Potential):
+    """V(r) (1 - (r / cutoff)^2)^3 within ``cutoff``, else 0: a potential without its tail.
+
+    What a sum over all images is to be compared with: the same potential near by, nothing far off.
+
+    Args:
+        potential: The potential V(r), no combination.
+        cutoff: Distance from which it is 0, Å, larger than 0.
+
+    Raises:
+        ConfigError: If the cutoff is out of range.
+    """
+
+    potential: Potential
+    cutoff: float
+
+    def __post_init__(self) -> None:
+        require_positive("CutOff", "cutoff", self.cutoff)
+
+    @property
+    def name(self) -> str:
+        return f"{self.potential.name} to {self.cutoff:g}"
+
+    @property
+    def order(self) -> float:
+        return self.potential.order
+
+    @property
+    def can_split(self) -> bool:
+        return False
+
+    def value(self, r2: Tensor) -> Tensor:
+        envelope = (1 - r2 / self.cutoff**2).clamp(min=0)
+        return self.potential.value(r2) * (envelope * envelope * envelope)
+
+    def direct_tail(self, lattice: Lattice, radius: Array) -> Array:
+        return np.where(radius >= self.cutoff, 0.0, np.inf)
+
+    def slope_sum(
+        self, total: Array, count: Array, shortest: Array, radius: Array, alpha: Array
+    ) -> Array:
+        # |(V e)'| <= |V'| + 6 V / cutoff: the envelope's slope is at most 6 / cutoff
+        near = self.potential.value(torch.as_tensor(shortest) ** 2).numpy()
+        slope = max(self.order, 1.0) / shortest + self.potential.decay + 6 / self.cutoff
+        return count * near * slope

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor
 
 from potnet.crystal import SYMMETRY_TOLERANCE, Crystal
-from potnet.errors import StructureError
+from potnet.errors import ConfigError, StructureError
 from potnet.features.batch import Batch, Pairs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from latticesums import Shell
+    from latticesums import Potential, Shell
 
 PAIRS_AT_ONCE = 2**12
 # Up to so many atoms the search for a symmetry takes longer than three networks save by it.
@@ -47,7 +48,10 @@ class CompleteFeatures(BaseModel):
         cutoff: Radius at which the smooth envelope of the shells ends in Å.
         degree: Highest degree of the directions that shells are weighted with: 1 for vectors, 2
             for tensors as well, 0 for none.
-        long_range: Potentials that reach over all images.
+        long_range: Potentials that reach over all images, as :func:`latticesums.parse_potential`
+            reads them: ``"coulomb"``, ``"exponential:2"``, ``"inverse-power:4"``.
+        long_range_cutoff: Radius in Å at which the envelope of the shells ends these potentials as
+            well, to measure what their tails are worth, or none to sum over all images.
         tolerance: Largest absolute error of a long-range sum.
         primitive: Reduce each crystal to its primitive cell first.
         symmetry_tolerance: Largest distance in Å between copies of an atom in a larger cell.
@@ -63,11 +67,24 @@ class CompleteFeatures(BaseModel):
     last_shell: Positive = 5.0
     cutoff: Annotated[float, Field(gt=0, le=50)] = 6.0
     degree: Literal[0, 1, 2] = 1
-    long_range: tuple[Literal["coulomb", "london", "pauli"], ...] = ("coulomb", "london", "pauli")
+    long_range: tuple[str, ...] = ("coulomb", "london", "pauli")
+    long_range_cutoff: Annotated[float, Field(gt=0, le=50)] | None = None
     tolerance: Positive = 1e-7
     primitive: bool = True
     symmetry_tolerance: Positive = SYMMETRY_TOLERANCE
     merge_tolerance: Positive | None = 1e-5
+
+    @field_validator("long_range")
+    @classmethod
+    def _are_potentials(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        from potnet.sums import parse_potential
+
+        for name in names:
+            try:
+                parse_potential(name)
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
+        return names
 
     @property
     def n_scalars(self) -> int:
@@ -83,6 +100,17 @@ class CompleteFeatures(BaseModel):
     def n_directions(self) -> int:
         """Components of the directions: 3 of degree 1 and 5 of degree 2."""
         return (self.degree + 1) ** 2 - 1
+
+    @property
+    def potentials(self) -> list[Potential]:
+        """Kernels of the long-range channels."""
+        from latticesums import CutOff
+        from potnet.sums import parse_potential
+
+        found = [parse_potential(name) for name in self.long_range]
+        if self.long_range_cutoff is None:
+            return found
+        return [CutOff(potential, self.long_range_cutoff) for potential in found]
 
     @property
     def centers(self) -> NDArray[np.float64]:
@@ -164,7 +192,7 @@ class CompleteFeatures(BaseModel):
         crystal.require_periodic()
         far = positions.new_zeros(len(positions) ** 2, 0)
         if self.long_range:
-            far = pair_sums(positions, cell, self.long_range, tolerance=self.tolerance).values
+            far = pair_sums(positions, cell, self.potentials, tolerance=self.tolerance).values
         near = directed_shells(positions, cell, self.shells, degree=self.degree)
         channels = self._channels(near, far)
         parts = [part * torch.from_numpy(scale).to(positions) for part, scale in channels]
@@ -180,11 +208,11 @@ class CompleteFeatures(BaseModel):
         node_counts: NDArray[np.int64],
     ) -> NDArray[np.float32]:
         """Return the channels of all pairs of nodes, crystal after crystal."""
-        from latticesums import Coulomb, London, Pauli
+        from latticesums import orbit_sums_support
         from potnet.sums import orbit_shells, orbit_sums
 
-        named = {"coulomb": Coulomb(), "london": London(), "pauli": Pauli()}
-        potentials = [named[name] for name in self.long_range]
+        potentials = self.potentials
+        far_sums = orbit_sums if orbit_sums_support(potentials) else _orbit_sums
         ends = np.cumsum(node_counts**2)
         values = np.empty((ends[-1], self.n_channels), np.float32)
         start = 0
@@ -200,7 +228,7 @@ class CompleteFeatures(BaseModel):
                 np.concatenate(orbits[start:stop]),
             )
             names = [cell.id for cell in some]
-            far, _ = orbit_sums(*arrays, potentials, tolerance=self.tolerance, names=names)
+            far, _ = far_sums(*arrays, potentials, tolerance=self.tolerance, names=names)
             near, _ = orbit_shells(*arrays, self.shells, degree=self.degree, names=names)
             rows, column = values[first_pair : ends[stop - 1]], 0
             for part, scale in self._channels(near, far):
@@ -217,8 +245,7 @@ class CompleteFeatures(BaseModel):
         of an atom. A shell is divided by the square root of the atoms it meets at 0.08 per Å^3.
         """
         met = 1 + 0.08 * 4 * np.pi**1.5 * self.centers**2 * self.width
-        natural = {"coulomb": 1.0, "london": 10.0, "pauli": 100.0}
-        shells, potentials = met**-0.5, np.array([natural[name] for name in self.long_range])
+        shells, potentials = met**-0.5, np.array([_natural(name) for name in self.long_range])
         directed = [(near[:, 1 + axis], shells) for axis in range(self.n_directions)]
         return [(near[:, 0], shells), (far, potentials), *directed]
 
@@ -238,6 +265,52 @@ class CompleteFeatures(BaseModel):
             # No group within so small a tolerance: one node an atom is the same function.
             return np.arange(crystal.n_atoms)
         return np.unique(orbits, return_inverse=True)[1]
+
+
+def _natural(name: str) -> float:
+    """Return the factor of a long-range potential: its value at 2 Å becomes 1 / 2."""
+    from potnet.sums import parse_potential
+
+    rounded = {"coulomb": 1.0, "london": 10.0, "pauli": 100.0}  # as the first networks took them
+    if name in rounded:
+        return rounded[name]
+    return 0.5 / parse_potential(name).value(torch.tensor(4.0, dtype=torch.float64)).item()
+
+
+def _orbit_sums(
+    positions: NDArray[np.float64],
+    cells: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    orbits: NDArray[np.int64],
+    potentials: Sequence[Potential],
+    *,
+    tolerance: float,
+    names: Sequence[str],
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return what :func:`latticesums.orbit_sums` does, for any potentials."""
+    from potnet.sums import pair_sums
+
+    graph_index = torch.from_numpy(np.repeat(np.arange(len(counts)), counts))
+    atoms, lattices = torch.from_numpy(positions), torch.from_numpy(cells)
+    try:
+        sums = pair_sums(
+            atoms, lattices, potentials, tolerance=tolerance, graph_index=graph_index
+        ).values.numpy()
+    except (ConfigError, StructureError) as error:
+        number = re.match(r"crystal (\d+): ", str(error))
+        if number is None or not names[int(number[1])]:
+            raise
+        raise type(error)(f"{names[int(number[1])]}: {str(error)[number.end() :]}") from None
+    found, n_orbits = [], []
+    ends, pair_ends = np.cumsum(counts), np.cumsum(counts**2)
+    for n, end, pair_end in zip(counts, ends, pair_ends, strict=True):
+        labels = orbits[end - n : end]
+        first = np.unique(labels, return_index=True)[1]
+        pairs = sums[pair_end - n * n : pair_end].reshape(n, n, -1)[first]
+        columns = np.eye(len(first))[labels]
+        found.append(np.einsum("ajk,jb->abk", pairs, columns).reshape(-1, sums.shape[1]))
+        n_orbits.append(len(first))
+    return np.concatenate(found), np.array(n_orbits)
 
 
 def _all_pairs(node_counts: Tensor, values: Tensor) -> Pairs:
