@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
+from potnet.benchmark.sweep import different
 
 from potnet.benchmark import SUITES
 from potnet.benchmark.contestants import Network
-from potnet.benchmark.settings import different
 from potnet.benchmark.table import markdown
 from potnet.files import atomic_write
 from potnet.models.registry import NETWORKS

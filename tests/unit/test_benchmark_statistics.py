@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from potnet.benchmark import compare
-from potnet.benchmark.predictions import Predictions, read_predictions
-from potnet.benchmark.statistics import sign_flip_p, summarise
+from potnet.benchmark.predictions import PredictionTable, read_predictions
+from potnet.benchmark.statistics import compare_areas, roc_auc, sign_flip_p, summarise
 from potnet.errors import DataError
 
 
-def made(errors, *, folds=None, seeds=None, ids=None, targets=None) -> Predictions:
+def made(errors, *, folds=None, seeds=None, ids=None, targets=None) -> PredictionTable:
     n = len(errors)
     targets = np.arange(n, dtype=float) if targets is None else np.asarray(targets, float)
-    return Predictions(
+    return PredictionTable(
         np.array([f"c{k}" for k in range(n)] if ids is None else ids),
         np.zeros(n, int) if folds is None else np.asarray(folds),
         np.zeros(n, int) if seeds is None else np.asarray(seeds),
@@ -86,7 +86,7 @@ def test_crystals_that_only_one_predicts_are_counted_and_left_out() -> None:
 
 
 def test_targets_may_be_in_one_table_only_but_not_contradict() -> None:
-    blind = Predictions(*(c.copy() for c in vars(made([0.5, 0.5])).values()))
+    blind = PredictionTable(*(c.copy() for c in vars(made([0.5, 0.5])).values()))
     blind.targets[:] = np.nan
     assert compare(made([1, 1]), blind).difference == pytest.approx(0.5)
     with pytest.raises(DataError, match="must share a crystal whose target"):
@@ -153,3 +153,43 @@ def test_foreign_tables_need_ids_and_predictions_alone(tmp_path: Path) -> None:
     path.write_text("id,prediction\nJVASP-1,half\n")
     with pytest.raises(DataError, match="cells must be numbers"):
         read_predictions(path)
+
+
+def chances(n, skill, seed=0) -> PredictionTable:
+    """Return probabilities that tell 1 from 0 the better, the larger ``skill`` is."""
+    rng = np.random.default_rng(seed)
+    targets = (np.arange(n) % 3 == 0).astype(float)
+    values = 1 / (1 + np.exp(-skill * (targets - 0.5) - rng.normal(0, 1, n)))
+    return made(values - targets, targets=targets)
+
+
+def test_the_area_is_the_share_of_pairs_in_the_right_order() -> None:
+    targets, values = np.array([0.0, 0, 1, 1, 1]), np.array([0.1, 0.4, 0.4, 0.8, 0.2])
+    assert roc_auc(targets, values)[0] == (0.5 + 1 + 1 + 1 + 1) / 6
+    with pytest.raises(DataError, match="both must be there"):
+        roc_auc(targets[2:], values[2:])
+
+
+def test_the_interval_of_an_area_is_that_of_the_bootstrap() -> None:
+    table = chances(600, 1.5)
+    found = summarise(table, metric="roc_auc")
+    rng, areas = np.random.default_rng(1), []
+    for _ in range(400):
+        rows = rng.integers(600, size=600)
+        areas.append(roc_auc(table.targets[rows], table.values[rows])[0])
+    half = (found["roc_auc_high"] - found["roc_auc_low"]) / 2
+    assert half == pytest.approx(1.96 * np.std(areas), rel=0.1)
+    rounded = made((table.values > 0.5) - table.targets, targets=table.targets)
+    assert summarise(rounded, metric="roc_auc")["roc_auc"] == found["balanced_accuracy"]
+
+
+def test_areas_are_compared_in_pairs() -> None:
+    good = chances(600, 2.0)
+    noise = np.random.default_rng(2).normal(0, 0.02, 600)
+    near = made(good.values + noise - good.targets, targets=good.targets)
+    alike, worse = compare_areas(good, near), compare_areas(good, chances(600, 1.0, seed=3))
+    assert alike.low < 0.01
+    assert alike.high - alike.low < 0.02 < worse.high - worse.low
+    assert worse.low > 0
+    assert worse.p_value < 1e-3
+    assert compare_areas(good, good).p_value == 1

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from potnet.benchmark import SUITES, Suite, Task, open_suite
-from potnet.benchmark.folds import outer_and_inner
+from potnet.benchmark.opened import outer_and_inner
 from potnet.data import SplitConfig
 from potnet.data.public.official import MATBENCH_SEED
-from potnet.data.splits.rules import shuffled_folds
+from potnet.data.splits.rules import shuffled_folds, stratified_folds
 from potnet.errors import ConfigError, DataError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
-TINY = Suite("tiny", "a test", (Task("energy", "eV", ("the energy",)),), "matbench", 23, ("multi",))
+TINY = Suite("tiny", "a test", (Task("energy", "eV", ("the energy",)),), "matbench", 23)
 
 
 def matbench_folds(n: int) -> np.ndarray:
@@ -44,6 +44,9 @@ def written(path: Path, n: int = 23, **columns) -> Path:
     [
         ("matbench-phonons", "matbench_phonons", 1265),
         ("matbench-jdft2d", "matbench_jdft2d", 636),
+        ("matbench-elastic", "matbench_elastic", 10987),
+        ("matbench-log-gvrh", "matbench_elastic", 10987),
+        ("matbench-perovskites", "matbench_perovskites", 18928),
     ],
 )
 def test_the_published_labels_say_the_same_folds(name: str, file: str, n: int) -> None:
@@ -76,15 +79,55 @@ def test_every_crystal_is_tested_once_and_validates_in_one_turn() -> None:
         assert sorted(everything) == list(range(101))
 
 
-def test_entries_with_doubtful_targets_are_left_out_with_a_word(tmp_path: Path) -> None:
-    path = written(tmp_path / "t.jsonl.gz", match=lambda k: "multi3" if k in (4, 7) else "exact")
-    opened = open_suite(TINY, path)
-    assert len(opened.dataset) == 21
-    assert not {"mb-tiny-0005", "mb-tiny-0008"} & set(opened.dataset.ids)
+def test_entries_that_are_not_there_are_named_and_the_others_keep_their_folds(
+    tmp_path: Path,
+) -> None:
+    known = lambda k: {"energy": float(k)} if k not in (4, 7) else {}  # noqa: E731
+    opened = open_suite(TINY, written(tmp_path / "t.jsonl.gz", targets=known))
+    assert opened.left_out == ("mb-tiny-0005", "mb-tiny-0008")
     assert opened.folds is not None
     assert opened.folds.tolist() == np.delete(matbench_folds(23), [4, 7]).tolist()
-    assert any("2 entries are left out" in note for note in opened.notes)
-    assert any("21 of the 23" in note for note in opened.notes)
+    assert opened.notes == ("21 of the 23 entries are used.",)
+
+
+def test_classes_are_spread_over_the_folds_as_matbench_does(tmp_path: Path) -> None:
+    task = Task("is_metal", "1", metric="roc_auc")
+    suite = Suite("classes", "a test", (task,), "matbench-stratified", 23)
+    columns = {
+        "targets": lambda k: {"is_metal": float(k % 3 == 0)},
+        "matbench_fold": lambda k: int(matbench_folds(23)[k]),  # of the other task of the file
+    }
+    opened = open_suite(suite, written(tmp_path / "t.jsonl.gz", **columns))
+    classes = opened.dataset.targets["is_metal"]
+    assert opened.folds is not None
+    assert opened.folds.tolist() == stratified_folds(classes, seed=MATBENCH_SEED).tolist()
+    with pytest.raises(DataError, match="must have all 23 entries"):
+        open_suite(suite, written(tmp_path / "u.jsonl.gz", n=20, **columns))
+
+
+@pytest.mark.parametrize("by", ["crystal", "composition"])
+def test_a_suite_can_be_cut_into_folds_by_a_rule(by: str, tmp_path: Path) -> None:
+    rule = SplitConfig(kind="k-fold", by=by, n_folds=4)
+    suite = Suite("ruled", "a test", (Task("energy", "eV"),), rule)
+    kinds = ["Na", "K", "Rb", "Cs", "Li", "Ag", "Au", "Cu"]
+    path = written(tmp_path / "t.jsonl.gz", species=lambda k: [kinds[k % 8]])
+    opened = open_suite(suite, path)
+    assert opened.folds is not None
+    assert suite.n_folds == 4
+    assert set(opened.folds) == {0, 1, 2, 3}
+    of_kind = [set(opened.folds[k::8]) for k in range(8)]
+    assert all(len(folds) == 1 for folds in of_kind) == (by == "composition")
+
+
+def test_the_orderings_have_ten_folds_both_ways() -> None:
+    path = SHARED / "li_mn_o_f_orderings.jsonl.gz"
+    if not path.exists():
+        pytest.skip("the data are not at hand")
+    for name in ("lmof", "lmof-compositions"):
+        opened = open_suite(SUITES[name], path)
+        assert opened.folds is not None
+        assert np.bincount(opened.folds, minlength=10).min() >= 60
+        assert opened.notes == ()
 
 
 def test_a_label_against_the_rule_is_an_error(tmp_path: Path) -> None:
@@ -142,4 +185,4 @@ def test_a_contestant_never_sees_a_test_target(tmp_path: Path) -> None:
 
 def test_a_suite_without_data_says_so() -> None:
     with pytest.raises(ConfigError, match="`--data` must name the file"):
-        open_suite(SUITES["elastic"])
+        open_suite(SUITES["matbench-elastic"])

@@ -5,9 +5,10 @@ contestant with fixed settings on one suite, and a folder.
 """
 
 from potnet.benchmark.contestants import Contestant, Job, Outcome
-from potnet.benchmark.run import Row, run
+from potnet.benchmark.opened import OpenSuite, open_suite
+from potnet.benchmark.run import TableRow, run
 from potnet.benchmark.statistics import Comparison, compare
-from potnet.benchmark.suites import SUITES, OpenSuite, Suite, Task, open_suite
+from potnet.benchmark.suites import SUITES, Suite, Task
 
 __all__ = [
     "SUITES",
@@ -16,8 +17,8 @@ __all__ = [
     "Job",
     "OpenSuite",
     "Outcome",
-    "Row",
     "Suite",
+    "TableRow",
     "Task",
     "compare",
     "open_suite",

@@ -7,7 +7,7 @@ import csv
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -17,14 +17,15 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from potnet.benchmark.composition import composition_table
 from potnet.benchmark.cost import Cost, Meter, peak_memory_mb
+from potnet.crystal import Crystal
 from potnet.data import Dataset, Split, SplitConfig
 from potnet.data.questions import file_name
 from potnet.errors import ConfigError
 from potnet.features import Batch
 from potnet.files import atomic_write
 from potnet.models import registry
+from potnet.models.elements import MAX_NUMBER, element_table
 from potnet.training import Progress, TrainingConfig, train
 from potnet.training.start import first_network
 
@@ -46,6 +47,7 @@ class Job:
         seed: Of everything random.
         folder: The job's own.
         features: File with the features of all crystals, for contestants that ask for them.
+        binary: Targets of 0 and 1; what is predicted is the probability of 1.
         progress: Called with each epoch's progress.
     """
 
@@ -54,6 +56,7 @@ class Job:
     seed: int
     folder: Path
     features: Path | None = None
+    binary: frozenset[str] = frozenset()
     progress: Callable[[Progress], None] | None = None
 
     @property
@@ -180,7 +183,7 @@ class Network:
     def compete(self, job: Job) -> Outcome:
         """Train, or go on with it, and return what the best epoch predicts."""
         names = tuple(job.dataset.targets)
-        config = self._of_job(names, job.seed)
+        config = self._of_job(names, job)
         batch = None if job.features is None else Batch.from_tensors(load_file(job.features))
         if self.budget is not None:
             epochs = self._epochs_within(job, config, batch)
@@ -207,8 +210,11 @@ class Network:
         predictions = np.array([[column[id] for column in columns] for id in ids])
         return Outcome(predictions, self._cost(config, meter, len(names)))
 
-    def _of_job(self, targets: tuple[str, ...], seed: int) -> TrainingConfig:
-        changes = {"targets": targets, "seed": seed, "members": 1, "split": {"kind": "given"}}
+    def _of_job(self, targets: tuple[str, ...], job: Job) -> TrainingConfig:
+        changes = {"targets": targets, "seed": job.seed, "members": 1, "split": {"kind": "given"}}
+        if job.binary:
+            transforms = {name: self.config.transform_of(name) for name in targets}
+            changes["transform"] = {**transforms, **dict.fromkeys(job.binary, "yes-no")}
         return TrainingConfig(**{**self.config.to_dict(), **changes})
 
     def _epochs_within(self, job: Job, config: TrainingConfig, batch: Batch | None) -> int:
@@ -318,6 +324,48 @@ class Composition(_Dumb):
         )
         trees.fit(table[train], values[train], X_val=table[val], y_val=values[val])
         return trees.predict(table[job.asked])
+
+
+def composition_table(crystals: Sequence[Crystal]) -> NDArray[np.float64]:
+    """Return one row per crystal that depends on nothing but its reduced composition.
+
+    The row holds the share of each element, then mean, standard deviation, least and largest
+    value over the atoms of: atomic number, row and column of the periodic table, and the bins of
+    electronegativity, radius, valence, ionisation energy, electron affinity and volume; and how
+    many elements there are.
+
+    Args:
+        crystals: The crystals.
+
+    Returns:
+        Shape (n, n_columns), float64.
+    """
+    properties = _element_properties()
+    rows = []
+    for crystal in crystals:
+        shares = np.bincount(crystal.numbers, minlength=MAX_NUMBER + 1) / crystal.n_atoms
+        present = np.flatnonzero(shares)
+        weights, values = shares[present, None], properties[present]
+        mean = (weights * values).sum(0)
+        spread = np.sqrt((weights * (values - mean) ** 2).sum(0))
+        parts = (shares[1:], mean, spread, values.min(0), values.max(0), [len(present)])
+        rows.append(np.concatenate(parts))
+    return np.array(rows)
+
+
+# Where the bins of each property begin in the table of zeros and ones: group, period,
+# electronegativity, radius, valence electrons, ionisation energy, electron affinity, block, volume.
+_STARTS = (0, 19, 26, 36, 46, 58, 68, 78, 82, 92)
+
+
+def _element_properties() -> NDArray[np.float64]:
+    """Return, for each atomic number, itself and the bin of each property, shape (119, 10)."""
+    table = element_table().numpy()
+    columns = [np.arange(len(table), dtype=np.float64)]
+    for start, stop in zip(_STARTS, _STARTS[1:], strict=False):
+        bins = table[:, start:stop]
+        columns.append(np.where(bins.any(1), bins.argmax(1), -1.0))
+    return np.stack(columns, axis=1)
 
 
 def _on_gpu(config: TrainingConfig) -> bool:

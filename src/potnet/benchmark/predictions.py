@@ -23,8 +23,8 @@ COLUMNS = ("id", "fold", "seed", "target", "prediction")
 
 
 @dataclass(frozen=True, eq=False)
-class Predictions:
-    """Predictions with their targets.
+class PredictionTable:
+    """PredictionTable with their targets.
 
     Attributes:
         ids: Crystals, shape (n,).
@@ -43,9 +43,9 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def select(self, mask: NDArray[np.bool_]) -> Predictions:
+    def select(self, mask: NDArray[np.bool_]) -> PredictionTable:
         """Return the lines where ``mask`` is true."""
-        return Predictions(
+        return PredictionTable(
             self.ids[mask],
             self.folds[mask],
             self.seeds[mask],
@@ -53,7 +53,7 @@ class Predictions:
             self.values[mask],
         )
 
-    def combined(self, rule: str = "median") -> Predictions:
+    def combined(self, rule: str = "median") -> PredictionTable:
         """Return one line per crystal, in order of first appearance: the seeds as one network."""
         _, first, place = np.unique(self.ids, return_index=True, return_inverse=True)
         combine = np.median if rule == "median" else np.mean
@@ -62,7 +62,7 @@ class Predictions:
         values = np.array([combine(group) for group in groups], dtype=np.float64)
         appearance = np.argsort(first)
         rows = first[appearance]
-        return Predictions(
+        return PredictionTable(
             self.ids[rows],
             self.folds[rows],
             np.full(len(rows), -1),
@@ -104,9 +104,9 @@ def _new_table(path: str | os.PathLike[str]) -> Iterator[IO[str]]:
         yield text
 
 
-def concatenated(parts: Sequence[Predictions]) -> Predictions:
+def concatenated(parts: Sequence[PredictionTable]) -> PredictionTable:
     """Return the lines of all ``parts``, of which there must be one."""
-    return Predictions(
+    return PredictionTable(
         np.concatenate([part.ids for part in parts]),
         np.concatenate([part.folds for part in parts]),
         np.concatenate([part.seeds for part in parts]),
@@ -115,7 +115,7 @@ def concatenated(parts: Sequence[Predictions]) -> Predictions:
     )
 
 
-def read_predictions(path: str | os.PathLike[str]) -> Predictions:
+def read_predictions(path: str | os.PathLike[str]) -> PredictionTable:
     """Return the predictions in a CSV file, of this package or another.
 
     Args:
@@ -139,7 +139,7 @@ def read_predictions(path: str | os.PathLike[str]) -> Predictions:
             f"{', '.join(header) or 'no header'} and {len(rows)} rows. Correct the file."
         )
     try:
-        return Predictions(
+        return PredictionTable(
             np.array([row["id"] for row in rows]),
             np.array([int(row.get("fold") or 0) for row in rows]),
             np.array([int(row.get("seed") or 0) for row in rows]),

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,13 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-import potnet
 from potnet.benchmark.contestants import Contestant, Job
 from potnet.benchmark.cost import Cost
-from potnet.benchmark.predictions import Predictions, concatenated
-from potnet.benchmark.settings import different
-from potnet.benchmark.statistics import summarise
-from potnet.benchmark.suites import OpenSuite, Suite, open_suite
+from potnet.benchmark.opened import OpenSuite, open_suite
+from potnet.benchmark.predictions import PredictionTable, concatenated
+from potnet.benchmark.statistics import roc_auc, summarise
+from potnet.benchmark.suites import Suite
+from potnet.benchmark.sweep import different
 from potnet.data.questions import column_of
 from potnet.errors import ConfigError, DataError
 from potnet.files import atomic_write, remove_leftovers
@@ -36,7 +37,7 @@ from potnet.training.features import compute_features
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One line of a table: a contestant with fixed settings.
 
     Attributes:
@@ -56,7 +57,7 @@ class _Order:
 
     suite: Suite
     source: str
-    row: Row
+    row: TableRow
     targets: tuple[str, ...]
     fold: int
     turn: int
@@ -89,7 +90,7 @@ class _Order:
 
 def run(
     opened: OpenSuite,
-    rows: Sequence[Row],
+    rows: Sequence[TableRow],
     *,
     source: str | os.PathLike[str],
     features: str | os.PathLike[str],
@@ -178,7 +179,7 @@ def _groups(contestant: Contestant, names: Sequence[str]) -> list[tuple[str, ...
     return [contestant.targets] if contestant.targets else [(name,) for name in names]
 
 
-def _claim(row: Row, opened: OpenSuite) -> None:
+def _claim(row: TableRow, opened: OpenSuite) -> None:
     """Make the folder of a row, or find it to be of this row."""
     row.folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(row.folder)
@@ -207,6 +208,9 @@ def _claim(row: Row, opened: OpenSuite) -> None:
             f"{row.folder}: must be empty or hold the row that was begun in it, got jobs of "
             "something else. Choose another folder."
         )
+    if opened.left_out:
+        with atomic_write(row.folder / "left-out.txt") as file:
+            file.writelines(f"{id}\n" for id in opened.left_out)
     _write_json(path, content)
 
 
@@ -282,6 +286,7 @@ def _do(order: _Order, opened: OpenSuite, progress: Callable[[Progress], None] |
         seed=order.seed,
         folder=order.folder,
         features=order.features,
+        binary=frozenset(t for t in order.targets if opened.tasks[t].metric == "roc_auc"),
         progress=progress,
     )
     outcome = contestant.compete(job)
@@ -305,10 +310,10 @@ def _predicted(order: _Order) -> dict[str, dict[str, float]]:
 
 
 def _conclude(
-    opened: OpenSuite, row: Row, orders: Sequence[_Order], *, score_test: bool
+    opened: OpenSuite, row: TableRow, orders: Sequence[_Order], *, score_test: bool
 ) -> dict[str, Any]:
     """Join predictions and targets, and write the tables and ``results.json`` of a row."""
-    parts: dict[str, dict[str, list[Predictions]]] = {}
+    parts: dict[str, dict[str, list[PredictionTable]]] = {}
     for order in orders:
         for target, values in _predicted(order).items():
             if target not in order.scored:
@@ -325,6 +330,7 @@ def _conclude(
         lines = {part: concatenated(found[part]) for part in found}
         tasks[target] = {
             "unit": opened.tasks[target].unit,
+            "metric": opened.tasks[target].metric,
             **_scored(opened, row, target, own, lines["validation"], lines["test"], score_test),
             "cost": _total_cost(own),
         }
@@ -340,7 +346,7 @@ def _conclude(
         **json.loads((row.folder / "benchmark.json").read_text(encoding="utf-8")),
         "tasks": tasks,
         "versions": {
-            "potnet": potnet.__version__,
+            "potnet": version("potnet"),
             "torch": torch.__version__,
             "numpy": np.__version__,
             "python": platform.python_version(),
@@ -352,17 +358,18 @@ def _conclude(
 
 def _scored(
     opened: OpenSuite,
-    row: Row,
+    row: TableRow,
     target: str,
     orders: Sequence[_Order],
-    validation: Predictions,
-    test: Predictions,
+    validation: PredictionTable,
+    test: PredictionTable,
     score_test: bool,
 ) -> dict[str, Any]:
     """Return the errors of one target and write its predictions; look at the test if told to."""
     combine = row.contestant.combine
     stem = re.sub(r"[^\w.-]", "_", target)
     names = {part: f"{part}-{stem}.csv" for part in ("validation", "predictions", "submission")}
+    metric = opened.tasks[target].metric
     validation.write(row.folder / names["validation"])
     validation = validation.select(np.isfinite(validation.targets))
     errors = np.abs(validation.values - validation.targets)
@@ -373,6 +380,9 @@ def _scored(
             "predictions": names["validation"],
         }
     }
+    if metric == "roc_auc":
+        area, _ = roc_auc(validation.targets, validation.values)
+        scored["validation"]["single_roc_auc"] = area
     if opened.suite.n_folds == 1:
         together = validation.combined(combine)
         scored["validation"] |= regression_metrics(together.targets, together.values)
@@ -383,7 +393,7 @@ def _scored(
     elif len(known) and score_test:
         test.write(row.folder / names["predictions"])
         scored["test"] = {
-            **summarise(known, combine=combine),
+            **summarise(known, combine=combine, metric=metric),
             "mean_predictor_mae": _mean_predictor(opened, target, orders),
             "predictions": names["predictions"],
             "looked_at": _record(row, target, known),
@@ -393,7 +403,7 @@ def _scored(
 
 def _lines(
     opened: OpenSuite, order: _Order, target: str, values: dict[str, float], rows: Any
-) -> Predictions:
+) -> PredictionTable:
     """Return the lines of one job for the crystals ``rows`` that it was to predict."""
     ids = [opened.dataset.ids[k] for k in rows]
     missing = [id for id in ids if id not in values]
@@ -402,7 +412,7 @@ def _lines(
             f"{order.folder}: must hold predictions for all validation and test crystals, got "
             f"none for {missing[0]!r}. Delete this folder and run again."
         )
-    return Predictions(
+    return PredictionTable(
         np.array(ids, dtype=str),
         np.full(len(ids), order.fold),
         np.full(len(ids), order.seed),
@@ -422,7 +432,7 @@ def _mean_predictor(opened: OpenSuite, target: str, orders: Sequence[_Order]) ->
     return float(np.nanmean(np.concatenate(errors)))
 
 
-def _record(row: Row, target: str, lines: Predictions) -> dict[str, Any]:
+def _record(row: TableRow, target: str, lines: PredictionTable) -> dict[str, Any]:
     """Note in ``scored.jsonl`` that these test targets were looked at; return what it says."""
     path = row.folder / "scored.jsonl"
     text = path.read_text(encoding="utf-8") if path.exists() else ""

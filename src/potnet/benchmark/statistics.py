@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from potnet.benchmark.predictions import Predictions
+from potnet.benchmark.predictions import PredictionTable
+from potnet.benchmark.suites import Metric
 from potnet.errors import DataError
 from potnet.training.evaluate import regression_metrics
 
 _CHUNK = 2**22  # random numbers at a time
 
 
-def summarise(predictions: Predictions, *, combine: str = "median") -> dict[str, Any]:
+def summarise(
+    predictions: PredictionTable, *, combine: str = "median", metric: Metric = "mae"
+) -> dict[str, Any]:
     """Return the errors of one row of a benchmark.
 
     Args:
         predictions: All folds and seeds; every target known.
         combine: How the seeds predict together.
+        metric: ``roc_auc`` for targets of 0 and 1: adds ``roc_auc`` with ``_low`` and ``_high``
+            (DeLong), ``fold_roc_auc_mean`` and ``_std``, and ``balanced_accuracy``, which is the
+            ROC-AUC of probabilities that were rounded to 0 or 1.
 
     Returns:
         ``n``, ``mae``, ``mae_low``, ``mae_high``, ``rmse``, ``r2`` over all crystals (the seeds
@@ -48,6 +55,8 @@ def summarise(predictions: Predictions, *, combine: str = "median") -> dict[str,
         "fold_mae_mean": float(np.mean(maes)),
         "fold_mae_std": float(np.std(maes)),
     }
+    if metric == "roc_auc":
+        metrics |= _separation(together)
     seeds = np.unique(predictions.seeds)
     metrics["seeds"] = len(seeds)
     if len(seeds) > 1:
@@ -57,7 +66,63 @@ def summarise(predictions: Predictions, *, combine: str = "median") -> dict[str,
     return metrics
 
 
-def _mae(predictions: Predictions) -> float:
+def _separation(predictions: PredictionTable) -> dict[str, float]:
+    """Return how well probabilities tell 1 from 0."""
+    area, parts = roc_auc(predictions.targets, predictions.values)
+    reach = 1.96 * float(np.sqrt(_variance(parts, parts)))
+    parts = [predictions.select(predictions.folds == k) for k in np.unique(predictions.folds)]
+    areas = [roc_auc(part.targets, part.values)[0] for part in parts]
+    rounded = (predictions.values > 0.5).astype(float)
+    return {
+        "roc_auc": area,
+        "roc_auc_low": area - reach,
+        "roc_auc_high": min(1.0, area + reach),
+        "fold_roc_auc_mean": float(np.mean(areas)),
+        "fold_roc_auc_std": float(np.std(areas)),
+        "balanced_accuracy": roc_auc(predictions.targets, rounded)[0],
+    }
+
+
+def roc_auc(
+    targets: NDArray[np.float64], values: NDArray[np.float64]
+) -> tuple[float, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Return the area under the ROC curve, and what each crystal adds to its variance.
+
+    The area is the chance that a 1 has a larger value than a 0; equal values count half. What a
+    crystal adds is the share of the crystals of the other class that it is told from, for the 1s
+    and for the 0s (DeLong, DeLong and Clarke-Pearson, Biometrics 44, 837 (1988)).
+
+    Raises:
+        DataError: If there are not both classes and nothing else.
+    """
+    ones, zeros = values[targets == 1], values[targets == 0]
+    if not len(ones) or not len(zeros) or len(ones) + len(zeros) < len(values):
+        raise DataError(
+            f"ROC-AUC: targets must be 0 and 1, and both must be there, got {len(zeros)} times 0, "
+            f"{len(ones)} times 1 in {len(values)}. Check the targets."
+        )
+    below = _share_below(ones, zeros)
+    return float(below.mean()), (below, 1 - _share_below(zeros, ones))
+
+
+def _share_below(values: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return for each value the share of the others that are smaller; equal ones count half."""
+    ordered = np.sort(others)
+    smaller, not_larger = (np.searchsorted(ordered, values, side) for side in ("left", "right"))
+    return (smaller + not_larger) / (2 * len(others))
+
+
+def _variance(
+    first: tuple[NDArray[np.float64], NDArray[np.float64]],
+    second: tuple[NDArray[np.float64], NDArray[np.float64]],
+) -> float:
+    """Return the covariance of two areas from what each crystal adds to them."""
+    return sum(
+        float(np.cov(a, b)[0, 1]) / len(a) for a, b in zip(first, second, strict=True) if len(a) > 1
+    )
+
+
+def _mae(predictions: PredictionTable) -> float:
     return float(np.abs(predictions.values - predictions.targets).mean())
 
 
@@ -100,8 +165,8 @@ class Comparison:
 
 
 def compare(
-    first: Predictions,
-    second: Predictions,
+    first: PredictionTable,
+    second: PredictionTable,
     *,
     combine: str = "median",
     n_resamples: int = 10_000,
@@ -122,32 +187,12 @@ def compare(
     Raises:
         DataError: If no crystal with a target is in both, or the targets contradict.
     """
-    a, b = first.combined(combine), second.combined(combine)
-    shared, rows_a, rows_b = np.intersect1d(a.ids, b.ids, return_indices=True)
-    target_a, target_b = a.targets[rows_a], b.targets[rows_b]
-    both = np.isfinite(target_a) & np.isfinite(target_b)
-    off = both & ~np.isclose(target_a, target_b, rtol=1e-5, atol=1e-8)
-    if off.any():
-        k = int(np.flatnonzero(off)[0])
-        raise DataError(
-            f"compare: both tables must have the same targets, got {target_a[k]:g} and "
-            f"{target_b[k]:g} for {shared[k]!r}. Compare predictions of one quantity in one unit."
-        )
-    target = np.where(np.isfinite(target_a), target_a, target_b)
-    known = np.isfinite(target)
-    if not known.any():
-        raise DataError(
-            "compare: the tables must share a crystal whose target is known, got none. "
-            "Give tables of the same suite, at least one of them with targets."
-        )
-    error_a = np.abs(a.values[rows_a] - target)[known]
-    error_b = np.abs(b.values[rows_b] - target)[known]
+    pair = _Matched.of(first, second, combine)
+    error_a, error_b = (np.abs(values - pair.targets) for values in pair.values)
     differences = error_a - error_b
     low, high = _bootstrap(differences, n_resamples, seed)
     return Comparison(
-        n=int(known.sum()),
-        only_first=len(a) - len(shared),
-        only_second=len(b) - len(shared),
+        **pair.counts,
         mae_first=float(error_a.mean()),
         mae_second=float(error_b.mean()),
         difference=float(differences.mean()),
@@ -156,6 +201,97 @@ def compare(
         p_value=sign_flip_p(differences, n_resamples=n_resamples, seed=seed),
         wins=float(np.mean(differences < 0) + np.mean(differences == 0) / 2),
     )
+
+
+@dataclass(frozen=True)
+class AreaComparison:
+    """A paired comparison of ROC-AUC on the same crystals.
+
+    Attributes:
+        n, only_first, only_second: As :class:`Comparison` has them.
+        roc_auc_first, roc_auc_second: The areas.
+        difference: The first minus the second: above zero, the first is better.
+        low, high: 95 % interval of the difference.
+        p_value: Chance of a difference at least as large if the areas were equal, two-sided.
+    """
+
+    n: int
+    only_first: int
+    only_second: int
+    roc_auc_first: float
+    roc_auc_second: float
+    difference: float
+    low: float
+    high: float
+    p_value: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON holds them."""
+        return asdict(self)
+
+
+def compare_areas(
+    first: PredictionTable, second: PredictionTable, *, combine: str = "median"
+) -> AreaComparison:
+    """Compare how well two sets of predictions tell 1 from 0 (DeLong et al. 1988).
+
+    Args:
+        first: Predictions; those of several seeds are combined.
+        second: The same; targets need to be in one of the two.
+        combine: How several seeds predict together.
+
+    Raises:
+        DataError: If no crystal with a target is in both, the targets contradict, or one class is
+            missing.
+    """
+    pair = _Matched.of(first, second, combine)
+    (area_a, a), (area_b, b) = (roc_auc(pair.targets, values) for values in pair.values)
+    error = float(np.sqrt(max(0.0, _variance(a, a) + _variance(b, b) - 2 * _variance(a, b))))
+    difference = area_a - area_b
+    return AreaComparison(
+        **pair.counts,
+        roc_auc_first=area_a,
+        roc_auc_second=area_b,
+        difference=difference,
+        low=difference - 1.96 * error,
+        high=difference + 1.96 * error,
+        p_value=math.erfc(abs(difference) / error / math.sqrt(2)) if error else 1.0,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Matched:
+    """Two predictions of the same crystals, and their targets."""
+
+    counts: dict[str, int]
+    targets: NDArray[np.float64]
+    values: tuple[NDArray[np.float64], NDArray[np.float64]]
+
+    @staticmethod
+    def of(first: PredictionTable, second: PredictionTable, combine: str) -> _Matched:
+        """Return the crystals that both predict and whose target is known."""
+        a, b = first.combined(combine), second.combined(combine)
+        shared, rows_a, rows_b = np.intersect1d(a.ids, b.ids, return_indices=True)
+        target_a, target_b = a.targets[rows_a], b.targets[rows_b]
+        both = np.isfinite(target_a) & np.isfinite(target_b)
+        off = both & ~np.isclose(target_a, target_b, rtol=1e-5, atol=1e-8)
+        if off.any():
+            k = int(np.flatnonzero(off)[0])
+            raise DataError(
+                f"compare: both tables must have the same targets, got {target_a[k]:g} and "
+                f"{target_b[k]:g} for {shared[k]!r}. Compare predictions of one quantity in one "
+                "unit."
+            )
+        target = np.where(np.isfinite(target_a), target_a, target_b)
+        known = np.isfinite(target)
+        if not known.any():
+            raise DataError(
+                "compare: the tables must share a crystal whose target is known, got none. "
+                "Give tables of the same suite, at least one of them with targets."
+            )
+        alone = {"only_first": len(a) - len(shared), "only_second": len(b) - len(shared)}
+        values = (a.values[rows_a][known], b.values[rows_b][known])
+        return _Matched({"n": int(known.sum()), **alone}, target[known], values)
 
 
 def sign_flip_p(

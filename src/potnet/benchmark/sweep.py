@@ -77,3 +77,15 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
         inner = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
         result[key] = merged(result[key], value) if inner else value
     return result
+
+
+def different(settings: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of nested settings that is absent from others or has another value there."""
+    found = {}
+    for name, value in settings.items():
+        if name in others and isinstance(value, Mapping) and isinstance(others[name], Mapping):
+            if inner := different(value, others[name]):
+                found[name] = inner
+        elif name not in others or others[name] != value:
+            found[name] = value
+    return found

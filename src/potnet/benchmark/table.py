@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from potnet.benchmark.predictions import read_predictions
-from potnet.benchmark.statistics import compare
+from potnet.benchmark.statistics import compare, compare_areas
 from potnet.errors import DataError
 from potnet.files import atomic_write
 
 HEADER = (
     "row",
-    "test MAE (95 % interval)",
+    "test {error} (95 % interval)",
     "folds: mean ± std",
     "RMSE",
-    "validation MAE",
+    "validation {error}",
     "seeds",
     "against the first row",
     "parameters",
@@ -42,8 +42,8 @@ def read_rows(source: str | os.PathLike[str]) -> Iterator[tuple[Path, dict[str, 
     """Yield the folder and the results of each row of ``source``.
 
     Args:
-        source: The folder of a row or of a set of them, or ``STEM.json`` of a table that kept its
-            predictions.
+        source: The folder of a row or of a set of them, or ``STEM.json`` of a table that kept the
+            predictions of its first row.
 
     Raises:
         DataError: If there is none.
@@ -83,7 +83,8 @@ def _rows_of_table(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 def _by_file(task: Mapping[str, Any]) -> dict[str, Any]:
     """Return the results for a target with predictions named by their file, not by its folder."""
-    files = {key: Path(task[key]["predictions"]).name for key in PARTS if key in task}
+    named = [key for key in PARTS if "predictions" in task.get(key, {})]
+    files = {key: Path(task[key]["predictions"]).name for key in named}
     return {**task, **{key: {**task[key], "predictions": files[key]} for key in files}}
 
 
@@ -127,21 +128,34 @@ def _with_comparison(
     task: Mapping[str, Any], reference: Mapping[str, Any], folder: Path, first: Path
 ) -> dict[str, Any]:
     """Add the paired comparison: on the test, or on validation where the test is not scored."""
-    part = "test" if "test" in task else "validation"
+    part = _compared(task)
     if folder == first:  # The first row itself, or one of its table, compared already.
         return dict(task)
     task = {key: value for key, value in task.items() if key != "against_first"}
     if part not in reference:
         return task
-    paths = [folder / task[part]["predictions"], first / reference[part]["predictions"]]
-    for path in paths:
-        if not path.exists():
+    for place, found in ((folder, task), (first, reference)):
+        if "predictions" not in found[part]:
             raise DataError(
-                f"{path}: the predictions of two rows must be there to compare them, got no file. "
-                "Begin with the row that the table began with, or name the folders of the rows."
+                f"{place}: a table keeps the predictions of its first row alone, so that this one "
+                "must stay the first, got another. Name the table before other rows, or make it "
+                "again from the rows themselves."
             )
-    tables = [read_predictions(path) for path in paths]
-    return {**task, "against_first": {"part": part, **compare(*tables).to_dict()}}
+    tables = [
+        read_predictions(place / found[part]["predictions"])
+        for place, found in ((folder, task), (first, reference))
+    ]
+    compared = compare_areas(*tables) if _is_area(task) else compare(*tables)
+    return {**task, "against_first": {"part": part, **compared.to_dict()}}
+
+
+def _compared(task: Mapping[str, Any]) -> str:
+    """Return the part on which rows are compared."""
+    return "test" if "test" in task else "validation"
+
+
+def _is_area(task: Mapping[str, Any]) -> bool:
+    return task.get("metric") == "roc_auc"
 
 
 def cells_by_target(table: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
@@ -151,10 +165,11 @@ def cells_by_target(table: Mapping[str, Any]) -> list[tuple[str, list[str], list
         having = [row for row in table["rows"] if target in row["tasks"]]
         cells = [_cells(row, row["tasks"][target], table["n_folds"]) for row in having]
         used = [k for k in range(len(HEADER)) if any(line[k] for line in cells)]
-        title = f"{target} in {having[0]['tasks'][target]['unit'] or 'no unit'}"
-        parts.append(
-            (title, [HEADER[k] for k in used], [[line[k] for k in used] for line in cells])
-        )
+        first = having[0]["tasks"][target]
+        title = target if _is_area(first) else f"{target} in {first['unit'] or 'no unit'}"
+        error = "ROC-AUC" if _is_area(first) else "MAE"
+        header = [HEADER[k].format(error=error) for k in used]
+        parts.append((title, header, [[line[k] for k in used] for line in cells]))
     return parts
 
 
@@ -170,17 +185,21 @@ def markdown(table: Mapping[str, Any]) -> str:
 
 def _cells(row: Mapping[str, Any], task: Mapping[str, Any], n_folds: int) -> list[str]:
     test, validation, cost = task.get("test"), task["validation"], task["cost"]
+    metric = "roc_auc" if _is_area(task) else "mae"
+    alone = f"{validation[f'single_{metric}']:.4g}"
     errors = ["held back" if "held_back" in task else "not scored", "", ""]
     if test is not None:
         done = len(test["folds"])
-        mean = f"{test['fold_mae_mean']:.4g} ± {test['fold_mae_std']:.2g}" if done > 1 else ""
+        of_folds = f"fold_{metric}"
+        mean = f"{test[of_folds + '_mean']:.4g} ± {test[of_folds + '_std']:.2g}" * (done > 1)
         mean += f" ({done} of {n_folds} folds)" if done < n_folds else ""
-        errors = [_with_interval(test), mean, f"{test['rmse']:.4g}"]
+        rmse = "" if _is_area(task) else f"{test['rmse']:.4g}"
+        errors = [_with_interval(test, metric), mean, rmse]
     per_epoch, memory = cost["seconds_per_epoch"], cost["peak_memory_mb"]
     return [
         row["name"],
         *errors,
-        _with_interval(validation) if "mae" in validation else f"{validation['single_mae']:.4g}",
+        _with_interval(validation) if "mae" in validation and metric == "mae" else alone,
         str(len(row["seeds"])),
         _against(task.get("against_first")),
         f"{cost['n_parameters']:,}" if cost["n_parameters"] else "",
@@ -192,8 +211,9 @@ def _cells(row: Mapping[str, Any], task: Mapping[str, Any], n_folds: int) -> lis
     ]
 
 
-def _with_interval(metrics: Mapping[str, Any]) -> str:
-    return f"{metrics['mae']:.4g} ({metrics['mae_low']:.4g} to {metrics['mae_high']:.4g})"
+def _with_interval(metrics: Mapping[str, Any], name: str = "mae") -> str:
+    low, high = metrics[f"{name}_low"], metrics[f"{name}_high"]
+    return f"{metrics[name]:.4g} ({low:.4g} to {high:.4g})"
 
 
 def _against(comparison: Mapping[str, Any] | None) -> str:
@@ -215,9 +235,9 @@ def write_table(
     Args:
         found: Folder and results of each row.
         stem: Where, without suffix.
-        keep: Copy the predictions (several seeds as one) into the folder ``STEM``, packed, so that
-            the table stands without the folders of the rows. Their ``sha256`` (of the unpacked
-            text) is in the table, which stays whole when some of these files are deleted.
+        keep: Copy the predictions of the first row (several seeds as one, compressed) into the
+            folder ``STEM``, so that the table stands without the folders of the rows and takes
+            more of them; of the others the checksums remain.
 
     Returns:
         The Markdown file and the table.
@@ -225,9 +245,9 @@ def write_table(
     table = joined(found)
     if keep:
         stem.mkdir(parents=True, exist_ok=True)
-        for (source, _), row in zip(found, table["rows"], strict=True):
+        for k, ((source, _), row) in enumerate(zip(found, table["rows"], strict=True)):
             for task in row["tasks"].values():
-                _keep_predictions(source, row, task, stem)
+                _keep_predictions(source, row, task, stem, stays=k == 0)
     stem.parent.mkdir(parents=True, exist_ok=True)
     texts = {".json": json.dumps(table, indent=1) + "\n", ".md": markdown(table)}
     for suffix, text in texts.items():
@@ -237,18 +257,24 @@ def write_table(
 
 
 def _keep_predictions(
-    source: Path, row: Mapping[str, Any], task: dict[str, Any], folder: Path
+    source: Path, row: Mapping[str, Any], task: dict[str, Any], folder: Path, *, stays: bool
 ) -> None:
-    """Copy what a row predicted for one target; inner validation is left where it is."""
+    """Copy what a row predicted for one target into ``folder`` if it ``stays``; note its checksum.
+
+    Inner validation is not copied where there is a test.
+    """
     for part in PARTS:
-        if part not in task or (part == "validation" and "mae" not in task[part]):
+        if "predictions" not in task.get(part, {}):
             continue
         path = source / task[part]["predictions"]
-        name = f"{row['name']}-{path.name.removeprefix(row['name'] + '-').removesuffix('.gz')}.gz"
-        task[part] = {**task[part], "predictions": f"{folder.name}/{name}"}
-        if "sha256" in task[part] and not path.exists():
-            continue
         kept = read_predictions(path).combined(row["combine"])
-        (kept.write_submission if part == "held_back" else kept.write)(folder / name)
-        text = gzip.decompress((folder / name).read_bytes())
-        task[part]["sha256"] = hashlib.sha256(text).hexdigest()
+        own = path.name.removeprefix(row["name"] + "-").removesuffix(".gz")
+        copy = folder / f"{row['name']}-{own}.gz"
+        (kept.write_submission if part == "held_back" else kept.write)(copy)
+        text = gzip.decompress(copy.read_bytes())
+        task[part] = {**task[part], "sha256": hashlib.sha256(text).hexdigest()}
+        if stays and (part != "validation" or "test" not in task):
+            task[part]["predictions"] = f"{folder.name}/{copy.name}"
+        else:
+            del task[part]["predictions"]
+            copy.unlink()

@@ -14,7 +14,7 @@ from potnet.cli.train import settings_from
 from potnet.errors import ConfigError
 
 if TYPE_CHECKING:
-    from potnet.benchmark import Contestant, Row, Suite
+    from potnet.benchmark import Contestant, Suite, TableRow
 
 
 class SuitesAndCommands(Commands):
@@ -87,7 +87,8 @@ def run(
     with --no-test; a test fold is for the row that is reported.
     """
     from potnet.benchmark import run as run_benchmark
-    from potnet.benchmark.suites import get, open_suite
+    from potnet.benchmark.opened import open_suite
+    from potnet.benchmark.suites import get
     from potnet.benchmark.table import write_table
 
     settings = settings_from(setting or [])
@@ -161,7 +162,7 @@ def table(
         Path, typer.Option("--output", "-o", help="STEM of STEM.json, STEM.md and STEM/.")
     ],
 ) -> None:
-    """Join rows of one suite, each compared with the first, and keep their predictions."""
+    """Join rows of one suite, each compared with the first, whose predictions are kept."""
     from potnet.benchmark.table import read_rows, write_table
 
     found = [row for source in sources for row in read_rows(source)]
@@ -211,7 +212,7 @@ def _contestant(
 
 def _sweep(
     path: str, data: str, output: Path, settings: dict[str, Any], only: Sequence[str]
-) -> tuple[Suite, str, list[Row]]:
+) -> tuple[Suite, str, list[TableRow]]:
     """Return the suite, the data and the rows of a sweep."""
     from dataclasses import replace
 
@@ -235,10 +236,10 @@ def _sweep(
     return replace(suite, what=sweep.what or suite.what), data or sweep.data, rows
 
 
-def _row(name: str, contestant: Contestant, folder: Path) -> Row:
-    from potnet.benchmark import Row
+def _row(name: str, contestant: Contestant, folder: Path) -> TableRow:
+    from potnet.benchmark import TableRow
 
-    return Row(name, contestant, folder)
+    return TableRow(name, contestant, folder)
 
 
 def _numbers(text: str) -> list[int]:
