@@ -9,6 +9,7 @@ import torch
 from latticesums import (
     Buckingham,
     Coulomb,
+    CutOff,
     Exponential,
     Gaussian,
     InversePower,
@@ -42,6 +43,7 @@ def number(x: float) -> torch.Tensor:
         (Morse(1, 2, 3), "morse(1, 2, 3)"),
         (Buckingham(1000, 3, 30) + Coulomb(), "buckingham(1000, 3, 30) + coulomb"),
         (Exponential(number(2.5)), "exp(-2.5 r)"),
+        (CutOff(London(), 6), "london to 6"),
     ],
 )
 def test_potentials_are_named_as_they_are_written(potential, name):

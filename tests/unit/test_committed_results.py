@@ -56,7 +56,7 @@ def test_of_predictions_only_those_of_first_rows_and_submissions_are_kept():
         parts = [part for task in tasks for part in task.values() if isinstance(part, dict)]
         assert all("sha256" in part for part in parts if "predictions" in part), path.name
         for task in rows[0]["tasks"].values():
-            for part in (task[name] for name in PARTS if "sha256" in task.get(name, {})):
+            for part in (task[name] for name in PARTS if "predictions" in task.get(name, {})):
                 first[results / "suites" / part["predictions"]] = part["sha256"]
     assert kept == set(first), "Delete the predictions of rows after the first."
     for path, digest in first.items():

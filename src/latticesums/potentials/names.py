@@ -8,11 +8,13 @@ from collections.abc import Mapping
 
 from latticesums import potentials
 from latticesums.errors import ConfigError
-from latticesums.potentials import Combination, Potential
+from latticesums.potentials import Combination, CutOff, Potential
 
 
 def parse_potential(text: str) -> Potential:
     """Return the potential that is written as ``name`` or ``name:number,number``.
+
+    ``to`` and a distance in Å behind it cut it off there (:class:`CutOff`).
 
     Args:
         text: Name of a class of :mod:`latticesums` in small letters with hyphens, and its
@@ -23,9 +25,21 @@ def parse_potential(text: str) -> Potential:
 
     >>> parse_potential("inverse-power:4")
     InversePower(exponent=4.0)
+    >>> parse_potential("coulomb to 6")
+    CutOff(potential=Coulomb(exponent=1.0), cutoff=6.0)
     >>> parse_potential("shell:2.5,0.5,6").name
     'shell(2.5, 0.5, 6)'
     """
+    whole, to, cutoff = text.rpartition(" to ")
+    if to:
+        try:
+            radius = float(cutoff)
+        except ValueError:
+            raise ConfigError(
+                f"potential: the distance behind `to` must be a number in Å, got {cutoff!r}. "
+                "Write, for example, coulomb to 6."
+            ) from None
+        return CutOff(parse_potential(whole), radius)
     name, _, numbers = text.partition(":")
     known = _known()
     kind = known.get(name.strip().lower())

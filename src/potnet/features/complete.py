@@ -49,9 +49,8 @@ class CompleteFeatures(BaseModel):
         degree: Highest degree of the directions that shells are weighted with: 1 for vectors, 2
             for tensors as well, 0 for none.
         long_range: Potentials that reach over all images, as :func:`latticesums.parse_potential`
-            reads them: ``"coulomb"``, ``"exponential:2"``, ``"inverse-power:4"``.
-        long_range_cutoff: Radius in Å at which the envelope of the shells ends these potentials as
-            well, to measure what their tails are worth, or none to sum over all images.
+            reads them: ``"coulomb"``, ``"exponential:2"``, ``"inverse-power:4"``. With the tail cut
+            off, to measure what it is worth: ``"coulomb to 6"``.
         tolerance: Largest absolute error of a long-range sum.
         primitive: Reduce each crystal to its primitive cell first.
         symmetry_tolerance: Largest distance in Å between copies of an atom in a larger cell.
@@ -68,7 +67,6 @@ class CompleteFeatures(BaseModel):
     cutoff: Annotated[float, Field(gt=0, le=50)] = 6.0
     degree: Literal[0, 1, 2] = 1
     long_range: tuple[str, ...] = ("coulomb", "london", "pauli")
-    long_range_cutoff: Annotated[float, Field(gt=0, le=50)] | None = None
     tolerance: Positive = 1e-7
     primitive: bool = True
     symmetry_tolerance: Positive = SYMMETRY_TOLERANCE
@@ -104,13 +102,9 @@ class CompleteFeatures(BaseModel):
     @property
     def potentials(self) -> list[Potential]:
         """Kernels of the long-range channels."""
-        from latticesums import CutOff
         from potnet.sums import parse_potential
 
-        found = [parse_potential(name) for name in self.long_range]
-        if self.long_range_cutoff is None:
-            return found
-        return [CutOff(potential, self.long_range_cutoff) for potential in found]
+        return [parse_potential(name) for name in self.long_range]
 
     @property
     def centers(self) -> NDArray[np.float64]:
@@ -245,7 +239,7 @@ class CompleteFeatures(BaseModel):
         of an atom. A shell is divided by the square root of the atoms it meets at 0.08 per Å^3.
         """
         met = 1 + 0.08 * 4 * np.pi**1.5 * self.centers**2 * self.width
-        shells, potentials = met**-0.5, np.array([_natural(name) for name in self.long_range])
+        shells, potentials = met**-0.5, np.array([_natural(p) for p in self.potentials])
         directed = [(near[:, 1 + axis], shells) for axis in range(self.n_directions)]
         return [(near[:, 0], shells), (far, potentials), *directed]
 
@@ -267,14 +261,14 @@ class CompleteFeatures(BaseModel):
         return np.unique(orbits, return_inverse=True)[1]
 
 
-def _natural(name: str) -> float:
-    """Return the factor of a long-range potential: its value at 2 Å becomes 1 / 2."""
-    from potnet.sums import parse_potential
+def _natural(potential: Potential) -> float:
+    """Return the factor of a long-range potential: its value at 2 Å, tail or not, becomes 1 / 2."""
+    from latticesums import CutOff
 
+    whole = potential.potential if isinstance(potential, CutOff) else potential
     rounded = {"coulomb": 1.0, "london": 10.0, "pauli": 100.0}  # as the first networks took them
-    if name in rounded:
-        return rounded[name]
-    return 0.5 / parse_potential(name).value(torch.tensor(4.0, dtype=torch.float64)).item()
+    at_2 = whole.value(torch.tensor(4.0, dtype=torch.float64)).item()
+    return rounded.get(whole.name, 0.5 / at_2)
 
 
 def _orbit_sums(
