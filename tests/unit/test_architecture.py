@@ -60,7 +60,6 @@ INSIDE: dict[str, list[str]] = {
 # Arrows that still run up, `importer -> imported`: cut one, and strike it off.
 KNOWN = {
     "latticesums.plan -> latticesums.potentials",
-    "potnet.benchmark.run -> potnet",
     "potnet.cli.app -> potnet",
     "potnet.cli.downloads -> potnet.cli.datasets",
     "potnet.cli.split -> potnet",
