@@ -24,7 +24,7 @@ import numpy as np
 import potnet.data
 from potnet.files import atomic_write
 from potnet.models.elements import MAX_NUMBER
-from potnet.training.targets import compositions
+from potnet.targets import compositions
 
 HERE = Path(__file__).parent
 TABLE = "jarvis_dft3d_2021_oxides_nitrides.jsonl.gz"

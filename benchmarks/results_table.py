@@ -21,7 +21,7 @@ from potnet.benchmark.contestants import Network
 from potnet.benchmark.sweep import different
 from potnet.benchmark.table import markdown
 from potnet.files import atomic_write
-from potnet.models.registry import NETWORKS
+from potnet.models import registry
 from potnet.training import TrainingConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -225,9 +225,9 @@ def _published(known: dict[str, dict[str, dict[str, float]]]) -> list[str]:
 def command_of(suite: str, row: dict, n_folds: int) -> str:
     """Return the command that makes a row again; settings that have their default are left out."""
     settings = dict(row["settings"])
-    if settings["network"] in NETWORKS:
+    if settings["network"] in registry.available():
         defaults = Network(TrainingConfig(network=settings["network"])).settings()
-        if settings["start"] is not None:
+        if settings["finetune"] is not None:
             defaults["network_settings"] = {}  # the model to begin with has its own
         settings = {"network": settings["network"], **different(settings, defaults)}
     words = ["potnet", "benchmark", suite, "--data", "FILE", "-o", f"runs/{row['name']}"]

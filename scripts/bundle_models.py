@@ -25,7 +25,7 @@ New weights replace old ones when the script is run again, ``--only`` for single
 that ``RECIPES`` no longer has is deleted by hand.
 
 Test predictions of the JARVIS models, whose targets are held back, go to
-``benchmarks/results/jarvis/<model>.csv``; those of the question about it to ``<model>-yes.csv``.
+``benchmarks/results/jarvis/<model>.csv``; those of a binary target of it to ``<model>-yes.csv``.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ from numpy.typing import NDArray
 
 from potnet.data import Dataset
 from potnet.data import open as open_dataset
-from potnet.data.questions import file_name
 from potnet.files import atomic_write
 from potnet.models import archive, available
+from potnet.models.card import ModelCard, TargetCard
 from potnet.models.completenet import CompleteNet
 from potnet.models.elements import MAX_NUMBER
 from potnet.models.selection import select
-from potnet.training.evaluate import (
+from potnet.targets import compositions, file_name
+from potnet.training.metrics import (
     Metrics,
-    answer_metrics,
+    binary_metrics,
     conformal_halfwidth,
     regression_metrics,
 )
-from potnet.training.targets import compositions
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLED = ROOT / "src" / "potnet" / "models" / "bundled"
@@ -294,7 +294,7 @@ def with_references(
 
 
 def rescaled(
-    member: CompleteNet, own: Sequence[archive.TargetCard], common: Sequence[archive.TargetCard]
+    member: CompleteNet, own: Sequence[TargetCard], common: Sequence[TargetCard]
 ) -> CompleteNet:
     """Return the network, whose outputs are standardised as ``own`` says, as ``common`` does it."""
     factor = torch.tensor([a.std / b.std for a, b in zip(own, common, strict=True)])
@@ -349,7 +349,7 @@ def measure(
     name: str,
     output: Output,
     runs: list[Path],
-    card: archive.ModelCard,
+    card: ModelCard,
     k: int,
     shift: Shift | None,
 ) -> tuple[float | None, dict[str, Metrics]]:
@@ -364,7 +364,7 @@ def measure(
         shift: From what was learned to the target, if they differ.
     """
     target = card.targets[k]
-    is_log, is_question = target.transform == "log10", target.transform == "yes-no"
+    is_log, is_binary = target.transform == "log10", target.transform == "binary"
     # The constant to beat: the mean of what was learned from.
     mean = target.mean if shift is None else shift.mean
     constant = 10**mean if is_log else mean
@@ -376,13 +376,13 @@ def measure(
             true = shift.values(output.target, ids)
         if output.nonnegative:
             predicted = predicted.clip(0)
-        if part == "val" and not is_question:
+        if part == "val" and not is_binary:
             residuals = np.log10(predicted) - np.log10(true) if is_log else predicted - true
             halfwidth = conformal_halfwidth(residuals[np.isfinite(residuals)], LEVEL)
         if np.isfinite(true).any():
-            if is_question:  # whose outputs have no mean; the run knows the share of yes
+            if is_binary:  # whose outputs have no mean; the run knows the share of yes
                 baseline = card.metrics[part][target.name]["baseline_mae"]
-                measured = answer_metrics(true, predicted) | {"baseline_mae": baseline}
+                measured = binary_metrics(true, predicted) | {"baseline_mae": baseline}
             else:
                 measured = regression_metrics(true, predicted, baseline=constant)
             if shift is None and len(runs) > 1:
@@ -393,7 +393,7 @@ def measure(
                 measured |= {f"log10_{key}": value for key, value in logs.items() if key != "n"}
             metrics[part] = measured
         elif len(ids):
-            path = RESULTS / "jarvis" / f"{name}{'-yes' * is_question}.csv"
+            path = RESULTS / "jarvis" / f"{name}{'-yes' * is_binary}.csv"
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as file:
                 writer = csv.writer(file, lineterminator="\n")
@@ -459,13 +459,17 @@ def bundle(name: str, recipe: Recipe, folders: list[Path], dataset: Dataset | No
         "error; baseline: the mean of the training targets, of logarithms if these were learned."
         + (" The targets of the test crystals are held back." if is_held_back else "")
     )
-    if card.start is not None:
+    if card.finetuned_from is not None:
         known = {archive.read_card(other).weights_sha256: other for other in available()}
-        start = {"name": known.get(card.start.weights_sha256, card.start.name)}
-        card = card.model_copy(update={"start": card.start.model_copy(update=start)})
-    began = [other.start is not None for _, other in loaded]
+        start = {"name": known.get(card.finetuned_from.weights_sha256, card.finetuned_from.name)}
+        card = card.model_copy(
+            update={"finetuned_from": card.finetuned_from.model_copy(update=start)}
+        )
+    began = [other.finetuned_from is not None for _, other in loaded]
     if any(began) and not all(began):
-        note += f" {sum(began)} networks went on from {card.start.name}, the others did not."
+        note += (
+            f" {sum(began)} networks went on from {card.finetuned_from.name}, the others did not."
+        )
     data = {
         "name": recipe.data.name,
         "source": recipe.data.source,

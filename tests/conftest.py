@@ -62,12 +62,13 @@ def small_members():
 def small_card(small_members, salts):
     """The card of ``small_members``: a calibrated target, and one in logarithms that is not."""
     from potnet.models import archive
+    from potnet.models.card import DataCard, ModelCard, TargetCard
 
-    card = archive.ModelCard(
+    card = ModelCard(
         network="completenet",
         settings=small_members[0].settings.model_dump(mode="json"),
         targets=(
-            archive.TargetCard(
+            TargetCard(
                 name="energy",
                 unit="eV/atom",
                 mean=-1.5,
@@ -75,9 +76,9 @@ def small_card(small_members, salts):
                 interval_level=0.9,
                 interval_halfwidth=0.25,
             ),
-            archive.TargetCard(name="modulus", unit="GPa", transform="log10", mean=1.8, std=0.3),
+            TargetCard(name="modulus", unit="GPa", transform="log10", mean=1.8, std=0.3),
         ),
-        data=archive.DataCard(
+        data=DataCard(
             name="salts",
             n_train=12,
             elements=("Li", "Na", "K", "F", "Cl", "Br", "I"),

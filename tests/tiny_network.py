@@ -16,15 +16,15 @@ from potnet.data import Dataset, Record, Store, open
 from potnet.errors import StructureError
 from potnet.features import Batch, Pairs
 from potnet.models import registry
+from potnet.models.contract import Features, Network
 from potnet.training.optimizer import SHORTEST_SIDE
 
 FORBIDDEN = 92  # Crystals with this element cannot be prepared.
 
 
-class TinyFeatures(BaseModel):
+class TinyFeatures(Features):
     """Every pair of atoms carries the volume per atom and three powers of it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     version: int = 1
 
     def __call__(self, crystals: Sequence[Crystal]) -> Batch:
@@ -61,15 +61,14 @@ class TinySettings(BaseModel):
     plain: bool = False
 
 
-class TinyNet(nn.Module):
+class TinyNet(Network):
     """Embedding, a round of messages, normalisation with running statistics, a map, dropout."""
 
     name = "tiny"
     Settings = TinySettings
 
     def __init__(self, settings: TinySettings, n_targets: int = 1) -> None:
-        super().__init__()
-        self.settings = settings
+        super().__init__(settings, n_targets)
         self.embed = nn.Embedding(119, settings.width)
         self.edge = nn.Linear(4, settings.width)
         self.norm = nn.Identity() if settings.plain else nn.BatchNorm1d(settings.width)
@@ -93,7 +92,7 @@ class TinyNet(nn.Module):
 
 def register() -> None:
     """Make the network known under the name "tiny"."""
-    registry.NETWORKS["tiny"] = TinyNet  # type: ignore[assignment]
+    registry.register(TinyNet)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -101,7 +100,7 @@ def registered() -> Iterator[None]:
     """Let the tests of a module that imports this train the network, and no others."""
     register()
     yield
-    del registry.NETWORKS["tiny"]
+    del registry._registered["tiny"]
 
 
 def made_up_dataset(n: int = 60, *, n_targets: int = 1) -> Dataset:

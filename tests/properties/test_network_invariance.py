@@ -49,7 +49,7 @@ UNIMODULAR = ([[1, 2, 0], [0, 1, -3], [0, 0, 1]], [[0, 1, 0], [1, 3, 0], [2, 0, 
 CONVENTIONAL = {"rock salt": [[-1, 1, 1], [1, -1, 1], [1, 1, -1]]}
 CONVENTIONAL["copper"] = CONVENTIONAL["rock salt"]
 NETWORKS = {
-    **{name: (name, {}) for name in registry.NETWORKS},
+    **{name: (name, {}) for name in registry.available()},
     "completenet without directions": ("completenet", {"features": {"degree": 0}}),
     "completenet with tensors": ("completenet", {"features": {"degree": 2}}),
     "completenet without shells": ("completenet", {"features": {"n_shells": 0, "degree": 0}}),

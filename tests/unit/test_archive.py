@@ -14,6 +14,8 @@ from safetensors.torch import save as tensors_to_bytes
 from potnet.crystal import Crystal
 from potnet.errors import ConfigError, ModelError
 from potnet.models import archive, available, registry
+from potnet.models.card import DataCard, ModelCard, TargetCard
+from potnet.models.contract import Network
 from potnet.models.selection import select
 
 FCC = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]])
@@ -27,12 +29,12 @@ SETTINGS = {
 }
 
 
-def make_card(network: str = "potnet", **changes) -> archive.ModelCard:
+def make_card(network: str = "potnet", **changes) -> ModelCard:
     targets = (
-        archive.TargetCard(name="gap", unit="eV", mean=1.5, std=2.0, interval_level=0.9),
-        archive.TargetCard(name="K_VRH", unit="GPa", transform="log10"),
+        TargetCard(name="gap", unit="eV", mean=1.5, std=2.0, interval_level=0.9),
+        TargetCard(name="K_VRH", unit="GPa", transform="log10"),
     )
-    data = archive.DataCard(
+    data = DataCard(
         name="two crystals",
         n_train=2,
         elements=("Na", "Cl", "Cu"),
@@ -40,15 +42,15 @@ def make_card(network: str = "potnet", **changes) -> archive.ModelCard:
         volume_per_atom=(11.0, 23.0),
     )
     fields = {"network": network, "settings": SETTINGS[network], "targets": targets, "data": data}
-    return archive.ModelCard(**{**fields, **changes})
+    return ModelCard(**{**fields, **changes})
 
 
-def make_members(network: str = "potnet", n_members: int = 2) -> list[registry.Network]:
+def make_members(network: str = "potnet", n_members: int = 2) -> list[Network]:
     torch.manual_seed(0)
     return [registry.build(network, SETTINGS[network], 2).eval() for _ in range(n_members)]
 
 
-def write(path: Path, network: str = "potnet", n_members: int = 2) -> archive.ModelCard:
+def write(path: Path, network: str = "potnet", n_members: int = 2) -> ModelCard:
     members, card = make_members(network, n_members), make_card(network)
     card = archive.with_golden(card, members, CRYSTALS)
     archive.save(path, members, card)
@@ -68,7 +70,7 @@ def folder(written, tmp_path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["model", "model.zip"])
-@pytest.mark.parametrize("network", registry.NETWORKS)
+@pytest.mark.parametrize("network", registry.available())
 def test_networks_come_back_bit_for_bit(tmp_path, network, name):
     members = make_members(network)
     write(tmp_path / name, network)
@@ -298,7 +300,7 @@ def test_an_unknown_name_lists_the_known_ones(monkeypatch, tmp_path):
         archive.load("gap2")
 
 
-@pytest.mark.parametrize("network", registry.NETWORKS)
+@pytest.mark.parametrize("network", registry.available())
 def test_bundled_names_share_an_archive(monkeypatch, tmp_path, network):
     members = make_members(network)
     names = {"modulus": ("K_VRH",), "turned": ("K_VRH", "gap")}

@@ -13,9 +13,9 @@ from potnet.benchmark.contestants import Network
 from potnet.benchmark.sweep import different, read_sweep
 from potnet.benchmark.table import PARTS
 from potnet.cli.train import settings_from
-from potnet.models.registry import NETWORKS
+from potnet.models import registry
 from potnet.training import TrainingConfig
-from potnet.training.start import first_network
+from potnet.training.finetune import first_network
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -32,7 +32,7 @@ def rows_of_networks():
     for path in sorted((BENCHMARKS / "results/suites").glob("*.json")):
         table = json.loads(path.read_text())
         for row in table["rows"]:
-            if row["settings"]["network"] in NETWORKS:
+            if row["settings"]["network"] in registry.available():
                 yield pytest.param(table, row, id=f"{path.stem}-{row['name']}")
 
 
@@ -100,10 +100,10 @@ def test_a_command_leaves_defaults_out_but_not_those_that_another_model_would_se
         'network_settings={"features": {"degree": 2}}',
         "weight_decay=0.5",
     ]
-    start = {"start": "mp-formation-energy"}
-    assert settings_in_command(results_table, **start, network_settings={"dropout": 0.0}) == [
+    finetune = {"finetune": "mp-formation-energy"}
+    assert settings_in_command(results_table, **finetune, network_settings={"dropout": 0.0}) == [
         'network_settings={"dropout": 0.0}',
-        'start="mp-formation-energy"',
+        'finetune="mp-formation-energy"',
     ]
 
 

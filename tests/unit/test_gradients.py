@@ -10,7 +10,8 @@ import torch
 import potnet
 from potnet.crystal import Crystal
 from potnet.errors import ModelError
-from potnet.models import archive, registry
+from potnet.models import registry
+from potnet.models.card import DataCard, ModelCard, TargetCard
 from potnet.prediction import Predictor
 
 CRYSTAL = Crystal(
@@ -28,11 +29,11 @@ def predictor(
     for seed in (0, 1):
         torch.manual_seed(seed)
         members.append(registry.build(network, settings).eval())
-    card = archive.ModelCard(
+    card = ModelCard(
         network=network,
         settings=members[0].settings.model_dump(mode="json"),
-        targets=(archive.TargetCard(name="energy", unit=unit, mean=-1.0, std=2.0),),
-        data=archive.DataCard(
+        targets=(TargetCard(name="energy", unit=unit, mean=-1.0, std=2.0),),
+        data=DataCard(
             name="none", n_train=1, elements=("O",), max_atoms=9, volume_per_atom=(1.0, 99.0)
         ),
     )

@@ -19,13 +19,13 @@ from tiny_network import (
 
 from potnet.data import Dataset
 from potnet.errors import ConfigError, DataError, PotNetError, StructureError
-from potnet.models import archive
-from potnet.models.registry import NETWORKS
+from potnet.models import archive, registry
+from potnet.models.card import OriginCard
 from potnet.prediction import load
+from potnet.targets import Scale
 from potnet.training import TrainingConfig, evaluate, train
 from potnet.training.batches import Minibatch
-from potnet.training.member import Objective
-from potnet.training.targets import Scale
+from potnet.training.trainer import Objective
 
 
 def config(**settings) -> TrainingConfig:
@@ -360,13 +360,13 @@ def test_an_epoch_on_a_gpu_never_waits_for_the_device(tmp_path):
 
     from potnet.training.batches import HeldFeatures
     from potnet.training.features import Survey
-    from potnet.training.member import Member
+    from potnet.training.trainer import Trainer
 
     dataset = made_up_dataset(64)
     fabric = Fabric(accelerator="cuda", devices=1)
     targets = dataset.targets["size"][:, None]
     store = HeldFeatures(Survey.of(TinyFeatures()(dataset.crystals)), targets, fabric.device)
-    member = Member(
+    trainer = Trainer(
         fabric,
         config(device="cuda"),
         0,
@@ -374,20 +374,20 @@ def test_an_epoch_on_a_gpu_never_waits_for_the_device(tmp_path):
         n_train=64,
     )
     minibatches = list(store.minibatches([np.arange(32), np.arange(32, 64)]))
-    member.objective.train()
+    trainer.objective.train()
     torch.cuda.set_sync_debug_mode("error")
     try:
         for minibatch in minibatches:
-            fabric.backward(member.objective(minibatch))
-            member._stepper.step()
-            member.scheduler.step()
-            member.average.update()
+            fabric.backward(trainer.objective(minibatch))
+            trainer._stepper.step()
+            trainer.scheduler.step()
+            trainer.average.update()
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
 
 def test_a_run_goes_on_from_another_model_with_other_targets(result, tmp_path):
-    settings = {"start": str(result.model), "members": 2, "epochs": 1, "learning_rate": 1e-12}
+    settings = {"finetune": str(result.model), "members": 2, "epochs": 1, "learning_rate": 1e-12}
     found = train(made_up_dataset(60, n_targets=2), config(**settings), tmp_path / "out")
     before, card = archive.load(result.model)
     after, new_card = archive.load(found.model)
@@ -395,16 +395,16 @@ def test_a_run_goes_on_from_another_model_with_other_targets(result, tmp_path):
         assert new.head.weight.shape == (2, 64)
         torch.testing.assert_close(new.embed.weight, old.embed.weight)
         torch.testing.assert_close(new.edge.weight, old.edge.weight)
-    assert new_card.start == archive.StartCard(
+    assert new_card.finetuned_from == OriginCard(
         name="out", weights_sha256=card.weights_sha256, data=card.data
     )
-    assert card.start is None
+    assert card.finetuned_from is None
 
 
 def test_going_on_from_a_model_pays(result, tmp_path):
     errors = []
     for start in (None, str(result.model)):
-        settings = {"epochs": 3, "start": start, "learning_rate": 3e-3}
+        settings = {"epochs": 3, "finetune": start, "learning_rate": 3e-3}
         found = train(made_up_dataset(200), config(**settings), tmp_path / str(bool(start)))
         errors.append(found.metrics["test"]["size"]["mae"])
     assert errors[1] < 0.9 * errors[0]
@@ -413,22 +413,27 @@ def test_going_on_from_a_model_pays(result, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"start": "nowhere"}, "must be the name of a bundled model"),
-        ({"start": "bulk-modulus"}, "`network` must be that of `start`, completenet, got tiny"),
+        ({"finetune": "nowhere"}, "must be the name of a bundled model"),
+        (
+            {"finetune": "bulk-modulus"},
+            "`network` must be that of `finetune`, completenet, got tiny",
+        ),
         ({"network_settings": {"width": 4}}, "must keep the shape of .* got {'width': 4}"),
     ],
 )
 def test_a_model_to_go_on_from_must_fit(result, tmp_path, settings, message):
     with pytest.raises(PotNetError, match=message):
         train(
-            made_up_dataset(20), config(**{"start": str(result.model), **settings}), tmp_path / "a"
+            made_up_dataset(20),
+            config(**{"finetune": str(result.model), **settings}),
+            tmp_path / "a",
         )
 
 
 def test_a_run_does_not_continue_from_other_first_weights(result, tmp_path):
     start = tmp_path / "start"
     shutil.copytree(result.model, start)
-    settings = config(start=str(start), epochs=2)
+    settings = config(finetune=str(start), epochs=2)
     train(made_up_dataset(20), settings, tmp_path / "out")
     other = train(made_up_dataset(30), config(epochs=1), tmp_path / "other")
     shutil.copytree(other.model, start, dirs_exist_ok=True)
@@ -444,7 +449,9 @@ def test_a_run_does_not_continue_with_other_defaults_of_its_network(tmp_path, mo
         slope: float = 2.0
 
     def known(settings):
-        monkeypatch.setitem(NETWORKS, "tiny", type("Other", (TinyNet,), {"Settings": settings}))
+        monkeypatch.setitem(
+            registry._registered, "tiny", type("Other", (TinyNet,), {"Settings": settings})
+        )
 
     settings = config(epochs=2)
     known(Before)
@@ -481,7 +488,7 @@ def test_a_gap_and_whether_there_is_one_are_learned_together(tmp_path):
     again = evaluate(found.model, gaps(400))
     assert set(again.metrics) == {"gap", "gap > 0"}
     card = archive.read_card(found.model)
-    assert [t.transform for t in card.targets] == ["nonnegative", "yes-no"]
+    assert [t.transform for t in card.targets] == ["nonnegative", "binary"]
     assert card.targets[1].interval_halfwidth is None
 
 
@@ -503,7 +510,7 @@ def test_an_output_below_zero_is_no_error_where_the_target_is_zero():
     ("transform", "value", "message"),
     [
         ("nonnegative", -0.1, "must be zero or more for nonnegative, got -0.1"),
-        ("yes-no", 0.5, "must be 0 or 1 for yes-no, got 0.5"),
+        ("binary", 0.5, "must be 0 or 1 for binary, got 0.5"),
         ("log10", 0.0, "must be positive for log10, got 0.0"),
     ],
 )

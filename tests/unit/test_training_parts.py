@@ -11,14 +11,14 @@ from torch import nn
 
 from potnet.crystal import Crystal
 from potnet.errors import ConfigError, DataError, PotNetError, StructureError
+from potnet.targets import compositions, fit_references, fit_scale
 from potnet.training import TrainingConfig, batches, regression_metrics
 from potnet.training.average import WeightAverage
-from potnet.training.batches import HeldFeatures, deal
-from potnet.training.evaluate import bootstrap_interval, conformal_halfwidth
+from potnet.training.batches import HeldFeatures, stratified_batches
 from potnet.training.export import _anchors
 from potnet.training.features import Survey, compute_features
-from potnet.training.member import _one_cycle
-from potnet.training.targets import compositions, fit_references, fit_scale
+from potnet.training.metrics import bootstrap_interval, conformal_halfwidth
+from potnet.training.trainer import _one_cycle
 
 # ------------------------------------------------------------------------------------- settings
 
@@ -100,7 +100,7 @@ def test_only_where_a_run_happens_may_change():
 @pytest.mark.parametrize(("n", "n_batches"), [(100, 10), (103, 10), (7, 7), (5, 1)])
 def test_every_crystal_is_dealt_once(n, n_batches):
     sizes = np.random.default_rng(0).integers(1, 50, n)
-    groups = deal(sizes, n_batches, np.random.default_rng(1))
+    groups = stratified_batches(sizes, n_batches, np.random.default_rng(1))
     assert len(groups) == n_batches
     assert sorted(np.concatenate(groups)) == list(range(n))
     lengths = [len(group) for group in groups]
@@ -109,21 +109,21 @@ def test_every_crystal_is_dealt_once(n, n_batches):
 
 def test_batches_have_crystals_of_all_sizes():
     sizes = np.repeat([1, 10, 100], 20)
-    for group in deal(sizes, 20, np.random.default_rng(0)):
+    for group in stratified_batches(sizes, 20, np.random.default_rng(0)):
         assert sorted(sizes[group]) == [1, 10, 100]
 
 
 def test_atoms_are_spread_more_evenly_than_by_chance():
     rng = np.random.default_rng(0)
     sizes = rng.geometric(0.05, 960)
-    dealt = [sizes[group].sum() for group in deal(sizes, 30, rng)]
+    dealt = [sizes[group].sum() for group in stratified_batches(sizes, 30, rng)]
     shuffled = sizes[rng.permutation(960)].reshape(30, 32).sum(1)
     assert np.std(dealt) < 0.35 * np.std(shuffled)
 
 
 def test_epochs_are_shuffled_differently():
     sizes = np.arange(64)
-    first, second = (deal(sizes, 8, np.random.default_rng(k)) for k in (1, 2))
+    first, second = (stratified_batches(sizes, 8, np.random.default_rng(k)) for k in (1, 2))
     assert {tuple(sorted(g)) for g in first} != {tuple(sorted(g)) for g in second}
 
 
@@ -138,7 +138,7 @@ def store():
 @pytest.mark.parametrize("chunk_bytes", [1, 2000, 2**29])
 def test_minibatches_hold_what_indexing_gives(store, monkeypatch, chunk_bytes):
     monkeypatch.setattr(batches, "CHUNK_BYTES", chunk_bytes)
-    groups = deal(store.atom_counts, 4, np.random.default_rng(0))
+    groups = stratified_batches(store.atom_counts, 4, np.random.default_rng(0))
     found = list(store.minibatches(groups))
     assert len(found) == 4
     for minibatch, group in zip(found, groups, strict=True):

@@ -20,14 +20,14 @@ from safetensors.torch import load_file
 from potnet.benchmark.cost import Cost, Meter, peak_memory_mb
 from potnet.crystal import Crystal
 from potnet.data import Dataset, Split, SplitConfig
-from potnet.data.questions import file_name
 from potnet.errors import ConfigError
 from potnet.features import Batch
 from potnet.files import atomic_write
 from potnet.models import registry
 from potnet.models.elements import MAX_NUMBER, element_table
 from potnet.training import Progress, TrainingConfig, train
-from potnet.training.start import first_network
+from potnet.training.finetune import first_network
+from potnet.training.run_folder import RunFolder
 
 Combine = Literal["median", "mean"]
 Values = NDArray[np.float64]
@@ -171,7 +171,7 @@ class Network:
         Those that have their default are among them: a default may change, what was done does not.
         """
         settings = self.config.to_dict()
-        if self.config.start is None:  # otherwise the model to begin with says the rest
+        if self.config.finetune is None:  # otherwise the model to begin with says the rest
             complete = registry.settings_of(self.network, self.config.network_settings)
             settings["network_settings"] = complete.model_dump(mode="json")
         return settings if self.budget is None else {**settings, "budget": self.budget}
@@ -214,7 +214,7 @@ class Network:
         changes = {"targets": targets, "seed": job.seed, "members": 1, "split": {"kind": "given"}}
         if job.binary:
             transforms = {name: self.config.transform_of(name) for name in targets}
-            changes["transform"] = {**transforms, **dict.fromkeys(job.binary, "yes-no")}
+            changes["transform"] = {**transforms, **dict.fromkeys(job.binary, "binary")}
         return TrainingConfig(**{**self.config.to_dict(), **changes})
 
     def _epochs_within(self, job: Job, config: TrainingConfig, batch: Batch | None) -> int:
@@ -379,10 +379,10 @@ def _clock(config: TrainingConfig) -> Callable[[], float]:
 
 def _read(folder: Path, target: str, *, several: bool) -> dict[str, float]:
     """Return what a training run predicted for its validation and test crystals, by id."""
-    stem = f"-{file_name(target)}" * several
+    parts: tuple[Literal["val", "test"], ...] = ("val", "test")
     found: dict[str, float] = {}
-    for part in ("-val", ""):
-        path = folder / f"predictions{part}{stem}.csv"
+    for part in parts:
+        path = RunFolder(folder).predictions(part, target, several=several)
         if path.exists():
             with open(path, encoding="utf-8", newline="") as file:
                 found |= {row["id"]: float(row["prediction"]) for row in csv.DictReader(file)}

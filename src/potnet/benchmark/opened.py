@@ -18,9 +18,9 @@ from potnet.benchmark.suites import Suite, Task
 from potnet.data import Dataset, Split, SplitConfig, make_split
 from potnet.data import open as open_dataset
 from potnet.data.public.official import MATBENCH_SEED
-from potnet.data.questions import with_questions
 from potnet.data.splits.rules import shuffled_folds, stratified_folds
 from potnet.errors import ConfigError, DataError
+from potnet.targets import with_binary_targets
 
 _NUMBERED = re.compile(r"(mb-.*-)(\d+)")
 
@@ -50,7 +50,7 @@ class OpenSuite:
 
     def asking(self, targets: Sequence[str]) -> OpenSuite:
         """Return the suite with a task for each question in ``targets`` about one of its tasks."""
-        dataset = with_questions(self.dataset, targets)
+        dataset = with_binary_targets(self.dataset, targets)
         if dataset is self.dataset:
             return self
         questions = tuple(Task(name, "") for name in dataset.targets if name not in self.tasks)

@@ -28,12 +28,12 @@ from potnet.benchmark.predictions import PredictionTable, concatenated
 from potnet.benchmark.statistics import roc_auc, summarise
 from potnet.benchmark.suites import Suite
 from potnet.benchmark.sweep import different
-from potnet.data.questions import column_of
 from potnet.errors import ConfigError, DataError
 from potnet.files import atomic_write, remove_leftovers
+from potnet.targets import column_of
 from potnet.training import Progress
-from potnet.training.evaluate import regression_metrics
 from potnet.training.features import compute_features
+from potnet.training.metrics import regression_metrics
 
 
 @dataclass(frozen=True)

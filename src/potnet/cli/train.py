@@ -40,13 +40,13 @@ def train(
         Path | None, typer.Option(help="Settings in YAML or JSON; flags win over it.")
     ] = None,
     network: Annotated[str | None, typer.Option(help="Name of the network.")] = None,
-    start: Annotated[
+    finetune: Annotated[
         str | None,
         typer.Option(metavar="MODEL", help="A bundled model or an archive to go on from."),
     ] = None,
     transform: Annotated[
         str | None,
-        typer.Option(help="none, log10, nonnegative or yes-no: the kind of the targets."),
+        typer.Option(help="none, log10, nonnegative or binary: the kind of the targets."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training crystals.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Crystals per step.")] = None,
@@ -73,15 +73,15 @@ def train(
     The model is in the folder "model" of the output and works like a bundled one.
     """
     from potnet.data import open as open_dataset
-    from potnet.data.questions import column_of
     from potnet.report import training_report
+    from potnet.targets import column_of
     from potnet.training import TrainingConfig
     from potnet.training import train as run
 
     flags = {
         "targets": target,
         "network": network,
-        "start": start,
+        "finetune": finetune,
         "transform": transform,
         "epochs": epochs,
         "batch_size": batch_size,

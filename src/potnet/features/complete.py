@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from potnet.crystal import SYMMETRY_TOLERANCE, Crystal
 from potnet.errors import ConfigError, StructureError
 from potnet.features.batch import Batch, Pairs
+from potnet.features.contract import Features
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,7 +28,7 @@ FEW_ATOMS = 8
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class CompleteFeatures(BaseModel):
+class CompleteFeatures(Features):
     """Radial shells and long-range potentials, summed over all periodic images of each pair.
 
     Calling the settings with crystals gives a :class:`Batch` whose pairs ``"complete"`` carry
@@ -58,7 +59,7 @@ class CompleteFeatures(BaseModel):
             give each atom its own node. Kept small: the first atom speaks for the others.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    is_differentiable: ClassVar[bool] = True
 
     version: Literal[1] = 1
     n_shells: Annotated[int, Field(ge=0, le=256)] = 16

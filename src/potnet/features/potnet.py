@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from vesin import NeighborList
 
 from potnet.crystal import SYMBOLS, SYMMETRY_TOLERANCE, Crystal
 from potnet.errors import StructureError
 from potnet.features import published as published_form
 from potnet.features.batch import Batch, Pairs
+from potnet.features.contract import Features
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +27,7 @@ ROUNDING = 1e-6  # Å; above the differences that rounding makes between equal d
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class PotNetFeatures(BaseModel):
+class PotNetFeatures(Features):
     """Bonds and complete potentials of each crystal.
 
     Calling the settings with crystals gives a :class:`Batch` with two sets of pairs. ``"local"``
@@ -57,8 +58,6 @@ class PotNetFeatures(BaseModel):
         merge_tolerance: Numbers of a pair (in Å, 1/Å, ...) that agree to about this count as equal
             and are replaced by their mean, which changes results in second order only.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1] = 1
     published: bool = False

@@ -22,26 +22,27 @@ import zlib
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
-from torch import Tensor, nn
+from torch import Tensor
 
 from potnet.crystal import Crystal
 from potnet.errors import ConfigError, ModelError, PotNetError
-from potnet.features.batch import Batch
 from potnet.files import atomic_write
-from potnet.models import bundled
-from potnet.models.registry import Network, build, first_fault
+from potnet.models.card import FORMAT, GoldenCrystal, ModelCard
+from potnet.models.catalogue import bundled
+from potnet.models.registry import build, first_fault
 from potnet.models.selection import select, select_card
-from potnet.models.transforms import Transform
 
-FORMAT = 1
+if TYPE_CHECKING:
+    from potnet.models.contract import Network
+
 WEIGHTS_NAME, CARD_NAME = "model.safetensors", "model.json"
 SIZE_LIMITS = {WEIGHTS_NAME: 2**30, CARD_NAME: 2**24}  # Bytes.
 GOLDEN_TOLERANCE = 1e-4  # In standard deviations of the target.
@@ -50,154 +51,9 @@ ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, V
 # The least date that a zip entry can have: equal archives are equal files.
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
-T = TypeVar("T")
-
-
-class Card(BaseModel):
-    """Part of a card: frozen, without unknown keys or numbers that are not finite."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class TargetCard(Card):
-    """One predicted property.
-
-    Attributes:
-        name: Column name of the property.
-        unit: Unit of a prediction, "" for none.
-        transform: What training applied to the values before standardising them.
-        mean: Mean of the transformed training values.
-        std: Standard deviation of the transformed training values.
-        interval_level: Share of crystals that the prediction interval should cover.
-        interval_halfwidth: Half the width of that interval, on transformed values.
-    """
-
-    name: str = Field(min_length=1)
-    unit: str
-    transform: Transform = "none"
-    mean: float = 0.0
-    std: float = Field(1.0, gt=0)
-    interval_level: float | None = Field(None, gt=0, lt=1)
-    interval_halfwidth: float | None = Field(None, ge=0)
-
-
-class DataCard(Card):
-    """What a model was trained on.
-
-    Attributes:
-        name: Name of the dataset.
-        source: Where it comes from: citation, address, version.
-        licence: Licence of the data.
-        n_train: Crystals that set the weights.
-        n_val: Crystals that chose among them and calibrated the intervals.
-        n_test: Crystals held out for the metrics.
-        train_ids_sha256: SHA-256 of the sorted training ids, joined by newlines.
-        elements: Symbols of the elements in the training crystals.
-        max_atoms: Most atoms in the primitive cell of a training crystal.
-        volume_per_atom: Smallest and largest among the training crystals, Å^3.
-        anchors: Elements of which nearly every training crystal holds one, such as O and N in a
-            set of oxides and nitrides; empty where there are none.
-    """
-
-    name: str
-    source: str = ""
-    licence: str = ""
-    n_train: int = Field(ge=1)
-    n_val: int = Field(0, ge=0)
-    n_test: int = Field(0, ge=0)
-    train_ids_sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$")
-    elements: tuple[str, ...]
-    max_atoms: int = Field(ge=1)
-    volume_per_atom: tuple[float, float]
-    anchors: tuple[str, ...] = ()
-
-
-class StartCard(Card):
-    """The model that training went on from.
-
-    Attributes:
-        name: Name of the bundled model, or of the archive's folder or file.
-        weights_sha256: SHA-256 of its weights.
-        data: What it was trained on.
-    """
-
-    name: str
-    weights_sha256: str
-    data: DataCard
-
-
-class GoldenCrystal(Card):
-    """A crystal with the prediction that a loaded model must reproduce.
-
-    Attributes:
-        numbers: Atomic numbers.
-        positions: Cartesian coordinates in Å.
-        cell: Lattice vectors as rows in Å.
-        prediction: One transformed value per target (log10 of the value if the target says so).
-    """
-
-    numbers: tuple[int, ...]
-    positions: tuple[tuple[float, float, float], ...]
-    cell: tuple[tuple[float, float, float], ...]
-    prediction: tuple[float, ...]
-
-    def crystal(self) -> Crystal:
-        """Return the crystal."""
-        numbers, positions = np.array(self.numbers), np.array(self.positions)
-        return Crystal(numbers, positions, np.array(self.cell), id="golden crystal")
-
-
-class ModelCard(Card):
-    """What a model predicts, what it was trained on, how good it is and how to check it.
-
-    Attributes:
-        format: Format of the archive.
-        potnet_version: Version of potnet that wrote it.
-        network: Name of the network in the registry.
-        settings: All settings of the network and of its features.
-        combine: How the outputs of the members become one.
-        targets: Predicted properties, in the order of the outputs.
-        data: What the model was trained on.
-        start: What its training went on from, if its first weights were not random.
-        metrics: Measured quality, as the evaluation gives it.
-        limits: What the model is not for.
-        golden: Two to five small crystals that are checked on loading; see :func:`with_golden`.
-        bundled: Models that potnet bundles as this one archive, with the targets of each.
-        weights_sha256: SHA-256 of ``model.safetensors``; :func:`save` sets it.
-    """
-
-    format: Literal[1] = FORMAT
-    potnet_version: str = Field(default_factory=lambda: version("potnet"))
-    network: str
-    settings: dict[str, Any]
-    combine: Literal["median", "mean"] = "median"
-    targets: tuple[TargetCard, ...] = Field(min_length=1)
-    data: DataCard
-    start: StartCard | None = None
-    metrics: dict[str, Any] = Field(default_factory=dict)
-    limits: str = ""
-    golden: tuple[GoldenCrystal, ...] = Field((), max_length=5)
-    bundled: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    weights_sha256: str = ""
-
-    @model_validator(mode="after")
-    def _golden_fit_targets(self) -> ModelCard:
-        for golden in self.golden:
-            if len(golden.prediction) != len(self.targets):
-                raise ValueError("a golden crystal must have one prediction per target")
-        return self
-
-    @model_validator(mode="after")
-    def _bundled_name_targets(self) -> ModelCard:
-        known = {target.name for target in self.targets}
-        for name, targets in self.bundled.items():
-            if not targets or not known.issuperset(targets):
-                raise ValueError(f"bundled model {name!r} must name targets of the card")
-        return self
-
 
 def with_golden(
-    card: ModelCard, members: Sequence[nn.Module], crystals: Sequence[Crystal]
+    card: ModelCard, members: Sequence[Network], crystals: Sequence[Crystal]
 ) -> ModelCard:
     """Return ``card`` with ``crystals`` and what ``members`` predict for them as golden crystals.
 
@@ -218,7 +74,7 @@ def with_golden(
     return card.model_copy(update={"golden": golden})
 
 
-def save(path: str | os.PathLike[str], members: Sequence[nn.Module], card: ModelCard) -> None:
+def save(path: str | os.PathLike[str], members: Sequence[Network], card: ModelCard) -> None:
     """Write an archive, whole or not at all.
 
     Args:
@@ -484,7 +340,7 @@ def _check_tensors(
             )
 
 
-def _verify(where: str, members: Sequence[nn.Module], card: ModelCard) -> None:
+def _verify(where: str, members: Sequence[Network], card: ModelCard) -> None:
     """Raise unless the golden crystals are there and get their predictions again."""
     if len(card.golden) < 2:
         raise ModelError(
@@ -507,11 +363,11 @@ def _verify(where: str, members: Sequence[nn.Module], card: ModelCard) -> None:
 
 
 def _predict(
-    members: Sequence[nn.Module], card: ModelCard, crystals: Sequence[Crystal]
+    members: Sequence[Network], card: ModelCard, crystals: Sequence[Crystal]
 ) -> np.ndarray:
     """Return transformed predictions, shape (n_crystals, n_targets), float64."""
     device = next(members[0].parameters()).device
-    batch: Batch = members[0].features(crystals).to(device)  # type: ignore[operator]
+    batch = members[0].features(crystals).to(device)
     with torch.inference_mode():
         outputs = torch.stack([member.eval()(batch).double() for member in members])
     combine = np.median if card.combine == "median" else np.mean

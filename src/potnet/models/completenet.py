@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from potnet.features.batch import Batch
 from potnet.features.complete import CompleteFeatures
+from potnet.models.contract import Network
 from potnet.models.elements import element_table
 from potnet.models.messages import messages
 
@@ -133,7 +134,7 @@ class Interaction(nn.Module):
         return h + self.update(torch.cat([x, MESSAGE_SCALE * torch.cat(parts, -1)], -1))
 
 
-class CompleteNet(nn.Module):
+class CompleteNet(Network):
     """Properties of crystals from complete sums.
 
     Args:
@@ -143,11 +144,11 @@ class CompleteNet(nn.Module):
 
     name = "completenet"
     Settings = CompleteNetSettings
+    settings: CompleteNetSettings
 
     def __init__(self, settings: CompleteNetSettings | None = None, n_targets: int = 1) -> None:
-        super().__init__()
         settings = settings or CompleteNetSettings()
-        self.settings = settings
+        super().__init__(settings, n_targets)
         width = settings.width
         self.descriptors: Tensor
         self.register_buffer("descriptors", element_table(), persistent=False)
@@ -164,7 +165,6 @@ class CompleteNet(nn.Module):
             nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, n_targets)
         )
         self.head_per_formula = nn.Linear(width, n_targets) if settings.per_formula else None
-        self.references = None
         if settings.references:
             # Those that are divided by the atoms of the reduced formula stand below the others.
             n_references = self.descriptors.shape[0] * (2 if settings.per_formula else 1)

@@ -31,6 +31,7 @@ from torch.nn import functional
 
 from potnet.features.batch import Batch
 from potnet.features.potnet import N_DESCRIBED, PotNetFeatures
+from potnet.models.contract import Network
 from potnet.models.elements import MAX_NUMBER, element_table
 
 POTENTIAL_WEIGHTS = (-0.801, -0.074, 0.145)  # Of Coulomb, London and Pauli; fixed, not learned.
@@ -219,7 +220,7 @@ class TransformerConv(nn.Module):
         return self.softplus(self.bn["module"](total / degree, n_atoms)) + x
 
 
-class PotNet(nn.Module):
+class PotNet(Network):
     """Properties of crystals from bonds and complete potentials.
 
     Args:
@@ -229,12 +230,12 @@ class PotNet(nn.Module):
 
     name = "potnet"
     Settings = PotNetSettings
+    settings: PotNetSettings
     elements: Tensor
 
     def __init__(self, settings: PotNetSettings | None = None, n_targets: int = 1) -> None:
-        super().__init__()
         settings = settings or PotNetSettings()
-        self.settings = settings
+        super().__init__(settings, n_targets)
         width, n_layers = settings.width, range(settings.n_layers)
         self.register_buffer("elements", _element_inputs(settings), persistent=False)
         self.atom_embedding = nn.Linear(self.elements.shape[1], width)

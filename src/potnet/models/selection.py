@@ -9,10 +9,11 @@ import torch
 from pydantic import BaseModel
 
 from potnet.errors import ModelError
-from potnet.models.registry import Network, build
+from potnet.models.card import ModelCard
+from potnet.models.registry import build
 
 if TYPE_CHECKING:
-    from potnet.models.archive import ModelCard
+    from potnet.models.contract import Network
 
 
 def select(

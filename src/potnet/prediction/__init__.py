@@ -1,15 +1,7 @@
 """From crystals to properties: values, intervals, and flags where a model is out of its depth."""
 
-from potnet.prediction.predictor import (
-    COLUMNS,
-    Gradients,
-    Prediction,
-    PredictionFile,
-    Predictions,
-    Predictor,
-    load,
-    predict_stream,
-)
+from potnet.prediction.predictor import Predictor, load, predict_stream
+from potnet.prediction.rows import COLUMNS, Gradients, Prediction, PredictionFile, Predictions
 
 __all__ = [
     "COLUMNS",

@@ -3,173 +3,31 @@
 from __future__ import annotations
 
 import copy
-import csv
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, fields
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
 from potnet.crystal import Crystal
 from potnet.errors import Failure, ModelError, PotNetError, StructureError
-from potnet.files import atomic_write
 from potnet.models import archive
-from potnet.models.transforms import restored
+from potnet.prediction.rows import Gradients, Prediction, Predictions
 
 if TYPE_CHECKING:
-    import pandas
     from numpy.typing import NDArray
-    from torch import nn
 
     from potnet.features import Batch
-    from potnet.models.archive import ModelCard
+    from potnet.features.contract import Features
+    from potnet.models.card import ModelCard
+    from potnet.models.contract import Network
 
 BATCH_SIZE = 64
 MAX_PAIRS = 4_000_000
 """Most pairs of atoms in one batch, so that large cells do not fill the memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """One predicted property of one crystal.
-
-    Attributes:
-        id: Id of the crystal; its place in the input, counted from 0, where it has none.
-        property: Name of what is predicted.
-        prediction: The predicted value, in ``unit``.
-        lower: Lower end of the interval; nan if the model was never calibrated.
-        upper: Upper end of the interval; nan if the model was never calibrated.
-        unit: Unit of the three numbers.
-        flags: Reasons to doubt the value and its interval, in words; empty if there are none.
-    """
-
-    id: str
-    property: str
-    prediction: float
-    lower: float
-    upper: float
-    unit: str
-    flags: tuple[str, ...] = ()
-
-    def cells(self, *, digits: int = 7) -> list[str]:
-        """Return the fields as text, in the order of ``COLUMNS``, as a CSV file holds them."""
-        numbers = (f"{x:.{digits}g}" for x in (self.prediction, self.lower, self.upper))
-        return [self.id, self.property, *numbers, self.unit, "; ".join(self.flags)]
-
-
-@dataclass(frozen=True)
-class Gradients:
-    """One property of one crystal with its derivatives.
-
-    Attributes:
-        property: Name of what is predicted.
-        value: The predicted value, in ``unit``.
-        positions: Derivative by the position of each atom, ``unit`` per Å, shape (n_atoms, 3).
-        strain: Derivative by strain, ``unit``, symmetric, shape (3, 3).
-        unit: Unit of the value.
-    """
-
-    property: str
-    value: float
-    positions: NDArray[np.float64]
-    strain: NDArray[np.float64]
-    unit: str
-
-
-COLUMNS = tuple(field.name for field in fields(Prediction))
-
-
-class Predictions(Sequence[Prediction]):
-    """Rows of predictions, in the order of the input; what failed is kept beside them.
-
-    Args:
-        rows: One row per crystal and property.
-        failures: What could not be predicted, with the reason.
-    """
-
-    def __init__(self, rows: Iterable[Prediction], failures: Iterable[Failure] = ()) -> None:
-        self._rows = tuple(rows)
-        self.failures = tuple(failures)
-
-    @overload
-    def __getitem__(self, index: int) -> Prediction: ...
-    @overload
-    def __getitem__(self, index: slice) -> Predictions: ...
-    def __getitem__(self, index: int | slice) -> Prediction | Predictions:
-        if isinstance(index, slice):
-            return Predictions(self._rows[index])
-        return self._rows[index]
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __repr__(self) -> str:
-        return f"<Predictions: {len(self)} rows, {len(self.failures)} failures>"
-
-    @property
-    def values(self) -> NDArray[np.float64]:
-        """The predicted values, shape (n_rows,)."""
-        return np.array([row.prediction for row in self._rows], dtype=np.float64)
-
-    def to_pandas(self) -> pandas.DataFrame:
-        """Return the rows as a pandas table (pandas is not installed with potnet)."""
-        import pandas
-
-        records = [[getattr(row, name) for name in COLUMNS] for row in self._rows]
-        return pandas.DataFrame(records, columns=list(COLUMNS))
-
-    def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the rows to a CSV file, whole or not at all."""
-        with PredictionFile(path) as file:
-            for row in self._rows:
-                file.write(row)
-
-
-class PredictionFile:
-    """A CSV file of predictions that grows row by row and appears when it is complete.
-
-    Args:
-        path: The file to write; its folder must exist.
-        errors: A second file that lists the failures (id, stage, reason), if wanted.
-    """
-
-    def __init__(
-        self, path: str | os.PathLike[str], errors: str | os.PathLike[str] | None = None
-    ) -> None:
-        self._path = Path(path)
-        self._errors = None if errors is None else Path(errors)
-        self._stack = ExitStack()
-
-    def __enter__(self) -> PredictionFile:
-        with ExitStack() as stack:
-            self._rows = _table(stack, self._path, COLUMNS)
-            self._failures = None
-            if self._errors is not None:
-                self._failures = _table(stack, self._errors, ("id", "stage", "reason"))
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self._stack.__exit__(*exception)
-
-    def write(self, item: Prediction | Failure) -> None:
-        """Add one row; a failure goes to the file of errors, if there is one."""
-        if isinstance(item, Prediction):
-            self._rows.writerow(item.cells())
-        elif self._failures is not None:
-            self._failures.writerow([item.id, item.stage, item.reason])
-
-
-def _table(stack: ExitStack, path: Path, header: Sequence[str]) -> Any:
-    writer = csv.writer(stack.enter_context(atomic_write(path)), lineterminator="\n")
-    writer.writerow(header)
-    return writer
 
 
 class Predictor:
@@ -184,7 +42,7 @@ class Predictor:
         ModelError: If there is no network.
     """
 
-    def __init__(self, members: Sequence[nn.Module], card: ModelCard) -> None:
+    def __init__(self, members: Sequence[Network], card: ModelCard) -> None:
         if not members:
             raise ModelError(
                 "Predictor: `members` must hold at least one network, got none. "
@@ -198,7 +56,7 @@ class Predictor:
         return f"<Predictor: {names}; {len(self.members)} x {self.card.network}>"
 
     @property
-    def features(self) -> Any:
+    def features(self) -> Features:
         """What turns crystals into batches for the networks."""
         return self.members[0].features
 
@@ -285,7 +143,7 @@ class Predictor:
                 of neighbours abruptly).
             StructureError: If the crystal cannot be used.
         """
-        if not hasattr(self.features, "differentiable"):
+        if not self.features.is_differentiable:
             raise ModelError(
                 f"gradients: the network must have smooth features, got {self.card.network}. "
                 "Use a model of the network completenet."
@@ -303,8 +161,7 @@ class Predictor:
         z = outputs.quantile(0.5, dim=0) if self.card.combine == "median" else outputs.mean(0)
         found = []
         for output, card in zip(z, self.card.targets, strict=True):
-            x = output * card.std + card.mean
-            value = restored(x, card.transform)
+            value = card.scale.physical(output)
             by_moves, by_strain = torch.autograd.grad(value, (moves, strain), retain_graph=True)
             symmetric = (by_strain + by_strain.T) / 2
             found.append(
@@ -319,10 +176,10 @@ class Predictor:
         return found
 
     @cached_property
-    def _copies(self) -> list[nn.Module]:
+    def _copies(self) -> list[Network]:
         return [copy.deepcopy(member).double() for member in self.members]
 
-    def _in_double(self) -> list[nn.Module]:
+    def _in_double(self) -> list[Network]:
         """Return the networks in float64, with the weights that they have now."""
         for double, member in zip(self._copies, self.members, strict=True):
             # Less work than a new copy. Nothing tells for certain that no weight has changed.
@@ -348,15 +205,15 @@ class Predictor:
         for column, card in zip(z.T, self.card.targets, strict=True):
             half = math.nan if card.interval_halfwidth is None else card.interval_halfwidth
             # The half-width was measured on transformed values, hence before the inverse.
-            x = column * card.std + card.mean + (end * half if end else 0)
+            shift = end * half if end else 0
             with np.errstate(over="ignore"):  # what is not finite is refused in _rows
-                columns.append(restored(x, card.transform))
+                columns.append(card.scale.physical(column, shift=shift))
         return np.stack(columns, axis=1)
 
     def _outcomes(self, crystals: Sequence[Crystal]) -> list[list[Prediction] | PotNetError]:
         """Return the rows of each crystal, or what is wrong with it."""
         try:
-            batch = getattr(self.features, "once", self.features)(crystals)
+            batch = self.features.once(crystals)
         except StructureError as error:
             if len(crystals) == 1:
                 return [error]

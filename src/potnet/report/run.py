@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from potnet.data.questions import file_name
 from potnet.files import atomic_write
 from potnet.report.html import Report, versions
 from potnet.report.plots import learning_curve, parity_plot, png, residual_histogram
+from potnet.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -199,8 +199,8 @@ def _tested(
         name = target["name"]
         if name not in metrics:
             continue
-        stem = "predictions" if len(targets) == 1 else f"predictions-{file_name(name)}"
-        rows = [row for row in _table(folder / f"{stem}.csv") if row["target"]]
+        path = RunFolder(folder).predictions("test", name, several=len(targets) > 1)
+        rows = [row for row in _table(path) if row["target"]]
         compared.append(
             Compared(
                 name,

@@ -1,4 +1,4 @@
-"""Minibatches: crystals dealt evenly by size, and cut without asking the device anything.
+"""Minibatches: stratified by the size of crystals, and cut without asking the device anything.
 
 A step on a GPU is short, so the host must not wait for the device. The crystals of many steps
 are gathered at once, in the order of the epoch, and each minibatch is a run of views into them:
@@ -22,7 +22,8 @@ from torch import Tensor
 from potnet.crystal import Crystal
 from potnet.errors import ConfigError
 from potnet.features import Batch
-from potnet.training.features import Features, Survey
+from potnet.features.contract import Features
+from potnet.training.features import Survey
 
 CHUNK_BYTES = 512 * 2**20
 MAX_PAIRS = 2**18
@@ -78,7 +79,9 @@ def in_parts(
     return np.split(rows, cuts)
 
 
-def deal(sizes: NDArray[np.int64], n_batches: int, rng: np.random.Generator) -> list[NDArray]:
+def stratified_batches(
+    sizes: NDArray[np.int64], n_batches: int, rng: np.random.Generator
+) -> list[NDArray[np.int64]]:
     """Return a random partition in which every batch has crystals of all sizes.
 
     The crystals, shuffled and then sorted by size (largest first), are cut into strata of
@@ -104,7 +107,7 @@ def deal(sizes: NDArray[np.int64], n_batches: int, rng: np.random.Generator) -> 
 
 
 class Loader(ABC):
-    """Crystals with their targets, ready to be dealt to the network.
+    """Crystals with their targets, ready for the network.
 
     Args:
         survey: Sizes of the features of n crystals.

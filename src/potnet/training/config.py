@@ -9,10 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from potnet.data.questions import is_question
 from potnet.data.splits.config import SplitConfig
 from potnet.errors import ConfigError
-from potnet.models.transforms import Transform
+from potnet.targets import FORMER_TRANSFORMS, Transform
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -29,15 +28,15 @@ class TrainingConfig(BaseModel):
     Attributes:
         network: Name of a network in ``potnet.models.registry``.
         network_settings: Its settings; missing ones take the network's defaults.
-        start: A bundled model or an archive whose networks training goes on from: its settings
-            are the network's, and all weights but the outputs are taken over. Null for random
-            weights.
+        finetune: A bundled model or an archive whose networks training goes on from: its
+            settings are the network's, and all weights but the outputs are taken over. Null for
+            random weights.
         targets: Target columns of the dataset to learn; empty means all of them. The key
-            ``target`` with one name is accepted as well. ``NAME > NUMBER`` asks whether a target
-            is above a number.
+            ``target`` with one name is accepted as well. ``NAME > NUMBER`` is the binary target
+            that says whether ``NAME`` is above a threshold.
         transform: Applied to targets before standardisation: one word for all, or one per target.
             ``log10``; ``nonnegative`` where many values are zero and none below, such as gaps;
-            ``yes-no`` for columns of 0 and 1, whose probability of 1 is predicted then.
+            ``binary`` for columns of 0 and 1, whose probability of 1 is predicted then.
         split: See :class:`SplitConfig`; a bare word sets its ``kind``.
         seed: Makes every generator of the run; member ``k`` of an ensemble derives its own from it.
         members: Networks to train with different seeds; they predict together.
@@ -72,7 +71,7 @@ class TrainingConfig(BaseModel):
 
     network: str = "completenet"
     network_settings: dict[str, Any] = Field(default_factory=dict)
-    start: str | None = None
+    finetune: str | None = None
     targets: tuple[str, ...] = ()
     transform: Transform | dict[str, Transform] = "none"
     split: SplitConfig = SplitConfig()
@@ -121,6 +120,13 @@ class TrainingConfig(BaseModel):
     def _as_list(cls, targets: Any) -> Any:
         return (targets,) if isinstance(targets, str) else targets
 
+    @field_validator("transform", mode="before")
+    @classmethod
+    def _former_words(cls, transform: Any) -> Any:
+        if isinstance(transform, dict):
+            return {name: cls._former_words(word) for name, word in transform.items()}
+        return FORMER_TRANSFORMS.get(transform, transform) if isinstance(transform, str) else None
+
     @field_validator("split", mode="before")
     @classmethod
     def _bare_kind(cls, split: Any) -> Any:
@@ -157,14 +163,6 @@ class TrainingConfig(BaseModel):
                 "Write one `name: value` a line."
             )
         return cls(**{**settings, **overrides})
-
-    def transform_of(self, target: str) -> Transform:
-        """Return how the values of ``target`` are transformed."""
-        if is_question(target):
-            return "yes-no"
-        if isinstance(self.transform, dict):
-            return self.transform.get(target, "none")
-        return self.transform
 
     def differences(self, other: TrainingConfig) -> list[str]:
         """Return the settings that decide the result and differ, as ``name: mine, theirs``."""

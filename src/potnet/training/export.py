@@ -9,15 +9,17 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from potnet.data.dataset import Dataset, take
 from potnet.data.splits import Split
 from potnet.models import archive
+from potnet.models.card import DataCard, ModelCard, TargetCard
+from potnet.models.contract import Network
+from potnet.targets import Scale
 from potnet.training.config import TrainingConfig
-from potnet.training.evaluate import Metrics, conformal_halfwidth
-from potnet.training.start import start_card
-from potnet.training.targets import Scale
+from potnet.training.finetune import origin_card
+from potnet.training.metrics import Metrics, conformal_halfwidth
+from potnet.training.prepared import Prepared
 
 N_GOLDEN = 3
 ANCHORED = 0.99  # share of the crystals that makes an element a mark of the dataset
@@ -25,13 +27,10 @@ ANCHORED = 0.99  # share of the crystals that makes an element a mark of the dat
 
 def write_archive(
     path: Path,
-    networks: Sequence[nn.Module],
-    *,
-    dataset: Dataset,
-    split: Split,
-    atom_counts: NDArray[np.int64],
-    scales: Sequence[Scale],
+    networks: Sequence[Network],
+    prepared: Prepared,
     config: TrainingConfig,
+    *,
     residuals: NDArray[np.float64],
     metrics: dict[str, dict[str, Metrics]],
 ) -> None:
@@ -40,25 +39,23 @@ def write_archive(
     Args:
         path: Folder of the archive.
         networks: Trained members.
-        dataset: What they were trained on.
-        split: Its parts.
-        atom_counts: Atoms of the cell that the features describe, shape (n,).
-        scales: How the targets were scaled.
+        prepared: What they were trained on.
         config: Settings of the run.
         residuals: Prediction minus target of the validation crystals, standardised, nan where
             unknown, shape (n_val, n_targets).
         metrics: What was measured.
     """
-    card = archive.ModelCard(
+    dataset, split = prepared.dataset, prepared.split
+    card = ModelCard(
         network=config.network,
-        settings=networks[0].settings.model_dump(mode="json"),  # type: ignore[union-attr, operator]
+        settings=networks[0].settings.model_dump(mode="json"),
         combine=config.combine,
         targets=tuple(
             _target_card(scale, residuals[:, k], config.interval_level)
-            for k, scale in enumerate(scales)
+            for k, scale in enumerate(prepared.scales)
         ),
-        data=_data_card(dataset, split, atom_counts),
-        start=None if config.start is None else start_card(config),
+        data=_data_card(dataset, split, prepared.loader.atom_counts),
+        finetuned_from=None if config.finetune is None else origin_card(config),
         metrics={**metrics, "note": _note(split, config)},
         limits=_limits(dataset, split),
     )
@@ -70,11 +67,11 @@ def write_archive(
     archive.save(path, networks, archive.with_golden(card, networks, golden))
 
 
-def _target_card(scale: Scale, residuals: NDArray[np.float64], level: float) -> archive.TargetCard:
+def _target_card(scale: Scale, residuals: NDArray[np.float64], level: float) -> TargetCard:
     halfwidth = None
-    if scale.transform != "yes-no":  # A probability says itself how sure it is.
+    if scale.transform != "binary":  # A probability says itself how sure it is.
         halfwidth = conformal_halfwidth(residuals[np.isfinite(residuals)], level)
-    return archive.TargetCard(
+    return TargetCard(
         name=scale.name,
         unit=scale.unit,
         transform=scale.transform,
@@ -85,7 +82,7 @@ def _target_card(scale: Scale, residuals: NDArray[np.float64], level: float) -> 
     )
 
 
-def _data_card(dataset: Dataset, split: Split, atom_counts: NDArray[np.int64]) -> archive.DataCard:
+def _data_card(dataset: Dataset, split: Split, atom_counts: NDArray[np.int64]) -> DataCard:
     symbols: dict[int, str] = {}
     volumes: list[float] = []
     compositions: list[set[str]] = []
@@ -94,7 +91,7 @@ def _data_card(dataset: Dataset, split: Split, atom_counts: NDArray[np.int64]) -
         volumes.append(crystal.volume / crystal.n_atoms)
         compositions.append(set(crystal.symbols))
     ids = sorted(dataset.ids[k] for k in split.train)
-    return archive.DataCard(
+    return DataCard(
         name=dataset.name,
         source=dataset.source,
         licence=dataset.licence,

@@ -17,13 +17,13 @@ from potnet.crystal import Crystal
 from potnet.data.building import in_order
 from potnet.errors import Failure, PotNetError
 from potnet.features import Batch
+from potnet.features.contract import Features
 
 CHUNK = 256
 CHUNK_PAIRS = 2**18  # of all atoms, before symmetry joins some
 
 _log = logging.getLogger(__name__)
 
-Features = Callable[[Sequence[Crystal]], Batch]
 # Batches travel between processes as arrays: tensors would go through shared file handles.
 Tensors = dict[str, NDArray[Any]]
 

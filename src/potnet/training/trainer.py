@@ -1,4 +1,4 @@
-"""One network in training: what it is made of, how it steps, what a checkpoint holds of it."""
+"""The trainer of one network: what it is made of, how it steps, what a checkpoint holds of it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import OneCycleLR
 
 from potnet.errors import ConfigError
+from potnet.targets import Scale
 from potnet.training.average import WeightAverage
-from potnet.training.batches import Loader, Minibatch, deal
+from potnet.training.batches import Loader, Minibatch, stratified_batches
 from potnet.training.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
 from potnet.training.config import TrainingConfig
+from potnet.training.finetune import first_network
 from potnet.training.optimizer import Muon
-from potnet.training.start import first_network
-from potnet.training.targets import Scale
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+    from potnet.models.contract import Network
 
 _LOSSES = {"l1": functional.l1_loss, "mse": functional.mse_loss, "huber": functional.huber_loss}
 _EVALUATION_BATCHES = 4  # Without gradients a batch may be so many times larger.
@@ -38,18 +40,18 @@ def generator_seed(*path: int) -> int:
 class Objective(nn.Module):
     """The mean loss over the targets that are there.
 
-    An output below the floor of its target is no error where the target is at its floor. Questions
-    have the cross entropy.
+    An output below the floor of its target is no error where the target is at its floor. Binary
+    targets have the cross entropy.
     """
 
     def __init__(self, network: nn.Module, loss: str, scales: Sequence[Scale]) -> None:
         super().__init__()
         self.network = network
         self.loss = _LOSSES[loss]
-        self.questions: Tensor | None
+        self.binary: Tensor | None
         self.floors: Tensor | None
-        questions = [k for k, scale in enumerate(scales) if scale.transform == "yes-no"]
-        self.register_buffer("questions", torch.tensor(questions) if questions else None, False)
+        binary = [k for k, scale in enumerate(scales) if scale.transform == "binary"]
+        self.register_buffer("binary", torch.tensor(binary) if binary else None, False)
         floors = torch.tensor([scale.floor for scale in scales], dtype=torch.float32)
         self.register_buffer("floors", floors if floors.isfinite().any() else None, False)
 
@@ -59,14 +61,14 @@ class Objective(nn.Module):
         if self.floors is not None:
             counted = torch.where(targets <= self.floors, output.maximum(self.floors), output)
         losses = self.loss(counted, targets, reduction="none")
-        if self.questions is not None:
-            logits, answers = (x.index_select(1, self.questions) for x in (output, targets))
+        if self.binary is not None:
+            logits, answers = (x.index_select(1, self.binary) for x in (output, targets))
             entropy = functional.binary_cross_entropy_with_logits(logits, answers, reduction="none")
-            losses = losses.index_copy(1, self.questions, entropy)
+            losses = losses.index_copy(1, self.binary, entropy)
         return (losses * minibatch.mask).sum() / minibatch.n_labels
 
 
-class Member:
+class Trainer:
     """One network of the ensemble on its way from random weights to trained ones.
 
     Every epoch begins by seeding the generators from (seed, member, epoch). So no generator has a
@@ -96,8 +98,8 @@ class Member:
         self.n_batches = math.ceil(n_train / config.batch_size)
         torch.manual_seed(generator_seed(config.seed, index))
         network = first_network(config, len(scales), index=index)
-        if isinstance(start := getattr(network, "references", None), nn.Embedding):
-            start.weight.data.copy_(torch.from_numpy(references))
+        if network.references is not None:
+            network.references.weight.data.copy_(torch.from_numpy(references))
         objective = Objective(network, config.loss, scales)
         self.optimizer = Muon(
             network,
@@ -135,7 +137,8 @@ class Member:
         seed = (config.seed, self.index, self.epoch + 1)
         rng = np.random.default_rng(seed)
         torch.manual_seed(generator_seed(*seed, fabric.global_rank))
-        groups = [train[g] for g in deal(loader.atom_counts[train], self.n_batches, rng)]
+        batches = stratified_batches(loader.atom_counts[train], self.n_batches, rng)
+        groups = [train[batch] for batch in batches]
         total = torch.zeros((), device=fabric.device)
         learning_rate = self.learning_rate
         self.objective.train()
@@ -189,7 +192,7 @@ class Member:
         """Return what the averaged weights predict for ``rows``, standardised, (n, n_targets)."""
         return predict(self.average.network, loader, rows, self.config.batch_size, self.fabric)
 
-    def take_best(self) -> nn.Module:
+    def take_best(self) -> Network:
         """Put the best averaged weights into the averaged network and return it."""
         self.average.network.load_state_dict(self.best)
         return self.average.network
@@ -231,11 +234,11 @@ class Member:
 
 @torch.no_grad()
 def predict(
-    network: nn.Module, loader: Loader, rows: NDArray[np.int64], batch_size: int, fabric: Fabric
+    network: Network, loader: Loader, rows: NDArray[np.int64], batch_size: int, fabric: Fabric
 ) -> NDArray[np.float64]:
     """Return the standardised predictions of ``network`` for ``rows``, (n, n_targets)."""
     n_batches = math.ceil(len(rows) / (_EVALUATION_BATCHES * batch_size))
-    groups = deal(loader.atom_counts[rows], n_batches, np.random.default_rng(0))
+    groups = stratified_batches(loader.atom_counts[rows], n_batches, np.random.default_rng(0))
     network.eval()
     outputs = []
     with fabric.autocast():

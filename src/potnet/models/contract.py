@@ -1,0 +1,62 @@
+"""What training, prediction and archives rely on in a network."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor, nn
+
+from potnet.features.contract import Features
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from potnet.features.batch import Batch
+
+__all__ = ["Features", "Network"]
+
+
+class Network(nn.Module, ABC):
+    """A network that turns batches of crystals into standardised numbers.
+
+    A subclass has a ``name``, ``Settings`` (a pydantic model that is frozen and forbids unknown
+    keys, with a field ``features`` for what the network reads) and ``forward``. It is built by its
+    settings and the number of targets alone, on the CPU or, to learn the shapes of its weights, on
+    torch's device "meta". A crystal's row may depend neither on the other crystals of the batch
+    (but for statistics of normalisation while training) nor on how the crystal is written down:
+    :func:`potnet.testing.check_network` looks.
+
+    Args:
+        settings: All settings.
+        n_targets: Numbers predicted for each crystal.
+
+    Attributes:
+        name: What settings and archives call the network.
+        Settings: Class of its settings; each has a default.
+        settings: Those of this one, of the class ``Settings``.
+        n_targets: Numbers predicted for each crystal.
+        references: A function of the composition that the network adds to its output: row Z is the
+            part of the element Z, and rows beyond 118, if any, those that are divided by the atoms
+            in the reduced formula. Training fits it before it begins. None if there is none.
+    """
+
+    name: ClassVar[str]
+    Settings: ClassVar[type[BaseModel]]
+    settings: Any
+    references: nn.Embedding | None
+
+    def __init__(self, settings: BaseModel, n_targets: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.n_targets = n_targets
+        self.references = None
+
+    @property
+    def features(self) -> Features:
+        """What turns crystals into batches for this network."""
+        return self.settings.features
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Tensor:
+        """Return one row per crystal, shape (n_graphs, n_targets), in standardised units."""

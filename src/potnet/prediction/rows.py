@@ -1,0 +1,157 @@
+"""Rows of predictions: one, many, and the file that they are written to."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from potnet.errors import Failure
+from potnet.files import atomic_write
+
+if TYPE_CHECKING:
+    import pandas
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One predicted property of one crystal.
+
+    Attributes:
+        id: Id of the crystal; its place in the input, counted from 0, where it has none.
+        property: Name of what is predicted.
+        prediction: The predicted value, in ``unit``.
+        lower: Lower end of the interval; nan if the model was never calibrated.
+        upper: Upper end of the interval; nan if the model was never calibrated.
+        unit: Unit of the three numbers.
+        flags: Reasons to doubt the value and its interval, in words; empty if there are none.
+    """
+
+    id: str
+    property: str
+    prediction: float
+    lower: float
+    upper: float
+    unit: str
+    flags: tuple[str, ...] = ()
+
+    def cells(self, *, digits: int = 7) -> list[str]:
+        """Return the fields as text, in the order of ``COLUMNS``, as a CSV file holds them."""
+        numbers = (f"{x:.{digits}g}" for x in (self.prediction, self.lower, self.upper))
+        return [self.id, self.property, *numbers, self.unit, "; ".join(self.flags)]
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """One property of one crystal with its derivatives.
+
+    Attributes:
+        property: Name of what is predicted.
+        value: The predicted value, in ``unit``.
+        positions: Derivative by the position of each atom, ``unit`` per Å, shape (n_atoms, 3).
+        strain: Derivative by strain, ``unit``, symmetric, shape (3, 3).
+        unit: Unit of the value.
+    """
+
+    property: str
+    value: float
+    positions: NDArray[np.float64]
+    strain: NDArray[np.float64]
+    unit: str
+
+
+COLUMNS = tuple(field.name for field in fields(Prediction))
+
+
+class Predictions(Sequence[Prediction]):
+    """Rows of predictions, in the order of the input; what failed is kept beside them.
+
+    Args:
+        rows: One row per crystal and property.
+        failures: What could not be predicted, with the reason.
+    """
+
+    def __init__(self, rows: Iterable[Prediction], failures: Iterable[Failure] = ()) -> None:
+        self._rows = tuple(rows)
+        self.failures = tuple(failures)
+
+    @overload
+    def __getitem__(self, index: int) -> Prediction: ...
+    @overload
+    def __getitem__(self, index: slice) -> Predictions: ...
+    def __getitem__(self, index: int | slice) -> Prediction | Predictions:
+        if isinstance(index, slice):
+            return Predictions(self._rows[index])
+        return self._rows[index]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __repr__(self) -> str:
+        return f"<Predictions: {len(self)} rows, {len(self.failures)} failures>"
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """The predicted values, shape (n_rows,)."""
+        return np.array([row.prediction for row in self._rows], dtype=np.float64)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return the rows as a pandas table (pandas is not installed with potnet)."""
+        import pandas
+
+        records = [[getattr(row, name) for name in COLUMNS] for row in self._rows]
+        return pandas.DataFrame(records, columns=list(COLUMNS))
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write the rows to a CSV file, whole or not at all."""
+        with PredictionFile(path) as file:
+            for row in self._rows:
+                file.write(row)
+
+
+class PredictionFile:
+    """A CSV file of predictions that grows row by row and appears when it is complete.
+
+    Args:
+        path: The file to write; its folder must exist.
+        errors: A second file that lists the failures (id, stage, reason), if wanted.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], errors: str | os.PathLike[str] | None = None
+    ) -> None:
+        self._path = Path(path)
+        self._errors = None if errors is None else Path(errors)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> PredictionFile:
+        with ExitStack() as stack:
+            self._rows = _table(stack, self._path, COLUMNS)
+            self._failures = None
+            if self._errors is not None:
+                self._failures = _table(stack, self._errors, ("id", "stage", "reason"))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._stack.__exit__(*exception)
+
+    def write(self, item: Prediction | Failure) -> None:
+        """Add one row; a failure goes to the file of errors, if there is one."""
+        if isinstance(item, Prediction):
+            self._rows.writerow(item.cells())
+        elif self._failures is not None:
+            self._failures.writerow([item.id, item.stage, item.reason])
+
+
+def _table(stack: ExitStack, path: Path, header: Sequence[str]) -> Any:
+    writer = csv.writer(stack.enter_context(atomic_write(path)), lineterminator="\n")
+    writer.writerow(header)
+    return writer

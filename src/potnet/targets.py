@@ -1,0 +1,315 @@
+"""Targets: their names, what is done to their values, and how networks see them.
+
+A target is a column of a dataset, or a question of yes or no about one: ``gap > 0.01`` is a
+*binary* target, 1 where the column ``gap`` is above the threshold and 0 where it is not. Values
+are transformed, then standardised by the training crystals (:class:`Scale`); a prediction goes the
+way back.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potnet.crystal.elements import SYMBOLS
+from potnet.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from potnet.data.dataset import Dataset
+
+#: ``none``; ``log10`` for values that span orders of magnitude; ``nonnegative`` for values of
+#: which many are exactly zero, such as gaps: an output below zero means zero; ``binary`` for
+#: values of 0 and 1: the output is a logit, the prediction the probability of 1.
+Transform = Literal["none", "log10", "nonnegative", "binary"]
+
+#: Words that archives and settings held for a transform before.
+FORMER_TRANSFORMS: Mapping[str, Transform] = {"yes-no": "binary"}
+
+# What the values of a target must be for a transform, in words and as a test.
+_RULES: dict[Transform, tuple[str, Callable[[NDArray[np.float64]], NDArray[np.bool_]]]] = {
+    "none": ("a number", np.isfinite),
+    "log10": ("positive", lambda values: values > 0),
+    "nonnegative": ("zero or more", lambda values: values >= 0),
+    "binary": ("0 or 1", lambda values: (values == 0) | (values == 1)),
+}
+
+_BY_THRESHOLD = re.compile(r"(\S.*) > ([-+0-9.eE]+)")
+
+RIDGE = 0.1  # Crystals of one element that a reference of 0 counts for.
+EXPLAINED = 0.8  # Share of the variance that a function of the composition has to explain to pay.
+
+
+# ------------------------------------------------------------------------------------------ names
+
+
+def column_of(name: str) -> str:
+    """Return the column that the target ``name`` is made from: itself, unless it is binary."""
+    parts = _by_threshold(name)
+    return parts[0] if parts else name
+
+
+def is_binary(name: str) -> bool:
+    """Return whether ``name`` has the form ``COLUMN > NUMBER``."""
+    return _by_threshold(name) is not None
+
+
+def file_name(name: str) -> str:
+    """Return the target ``name`` as a part of file names, which may not hold ``>``."""
+    return name.replace(" > ", "-above-")
+
+
+def with_binary_targets(dataset: Dataset, names: Iterable[str]) -> Dataset:
+    """Return ``dataset`` with a column for each binary target in ``names`` that it has none for.
+
+    A binary target is in the parts of the split in which its column is, and has no unit.
+    """
+    targets, splits = dict(dataset.targets), dict(dataset.splits)
+    for name in names:
+        parts = _by_threshold(name)
+        if parts is None or name in targets or parts[0] not in targets:
+            continue
+        column, threshold = parts
+        values = targets[column]
+        targets[name] = np.where(np.isfinite(values), values > threshold, np.nan)
+        if column in splits:
+            splits[name] = splits[column]
+    if len(targets) == len(dataset.targets):
+        return dataset
+    return replace(dataset, targets=targets, splits=splits)
+
+
+def chosen_targets(
+    dataset: Dataset, names: Sequence[str], transform: Transform | Mapping[str, Transform]
+) -> dict[str, Transform]:
+    """Return the targets to learn, each with its transform.
+
+    Args:
+        dataset: What is learned from, with its binary targets.
+        names: Columns of it; all of them if empty.
+        transform: One for all, or one for each of some; see :func:`transform_of`.
+
+    Raises:
+        ConfigError: If one is not in the dataset, or the dataset has none.
+        DataError: If a value does not fit the transform, such as one below zero for a logarithm.
+    """
+    chosen = tuple(names) or tuple(dataset.targets)
+    asked = [*chosen, *(transform if isinstance(transform, Mapping) else ())]
+    unknown = [name for name in asked if name not in dataset.targets]
+    if unknown or not chosen:
+        raise ConfigError(
+            f"training config: `targets` must be columns of the dataset "
+            f"({', '.join(dataset.targets) or 'it has none'}), got {unknown or list(chosen)}. "
+            "Correct the names."
+        )
+    transforms = {name: transform_of(name, transform) for name in chosen}
+    for name, word in transforms.items():
+        values = dataset.targets[name]
+        rule, fits = _RULES[word]
+        bad = np.flatnonzero(np.isfinite(values) & ~fits(values))
+        if len(bad):
+            raise DataError(
+                f"{dataset.name or 'dataset'}: target {name!r} must be {rule} for {word}, got "
+                f"{values[bad[0]]} for {dataset.ids[bad[0]]!r} ({len(bad)} such). "
+                "Leave these crystals out, or use transform: none."
+            )
+    return transforms
+
+
+def _by_threshold(name: str) -> tuple[str, float] | None:
+    """Return the column and the threshold of a binary target, None for any other name."""
+    match = _BY_THRESHOLD.fullmatch(name)
+    try:
+        return (match[1], float(match[2])) if match else None
+    except ValueError:
+        return None
+
+
+# ------------------------------------------------------------------------------------- transforms
+
+
+def transform_of(name: str, transform: Transform | Mapping[str, Transform]) -> Transform:
+    """Return how the values of the target ``name`` are transformed.
+
+    Args:
+        name: The target.
+        transform: What the settings say: one word for all, or one for each of some. A binary
+            target has its own.
+    """
+    if is_binary(name):
+        return "binary"
+    return transform.get(name, "none") if isinstance(transform, Mapping) else transform
+
+
+def transformed(values: NDArray[np.float64], transform: Transform) -> NDArray[np.float64]:
+    """Return ``values`` after ``transform``."""
+    return np.log10(values) if transform == "log10" else values
+
+
+def restored(x: Any, transform: Transform) -> Any:
+    """Return the predictions that outputs ``x`` stand for; arrays and tensors alike."""
+    if transform == "log10":
+        return 10.0**x
+    if transform == "nonnegative":
+        return x.clip(0)
+    if transform == "binary":
+        return 1 / (1 + math.e**-x)
+    return x
+
+
+# ----------------------------------------------------------------------------------------- scales
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How one target is scaled.
+
+    Attributes:
+        name: The target.
+        unit: Its unit.
+        transform: Applied first.
+        mean: Of the transformed training targets.
+        std: Of the transformed training targets, less the linear function of the composition
+            with which the network begins (1 if nothing is left).
+        physical_mean: Of the training targets as given, the baseline to beat; nan where unknown.
+    """
+
+    name: str
+    unit: str
+    transform: Transform
+    mean: float
+    std: float
+    physical_mean: float = math.nan
+
+    def standardise(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return physical ``values`` (nan allowed) as the network should predict them."""
+        return (transformed(values, self.transform) - self.mean) / self.std
+
+    def physical(self, outputs: Any, *, shift: float = 0.0) -> Any:
+        """Return the predictions that ``outputs`` of a network stand for; arrays and tensors alike.
+
+        Args:
+            outputs: Standardised outputs of any shape.
+            shift: Added to the transformed values, such as half the width of an interval.
+        """
+        return restored(outputs * self.std + self.mean + shift, self.transform)
+
+    def settled(self, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return ``outputs`` as they count beside standardised targets."""
+        if self.transform == "binary":
+            return self.physical(outputs)
+        return np.maximum(outputs, self.floor)
+
+    @property
+    def floor(self) -> float:
+        """Output below which all outputs mean the same: zero of a target that is never below."""
+        return -self.mean / self.std if self.transform == "nonnegative" else -math.inf
+
+
+def settled(scales: Sequence[Scale], outputs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return ``outputs``, shape (n, n_targets), as they count beside standardised targets."""
+    columns = zip(scales, outputs.T, strict=True)
+    return np.stack([scale.settled(column) for scale, column in columns], axis=1)
+
+
+def compositions(dataset: Dataset) -> NDArray[np.float64]:
+    """Return what references of the elements are multiplied with.
+
+    Returns:
+        The share of each element in each crystal, and beside them the same divided by the atoms in
+        the reduced formula, shape (n, 2 * 119).
+    """
+    counts = np.stack([np.bincount(c.numbers, minlength=len(SYMBOLS)) for c in dataset.crystals])
+    n_atoms = counts.sum(1, keepdims=True)
+    shares = counts / n_atoms
+    return np.hstack([shares, shares * np.gcd.reduce(counts, axis=1, keepdims=True) / n_atoms])
+
+
+def fit_references(
+    composition: NDArray[np.float64], values: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the linear function of the composition that explains ``values``, and what it leaves.
+
+    Ridge regression: an element that is rare or not there keeps a small reference. Where the
+    function explains too little of the values it is zero: what it gets wrong, a network would have
+    to learn.
+
+    Args:
+        composition: Shares of the elements, shape (n, n_elements).
+        values: Values less their mean, shape (n,).
+
+    Returns:
+        One reference for each element, shape (n_elements,), and the values less the function
+        fitted to all others (Allen 1974), or few crystals would look easy, shape (n,).
+    """
+    normal = composition.T @ composition + RIDGE * np.eye(composition.shape[1])
+    references = np.asarray(np.linalg.solve(normal, composition.T @ values), np.float64)
+    own = np.einsum("nk,nk->n", composition, np.linalg.solve(normal, composition.T).T)
+    left = (values - composition @ references) / (1 - own)
+    if (left**2).sum() > (1 - EXPLAINED) * (values**2).sum():
+        return np.zeros_like(references), values
+    return references, left
+
+
+def fit_scales(
+    dataset: Dataset,
+    transforms: Mapping[str, Transform],
+    train: NDArray[np.int64],
+    n_references: int,
+) -> tuple[tuple[Scale, ...], NDArray[np.float64]]:
+    """Return the scales of some targets from the crystals at ``train`` and no others.
+
+    Args:
+        dataset: Crystals with their targets.
+        transforms: The targets, each with its transform.
+        train: Rows of the training crystals.
+        n_references: How many columns of :func:`compositions` the network multiplies with
+            references.
+
+    Returns:
+        A scale for each target, and the standardised references of :func:`fit_references`, shape
+        (n_references, n_targets).
+
+    Raises:
+        DataError: If a target is known for none of the training crystals.
+    """
+    shares = compositions(dataset)[:, :n_references]
+    found = [fit_scale(dataset, name, word, train, shares) for name, word in transforms.items()]
+    return tuple(scale for scale, _ in found), np.stack([r for _, r in found], axis=1)
+
+
+def fit_scale(
+    dataset: Dataset,
+    name: str,
+    transform: Transform,
+    train: NDArray[np.int64],
+    composition: NDArray[np.float64],
+) -> tuple[Scale, NDArray[np.float64]]:
+    """Return the scale of target ``name`` from the crystals at ``train`` and no others.
+
+    Beside it stand the standardised references of :func:`fit_references`, one for each column of
+    ``composition``.
+    """
+    values = dataset.targets[name][train]
+    known = np.isfinite(values)
+    values = values[known]
+    if not len(values):
+        raise DataError(
+            f"{dataset.name or 'dataset'}: target {name!r} must be known for a training "
+            "crystal, got none. Check the column and the split."
+        )
+    if transform == "binary":  # The output is a logit, which has no scale of its own.
+        scale = Scale(name, dataset.units[name], transform, 0.0, 1.0, float(values.mean()))
+        return scale, np.zeros(composition.shape[1])
+    scaled = transformed(values, transform)
+    mean, largest = float(scaled.mean()), float(np.abs(scaled).max())
+    references, left = fit_references(composition[train][known], scaled - mean)
+    std = float(left.std())
+    std = std if std > 1e-12 * max(1.0, largest) else 1.0
+    scale = Scale(name, dataset.units[name], transform, mean, std, float(values.mean()))
+    return scale, references / std

@@ -1,0 +1,158 @@
+"""A dataset made ready for training: divided, computed into features, its targets scaled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from potnet.data.dataset import Dataset, take
+from potnet.data.splits import Split, make_split
+from potnet.errors import DataError, Failure
+from potnet.features import Batch
+from potnet.targets import Scale, Transform, fit_scales, settled
+from potnet.training.batches import HeldFeatures, Loader, StreamedFeatures
+from potnet.training.config import TrainingConfig
+from potnet.training.features import Survey, survey
+
+if TYPE_CHECKING:
+    from potnet.features.contract import Features
+    from potnet.models.contract import Network
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A dataset ready for training: everything below is indexed like ``dataset``.
+
+    Attributes:
+        dataset: Crystals that have features and a part in the split.
+        split: Their parts.
+        scales: How each target is scaled.
+        loader: Their features with standardised targets.
+        standardised: Targets as the network should predict them, nan where unknown, shape
+            (n, n_targets).
+        references: The function of the composition with which a network that has one begins,
+            standardised, shape (n_references, n_targets).
+        failures: Crystals that were left out.
+    """
+
+    dataset: Dataset
+    split: Split
+    scales: tuple[Scale, ...]
+    loader: Loader
+    standardised: NDArray[np.float64]
+    references: NDArray[np.float64]
+    failures: tuple[Failure, ...]
+
+    def errors(
+        self, predicted: NDArray[np.float64], part: Literal["val", "test"]
+    ) -> NDArray[np.float64]:
+        """Return standardised predictions of a part less its targets, shape (n, n_targets)."""
+        return settled(self.scales, predicted) - self.standardised[getattr(self.split, part)]
+
+    def values(self, scale: Scale, part: Literal["val", "test"]) -> NDArray[np.float64]:
+        """Return the targets of a part as given, nan where unknown, shape (n,)."""
+        return self.dataset.targets[scale.name][getattr(self.split, part)]
+
+
+def prepare(
+    dataset: Dataset,
+    transforms: Mapping[str, Transform],
+    network: Network,
+    config: TrainingConfig,
+    device: torch.device,
+    *,
+    on_error: Literal["raise", "skip"],
+    progress: Callable[[int, int], None] | None = None,
+    batch: Batch | None = None,
+) -> Prepared:
+    """Divide ``dataset``, compute its features and scale its targets.
+
+    If the network has references, the linear function of the composition with which it begins is
+    not counted into the standard deviations.
+
+    Args:
+        dataset: Crystals and targets.
+        transforms: The targets to learn, each with its transform.
+        network: One that will be trained, for its features and references.
+        config: Settings of the run.
+        device: Where minibatches are wanted.
+        on_error: What happens when a crystal has no features.
+        progress: Called with the number of crystals done and their total.
+        batch: The features of all crystals, if they are there already.
+
+    Raises:
+        DataError: If the split cannot be made, or leaves a target without known values.
+        StructureError: If a crystal has no features and ``on_error`` is "raise".
+    """
+    names = tuple(transforms)
+    split, unknown = make_split(dataset, config.split, names)
+    _require_targets(dataset, names, split)
+    rows = np.sort(np.concatenate([split.train, split.val, split.test]))
+    if batch is None:
+        found = survey(
+            network.features,
+            take(dataset.crystals, rows),
+            most_bytes=config.feature_memory * 2**30,
+            on_error=on_error,
+            workers=config.workers,
+            progress=progress,
+        )
+    else:
+        found = Survey.of(_rows_of(batch, rows, len(dataset)))
+    failures = (*dataset.failures, *unknown, *found.failures)
+    dataset, split = _kept(dataset, split, rows[found.kept])
+    _require_targets(dataset, names, split)
+    n_references = 0 if network.references is None else network.references.num_embeddings
+    scales, references = fit_scales(dataset, transforms, split.train, n_references)
+    standardised = np.stack([s.standardise(dataset.targets[s.name]) for s in scales], axis=1)
+    loader = _loader(network.features, dataset, found, standardised, config, device)
+    return Prepared(dataset, split, scales, loader, standardised, references, failures)
+
+
+def _kept(dataset: Dataset, split: Split, rows: NDArray[np.int64]) -> tuple[Dataset, Split]:
+    """Return the crystals at ``rows`` alone, and their parts."""
+    place = np.full(len(dataset), -1)
+    place[rows] = np.arange(len(rows))
+    parts = (place[part] for part in (split.train, split.val, split.test))
+    return dataset.subset(rows), Split(*(part[part >= 0] for part in parts))
+
+
+def _loader(
+    features: Features,
+    dataset: Dataset,
+    found: Survey,
+    standardised: NDArray[np.float64],
+    config: TrainingConfig,
+    device: torch.device,
+) -> Loader:
+    if found.batch is not None:
+        return HeldFeatures(found, standardised, device, config.max_pairs)
+    return StreamedFeatures(
+        features, dataset.crystals, found, standardised, device, config.max_pairs, config.workers
+    )
+
+
+def _require_targets(dataset: Dataset, names: Sequence[str], split: Split) -> None:
+    """Raise unless every target is known for a training and for a validation crystal."""
+    for name in names:
+        for part in ("train", "val"):
+            if not np.isfinite(dataset.targets[name][getattr(split, part)]).any():
+                raise DataError(
+                    f"split: target {name!r} must be known for a crystal in {part}, got none. "
+                    "Check the column and the split."
+                )
+
+
+def _rows_of(batch: Batch, rows: NDArray[np.int64], n: int) -> Batch:
+    """Return the crystals ``rows`` of features that were computed elsewhere."""
+    if len(batch) != n:
+        raise DataError(
+            f"train: `batch` must hold the {n} crystals of the dataset, got {len(batch)}. "
+            "Compute it from dataset.crystals."
+        )
+    return batch[torch.from_numpy(rows)]

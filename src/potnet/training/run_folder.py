@@ -1,0 +1,186 @@
+"""The folder of a run: its files, what they are called, and what must not change in it."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from potnet.data.dataset import PARTS
+from potnet.errors import ConfigError
+from potnet.files import atomic_write, remove_leftovers
+from potnet.targets import Scale, file_name
+from potnet.training.batches import HeldFeatures
+from potnet.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from potnet.training.config import TrainingConfig
+from potnet.training.finetune import origin_card
+from potnet.training.metrics import Metrics
+from potnet.training.prepared import Prepared
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from potnet.models.contract import Network
+
+Epoch = dict[str, float]
+
+
+class RunFolder:
+    """The folder of a run.
+
+    It holds ``config.json``, ``run.json`` (versions, fingerprint of the data), ``split.json``
+    (ids), ``metrics.csv`` (a row per epoch), ``metrics.json``, ``predictions.csv`` (test) and
+    ``predictions-val.csv``, ``errors.csv``, ``checkpoints/`` and ``model/``.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    @property
+    def model(self) -> Path:
+        """The model archive."""
+        return self.path / "model"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the checkpoints are."""
+        return self.path / "checkpoints"
+
+    def open(self, config: TrainingConfig, *, resume: bool) -> None:
+        """Make the folder ready for a run, or for its continuation.
+
+        Raises:
+            ConfigError: If the folder belongs to another run.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        path = self.path / "config.json"
+        if not resume and any(self.path.iterdir()):
+            raise ConfigError(
+                f"{self.path}: the output folder must be empty or missing, got one with files. "
+                "Choose another folder, or continue the run in it with resume."
+            )
+        if resume and path.exists():
+            differences = TrainingConfig.read(path).differences(config)
+            if differences:
+                raise ConfigError(
+                    f"{path}: settings must not change when a run continues, got "
+                    f"{'; '.join(differences)} (before, now). Restore them, or start a new folder."
+                )
+        for folder in (self.path, self.checkpoints, self.model):
+            remove_leftovers(folder)
+        self.checkpoints.mkdir(exist_ok=True)
+        _write_json(path, config.to_dict())
+
+    def describe(self, prepared: Prepared, run: str, fabric: Fabric) -> None:
+        """Write what a reader needs to repeat the run."""
+        dataset, split = prepared.dataset, prepared.split
+        split.write(self.path / "split.json", dataset.ids)
+        failures = (asdict(failure).values() for failure in prepared.failures)
+        _write_table(self.path / "errors.csv", ["id", "stage", "reason"], failures)
+        _write_json(
+            self.path / "run.json",
+            {
+                "run": run,
+                "versions": {
+                    "potnet": version("potnet"),
+                    "torch": torch.__version__,
+                    "numpy": np.__version__,
+                    "python": platform.python_version(),
+                },
+                "device": str(fabric.device),
+                "processes": fabric.world_size,
+                "features": "held" if isinstance(prepared.loader, HeldFeatures) else "streamed",
+                "data": {
+                    "name": dataset.name,
+                    "source": dataset.source,
+                    "licence": dataset.licence,
+                    "sha256": dataset.sha256,
+                    "sizes": {part: len(getattr(split, part)) for part in PARTS},
+                },
+                "targets": [asdict(scale) for scale in prepared.scales],
+            },
+        )
+
+    def read_checkpoint(self, name: str, *, run: str) -> Checkpoint | None:
+        """Return the newest checkpoint of a network, or None if there is none."""
+        return read_checkpoint(self.checkpoints, name, run=run)
+
+    def write_checkpoint(self, name: str, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint over the older of two."""
+        write_checkpoint(self.checkpoints, name, checkpoint)
+
+    def rewrite_history(self, scales: Sequence[Scale], epochs: Iterable[Epoch]) -> None:
+        """Write the epochs that the checkpoints know; later ones of a killed run come again."""
+        names = [f"val_mae_{scale.name}" for scale in scales]
+        header = ["member", "epoch", "learning_rate", "train_loss", "val_score", *names]
+        _write_table(self.path / "metrics.csv", header, (epoch.values() for epoch in epochs))
+
+    def add_epoch(self, epoch: Epoch) -> None:
+        """Add a row to the history."""
+        with open(self.path / "metrics.csv", "a", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerow(epoch.values())
+
+    def predictions(self, part: Literal["val", "test"], target: str, *, several: bool) -> Path:
+        """Return the file of the predictions for a part; targets of several have each their own."""
+        name = "predictions" + "-val" * (part == "val") + f"-{file_name(target)}" * several
+        return self.path / f"{name}.csv"
+
+    def write_predictions(
+        self,
+        path: Path,
+        ids: Sequence[str],
+        target: NDArray[np.float64],
+        prediction: NDArray[np.float64],
+    ) -> None:
+        """Write predictions beside their targets, which are left empty where unknown."""
+        rows = zip(ids, target.tolist(), prediction.tolist(), strict=True)
+        _write_table(
+            path,
+            ["id", "target", "prediction"],
+            (
+                [id, "" if np.isnan(true) else repr(true), f"{value:.9g}"]
+                for id, true, value in rows
+            ),
+        )
+
+    def write_metrics(self, metrics: dict[str, dict[str, Metrics]]) -> None:
+        """Write the errors by part and target."""
+        _write_json(self.path / "metrics.json", metrics)
+
+
+def fingerprint(prepared: Prepared, config: TrainingConfig, network: Network) -> str:
+    """Return a hash of all that decides the result of a run."""
+    decisive = TrainingConfig().differences(config)
+    # Whole, for a default of the network may be another one when the run continues.
+    decisive.append(network.settings.model_dump_json())
+    parts = prepared.split.named(prepared.dataset.ids)
+    if config.finetune is not None:
+        decisive.append(origin_card(config).weights_sha256)
+    text = json.dumps([decisive, prepared.dataset.sha256, parts])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _write_table(path: Path, header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
+    with atomic_write(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def _write_json(path: Path, content: Any) -> None:
+    with atomic_write(path) as file:
+        json.dump(content, file, indent=1)
