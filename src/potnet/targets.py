@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 #: values of 0 and 1: the output is a logit, the prediction the probability of 1.
 Transform = Literal["none", "log10", "nonnegative", "binary"]
 
-#: Words that archives and settings held for a transform before.
-FORMER_TRANSFORMS: Mapping[str, Transform] = {"yes-no": "binary"}
+# Words that archives and settings held for a transform before.
+_FORMER_WORDS = {"yes-no": "binary"}
 
 # What the values of a target must be for a transform, in words and as a test.
 _RULES: dict[Transform, tuple[str, Callable[[NDArray[np.float64]], NDArray[np.bool_]]]] = {
@@ -107,7 +107,7 @@ def chosen_targets(
             f"({', '.join(dataset.targets) or 'it has none'}), got {unknown or list(chosen)}. "
             "Correct the names."
         )
-    transforms = {name: transform_of(name, transform) for name in chosen}
+    transforms: dict[str, Transform] = {name: transform_of(name, transform) for name in chosen}
     for name, word in transforms.items():
         values = dataset.targets[name]
         rule, fits = _RULES[word]
@@ -143,7 +143,14 @@ def transform_of(name: str, transform: Transform | Mapping[str, Transform]) -> T
     """
     if is_binary(name):
         return "binary"
-    return transform.get(name, "none") if isinstance(transform, Mapping) else transform
+    if isinstance(transform, Mapping):
+        return transform.get(name, "none")
+    return transform
+
+
+def present_word(transform: Any) -> Any:
+    """Return the word of today for a transform that was written down before; all else as it is."""
+    return _FORMER_WORDS.get(transform, transform) if isinstance(transform, str) else transform
 
 
 def transformed(values: NDArray[np.float64], transform: Transform) -> NDArray[np.float64]:

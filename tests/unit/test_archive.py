@@ -17,6 +17,7 @@ from potnet.models import archive, available, registry
 from potnet.models.card import DataCard, ModelCard, TargetCard
 from potnet.models.contract import Network
 from potnet.models.selection import select
+from potnet.training import TrainingConfig
 
 FCC = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]])
 CRYSTALS = [
@@ -289,11 +290,27 @@ def test_an_encrypted_zip_file_is_refused(folder, tmp_path):
         archive.load(path)
 
 
+def test_words_of_before_are_read_as_those_of_today(tmp_path):
+    write(tmp_path / "model")
+    path = tmp_path / "model" / archive.CARD_NAME
+    fields = json.loads(path.read_text())
+    assert fields.pop("finetuned_from") is None
+    origin = {"name": "other", "weights_sha256": "", "data": fields["data"]}
+    fields["targets"][0]["transform"] = "yes-no"
+    path.write_text(json.dumps({**fields, "start": origin}))
+    card = archive.read_card(tmp_path / "model")
+    assert card.targets[0].transform == "binary"
+    assert card.finetuned_from is not None
+    assert card.finetuned_from.name == "other"
+    assert TrainingConfig(transform="yes-no") == TrainingConfig(transform="binary")
+    assert TrainingConfig(transform={"a": "yes-no"}) == TrainingConfig(transform={"a": "binary"})
+
+
 def test_an_unknown_name_lists_the_known_ones(monkeypatch, tmp_path):
     bundled = tmp_path / "bundled"
     for name in ("gap", "bulk-modulus"):
         write(bundled / name, n_members=1)
-    monkeypatch.setattr("potnet.models.BUNDLED", bundled)
+    monkeypatch.setattr("potnet.models.catalogue.BUNDLED", bundled)
     assert available() == ["bulk-modulus", "gap"]
     assert len(archive.load("gap")[0]) == 1
     with pytest.raises(ModelError, match="one of bulk-modulus, gap.* got 'gap2'"):
@@ -309,7 +326,7 @@ def test_bundled_names_share_an_archive(monkeypatch, tmp_path, network):
         make_card(network, bundled=names, metrics=metrics), members, CRYSTALS
     )
     archive.save(tmp_path / "both", members, card)
-    monkeypatch.setattr("potnet.models.BUNDLED", tmp_path)
+    monkeypatch.setattr("potnet.models.catalogue.BUNDLED", tmp_path)
     assert available() == ["modulus", "turned"]
     batch = members[0].features(CRYSTALS)
     for name, columns in (("modulus", [1]), ("turned", [1, 0])):

@@ -6,10 +6,10 @@ from importlib.metadata import version
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from potnet.crystal import Crystal
-from potnet.targets import FORMER_TRANSFORMS, Scale, Transform
+from potnet.targets import Scale, Transform, present_word
 
 FORMAT = 1
 
@@ -43,12 +43,8 @@ class TargetCard(Card):
 
     @field_validator("transform", mode="before")
     @classmethod
-    def _former_word(cls, transform: Any) -> Any:
-        return (
-            FORMER_TRANSFORMS.get(transform, transform)
-            if isinstance(transform, str)
-            else (transform)
-        )
+    def _present_word(cls, transform: Any) -> Any:
+        return present_word(transform)
 
     @property
     def scale(self) -> Scale:
@@ -150,21 +146,15 @@ class ModelCard(Card):
     combine: Literal["median", "mean"] = "median"
     targets: tuple[TargetCard, ...] = Field(min_length=1)
     data: DataCard
-    finetuned_from: OriginCard | None = None
+    finetuned_from: OriginCard | None = Field(
+        default=None,
+        validation_alias=AliasChoices("finetuned_from", "start"),  # as it was called before
+    )
     metrics: dict[str, Any] = Field(default_factory=dict)
     limits: str = ""
-    golden: tuple[GoldenCrystal, ...] = Field((), max_length=5)
+    golden: tuple[GoldenCrystal, ...] = Field(default=(), max_length=5)
     bundled: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     weights_sha256: str = ""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _former_name(cls, fields: Any) -> Any:
-        if isinstance(fields, dict) and "start" in fields:
-            fields = {k: v for k, v in fields.items() if k != "start"} | {
-                "finetuned_from": fields["start"]
-            }
-        return fields
 
     @model_validator(mode="after")
     def _golden_fit_targets(self) -> ModelCard:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from potnet.models.contract import Network
 
 # The one call that moves a list of tensors; torch's own averages use it too.
 foreach_lerp = torch._foreach_lerp_  # pyright: ignore[reportPrivateImportUsage]
@@ -24,8 +26,9 @@ class WeightAverage:
         steps: Updates so far.
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
-        self.network = copy.deepcopy(network).requires_grad_(False).eval()
+    def __init__(self, network: Network, decay: float) -> None:
+        self.network = copy.deepcopy(network)
+        self.network.requires_grad_(False).eval()
         self.decay = decay
         self.steps = 0
         self._parameters: list[Tensor] = list(self.network.parameters())

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from potnet.data.splits.config import SplitConfig
 from potnet.errors import ConfigError
-from potnet.targets import FORMER_TRANSFORMS, Transform
+from potnet.targets import Transform, present_word
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -122,10 +122,10 @@ class TrainingConfig(BaseModel):
 
     @field_validator("transform", mode="before")
     @classmethod
-    def _former_words(cls, transform: Any) -> Any:
+    def _present_words(cls, transform: Any) -> Any:
         if isinstance(transform, dict):
-            return {name: cls._former_words(word) for name, word in transform.items()}
-        return FORMER_TRANSFORMS.get(transform, transform) if isinstance(transform, str) else None
+            return {name: present_word(word) for name, word in transform.items()}
+        return present_word(transform)
 
     @field_validator("split", mode="before")
     @classmethod
