@@ -302,6 +302,19 @@ def test_composition_alone_beats_the_mean_where_elements_decide(opened, tmp_path
     assert maes["composition"] < 0.7 * maes["mean"]
 
 
+def test_composition_alone_gives_chances_where_a_target_is_0_or_1(opened, tmp_path) -> None:
+    pytest.importorskip("sklearn")
+    data = opened.dataset
+    means = np.array([c.numbers.mean() for c in data.crystals])
+    heavy = (means > np.median(means)).astype(float)
+    data = replace(data, targets={"heavy": heavy}, units={"heavy": "1"})
+    suite = replace(SUITE, tasks=(Task("heavy", "1", metric="roc_auc"),))
+    opened = OpenSuite(suite, data, opened.folds)
+    row = TableRow("composition", Composition(), tmp_path)
+    found = compete(opened, row, folds=[0])["tasks"]["heavy"]["test"]
+    assert found["roc_auc"] > 0.9
+
+
 RIVAL = """
 import csv, json, pathlib, sys
 folder = pathlib.Path(sys.argv[1])

@@ -279,13 +279,13 @@ class _Dumb:
         """Learn each target by itself and predict."""
         meter = Meter()
         columns = []
-        for values in job.dataset.targets.values():
+        for target, values in job.dataset.targets.items():
             parts = [rows[np.isfinite(values[rows])] for rows in (job.split.train, job.split.val)]
-            columns.append(self._predict(job, values, parts[0], parts[1]))
+            columns.append(self._predict(job, target, parts[0], parts[1]))
         cost = Cost(seconds=meter.seconds, peak_memory_mb=peak_memory_mb())
         return Outcome(np.stack(columns, axis=1), cost)
 
-    def _predict(self, job: Job, values: Values, train: Rows, val: Rows) -> Values:
+    def _predict(self, job: Job, target: str, train: Rows, val: Rows) -> Values:
         raise NotImplementedError
 
 
@@ -295,8 +295,8 @@ class Mean(_Dumb):
 
     network: str = "mean"
 
-    def _predict(self, job: Job, values: Values, train: Rows, val: Rows) -> Values:
-        return np.full(len(job.asked), values[train].mean())
+    def _predict(self, job: Job, target: str, train: Rows, val: Rows) -> Values:
+        return np.full(len(job.asked), job.dataset.targets[target][train].mean())
 
 
 @dataclass(frozen=True)
@@ -305,24 +305,32 @@ class Composition(_Dumb):
 
     network: str = "composition"
 
-    def _predict(self, job: Job, values: Values, train: Rows, val: Rows) -> Values:
+    def _predict(self, job: Job, target: str, train: Rows, val: Rows) -> Values:
         try:
-            from sklearn.ensemble import HistGradientBoostingRegressor
+            from sklearn.ensemble import (
+                HistGradientBoostingClassifier,
+                HistGradientBoostingRegressor,
+            )
         except ImportError:
             raise ConfigError(
                 "benchmark: `network` composition must have scikit-learn, got no such package. "
                 "Install potnet[benchmark]."
             ) from None
-        table = composition_table(job.dataset.crystals)
-        trees = HistGradientBoostingRegressor(
-            loss="absolute_error",
-            learning_rate=0.05,
-            max_iter=2000,
-            early_stopping=True,  # pyright: ignore[reportArgumentType]
-            n_iter_no_change=50,
-            random_state=job.seed,
-        )
-        trees.fit(table[train], values[train], X_val=table[val], y_val=values[val])
+        values, table = job.dataset.targets[target], composition_table(job.dataset.crystals)
+        settings: dict[str, Any] = {
+            "learning_rate": 0.05,
+            "max_iter": 2000,
+            "early_stopping": True,
+            "n_iter_no_change": 50,
+            "random_state": job.seed,
+        }
+        validation = {"X_val": table[val], "y_val": values[val]}
+        if target in job.binary:
+            classes = HistGradientBoostingClassifier(**settings)
+            classes.fit(table[train], values[train], **validation)
+            return classes.predict_proba(table[job.asked])[:, 1]
+        trees = HistGradientBoostingRegressor(loss="absolute_error", **settings)
+        trees.fit(table[train], values[train], **validation)
         return trees.predict(table[job.asked])
 
 
