@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from potnet.crystal.elements import SYMBOLS
-from potnet.report.html import Report, versions
+from potnet.report.page import Report, versions
 from potnet.report.plots import BLUE, GREY, empty_figure, labelled
 
 if TYPE_CHECKING:

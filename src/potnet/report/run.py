@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from potnet.files import atomic_write
-from potnet.report.html import Report, versions
+from potnet.report.page import Report, versions
 from potnet.report.plots import learning_curve, parity_plot, png, residual_histogram
 from potnet.training.run_folder import RunFolder
 
