@@ -49,7 +49,8 @@ from potnet.models.card import ModelCard, TargetCard
 from potnet.models.completenet import CompleteNet
 from potnet.models.elements import MAX_NUMBER
 from potnet.models.selection import select
-from potnet.targets import compositions, file_name
+from potnet.targets import compositions
+from potnet.text import file_name
 from potnet.training.metrics import (
     Metrics,
     binary_metrics,

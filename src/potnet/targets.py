@@ -59,11 +59,6 @@ def is_binary(name: str) -> bool:
     return _by_threshold(name) is not None
 
 
-def file_name(name: str) -> str:
-    """Return the target ``name`` as a part of file names, which may not hold ``>``."""
-    return name.replace(" > ", "-above-")
-
-
 def with_binary_targets(dataset: Dataset, names: Iterable[str]) -> Dataset:
     """Return ``dataset`` with a column for each binary target in ``names`` that it has none for.
 

@@ -34,6 +34,7 @@ ALLOWED["training"] = {"prediction", "data", *ALLOWED["prediction"]}
 ALLOWED["report"] = {"checks", "training", "data", *ALLOWED["training"]}
 ALLOWED["known"] = {"crystal", "errors"}
 ALLOWED["sheet"] = {"known", "stability", "prediction", *ALLOWED["prediction"]}
+ALLOWED["testing"] = {"models", *ALLOWED["models"]}
 ALLOWED["regressor"] = {"training", "data", *ALLOWED["training"]}
 ALLOWED["demo"] = {"report", *ALLOWED["report"]}
 ALLOWED["benchmark"] = {"training", "data", *ALLOWED["training"]}

@@ -25,6 +25,7 @@ from potnet.features import Batch
 from potnet.files import atomic_write
 from potnet.models import registry
 from potnet.models.elements import MAX_NUMBER, element_table
+from potnet.targets import transform_of
 from potnet.training import Progress, TrainingConfig, train
 from potnet.training.finetune import first_network
 from potnet.training.run_folder import RunFolder
@@ -213,7 +214,7 @@ class Network:
     def _of_job(self, targets: tuple[str, ...], job: Job) -> TrainingConfig:
         changes = {"targets": targets, "seed": job.seed, "members": 1, "split": {"kind": "given"}}
         if job.binary:
-            transforms = {name: self.config.transform_of(name) for name in targets}
+            transforms = {name: transform_of(name, self.config.transform) for name in targets}
             changes["transform"] = {**transforms, **dict.fromkeys(job.binary, "binary")}
         return TrainingConfig(**{**self.config.to_dict(), **changes})
 

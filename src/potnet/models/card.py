@@ -37,9 +37,9 @@ class TargetCard(Card):
     unit: str
     transform: Transform = "none"
     mean: float = 0.0
-    std: float = Field(1.0, gt=0)
-    interval_level: float | None = Field(None, gt=0, lt=1)
-    interval_halfwidth: float | None = Field(None, ge=0)
+    std: float = Field(default=1.0, gt=0)
+    interval_level: float | None = Field(default=None, gt=0, lt=1)
+    interval_halfwidth: float | None = Field(default=None, ge=0)
 
     @field_validator("transform", mode="before")
     @classmethod
@@ -74,9 +74,9 @@ class DataCard(Card):
     source: str = ""
     licence: str = ""
     n_train: int = Field(ge=1)
-    n_val: int = Field(0, ge=0)
-    n_test: int = Field(0, ge=0)
-    train_ids_sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$")
+    n_val: int = Field(default=0, ge=0)
+    n_test: int = Field(default=0, ge=0)
+    train_ids_sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
     elements: tuple[str, ...]
     max_atoms: int = Field(ge=1)
     volume_per_atom: tuple[float, float]

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from potnet.data.dataset import PARTS
 from potnet.errors import ConfigError
 from potnet.files import atomic_write, remove_leftovers
-from potnet.targets import Scale, file_name
+from potnet.targets import Scale
+from potnet.text import file_name
 from potnet.training.batches import HeldFeatures
 from potnet.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from potnet.training.config import TrainingConfig
