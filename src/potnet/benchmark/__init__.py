@@ -6,7 +6,8 @@ contestant with fixed settings on one suite, and a folder.
 
 from potnet.benchmark.contestants import Contestant, Job, Outcome
 from potnet.benchmark.opened import OpenSuite, open_suite
-from potnet.benchmark.run import TableRow, run
+from potnet.benchmark.run import run
+from potnet.benchmark.scoring import TableRow
 from potnet.benchmark.statistics import Comparison, compare
 from potnet.benchmark.suites import SUITES, Suite, Task
 
