@@ -6,6 +6,8 @@ import shlex
 import shutil
 from pathlib import Path
 
+import matplotlib
+import matplotlib.pyplot as plt
 import pytest
 from typer.main import get_command
 
@@ -41,12 +43,16 @@ def test_python_blocks_of_a_page_run_one_after_the_other(page: Path, workplace: 
         exec(compile(block, str(page), "exec"), names)
 
 
+@pytest.mark.usefixtures("bundled_models", "workplace")
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
-def test_example_scripts_run(
-    script: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_example_scripts_run_and_draw(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    matplotlib.use("agg")
     monkeypatch.setattr("sys.argv", [str(script)])
-    runpy.run_path(str(script), run_name="__main__")
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+        assert plt.get_fignums()
+    finally:
+        plt.close("all")
 
 
 def test_the_readme_shows_python() -> None:
