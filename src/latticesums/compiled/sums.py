@@ -142,9 +142,9 @@ def directed_shells(
     """Return the sums of orbits over shells times the real spherical harmonics of a direction.
 
     F[a, b, m, k] is the sum over the atoms j of orbit b and their images of phi_k(r) Y_m(u), with
-    r = r u from the first atom of a towards j. Y is 1; x, y, z; sqrt(3) xy, sqrt(3) yz, (3 z^2 - 1) / 2,
-    sqrt(3) xz, sqrt(3) (x^2 - y^2) / 2: in each degree the squares add up to 1. The sums are
-    finite, so exact up to rounding.
+    the distance r and the direction u from the first atom of a to j. Y is 1; x, y, z; sqrt(3) xy,
+    sqrt(3) yz, (3 z^2 - 1) / 2, sqrt(3) xz, sqrt(3) (x^2 - y^2) / 2: in each degree the squares add
+    up to 1. The sums are finite, so exact up to rounding.
 
     Args:
         positions: Cartesian coordinates in Å, shape (n_atoms, 3), crystal after crystal.
