@@ -172,7 +172,7 @@ def _line_of(table: dict, target: str) -> list[str]:
     costs = []
     goals = GOALS.get(table["suite"], {}).get(target, ("", ""))
     for is_started, goal in enumerate(goals):
-        rows = [row for row in whole if bool(row["settings"].get("start")) == bool(is_started)]
+        rows = [row for row in whole if bool(row["settings"].get("finetune")) == bool(is_started)]
         error = ""
         if rows:
             error = _with_interval(rows[0]["tasks"][target])
