@@ -82,7 +82,7 @@ KNOWN = {
 }
 
 # Where every exception is caught, with the reason beside it: the wall around what is foreign.
-WALLS = {"potnet.io.found"}
+WALLS = {"potnet.io.found", "potnet.io.ase_child"}
 
 HEAVY = ("torch", "ase", "matplotlib", "numba", "rich", "gemmi", "pydantic", "scipy", "moyopy")
 

@@ -422,3 +422,19 @@ def test_the_table_of_elements_is_that_of_ase():
     from ase.data import chemical_symbols
 
     assert list(SYMBOLS) == chemical_symbols
+
+
+def test_formula_density_and_space_group_are_those_of_the_tables():
+    length = 5.6402
+    fcc = (np.ones((3, 3)) - np.eye(3)) * length / 2
+    salt = Crystal([11, 17], [[0, 0, 0], [length / 2] * 3], fcc)
+    for crystal in (salt, salt.supercell([2, 1, 1])):
+        assert crystal.formula == "ClNa"
+        assert crystal.density == pytest.approx(2.1635, abs=5e-4)
+        assert crystal.space_group() == (225, "F m -3 m")
+        assert str(crystal.space_group()) == "F m -3 m (225)"
+    moved = salt.replace(positions=salt.positions + [[0, 0, 0], [0, 0.005, 0.003]])
+    assert moved.space_group().number == 225
+    assert moved.space_group(1e-3).number < 225
+    with pytest.raises(StructureError, match="`pbc` must be true"):
+        salt.replace(pbc=[True, True, False]).space_group()

@@ -63,10 +63,14 @@ Data = Annotated[
 Recursive = Annotated[
     bool, typer.Option("--recursive", "-r", help="Enter the folders inside folders.")
 ]
+Species = Annotated[
+    str,
+    typer.Option("--species", help='Elements of POSCAR files that do not say them: "Na Cl".'),
+]
 Device = Annotated[str, typer.Option(help='Where to compute: "cpu", "cuda", "cuda:1".')]
 
 
-def structures(paths: list[str], recursive: bool) -> Iterator[Crystal | Failure]:
+def structures(paths: list[str], recursive: bool, species: str = "") -> Iterator[Crystal | Failure]:
     """Yield the crystals of stores, then those of files, folders and patterns."""
     from potnet.data import Store
     from potnet.io import scan
@@ -79,7 +83,8 @@ def structures(paths: list[str], recursive: bool) -> Iterator[Crystal | Failure]
         else:
             files.append(path)
     if files:
-        yield from scan(files, recursive=recursive)
+        symbols = species.replace(",", " ").split()
+        yield from scan(files, recursive=recursive, species=symbols)
 
 
 def _show_version(wanted: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from potnet.cli.app import SKIPPED, Recursive, app, structures
+from potnet.cli.app import SKIPPED, Recursive, Species, app, structures
 from potnet.cli.terminal import counted, show_progress, show_table, write_failures
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def check(
         ),
     ],
     recursive: Recursive = False,
+    species: Species = "",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="CSV file for what was refused.")
     ] = None,
@@ -53,7 +54,7 @@ def check(
     """
     from potnet.checks import check_records
 
-    items, units = _items(paths, recursive, target)
+    items, units = _items(paths, recursive, target, species)
     parts = None if split is None else _parts(split)
     with show_progress("Checking") as progress:
         found = check_records(counted(items, progress), name=_name(paths), split=parts, units=units)
@@ -70,14 +71,14 @@ def check(
 
 
 def _items(
-    paths: list[str], recursive: bool, target: list[str] | None
+    paths: list[str], recursive: bool, target: list[str] | None, species: str
 ) -> tuple[Iterable[Record | Crystal | Failure], dict[str, str]]:
     """Return what to look at: the rows of a dataset, or structures; and units known by name."""
     from potnet import data
 
     if len(paths) == 1 and not recursive and data.is_dataset(paths[0]):
         return data.iter_records(paths[0], targets=target), dict(data.origin_of(paths[0]).units)
-    return structures(paths, recursive), {}
+    return structures(paths, recursive, species), {}
 
 
 def _parts(path: Path) -> dict[str, list[str]]:

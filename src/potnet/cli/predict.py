@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from potnet.cli.app import SKIPPED, Device, Recursive, Structures, app, structures
+from potnet.cli.app import SKIPPED, Device, Recursive, Species, Structures, app, structures
 from potnet.cli.terminal import SHOWN_ROWS, counted, show_progress, show_table
 from potnet.errors import ConfigError, Failure
 
@@ -31,6 +31,7 @@ def predict(
         typer.Option("--output", "-o", help="CSV file to write; errors.csv is put beside it."),
     ] = None,
     recursive: Recursive = False,
+    species: Species = "",
     batch_size: Annotated[int, typer.Option(min=1, help="Crystals computed together.")] = 64,
     device: Device = "cpu",
 ) -> None:
@@ -46,7 +47,7 @@ def predict(
         raise ConfigError("predict: `--model` must name a model, none is bundled. Give an archive.")
     predictors = [load(name, device=device) for name in names]
     with Rows(output) as rows, show_progress("Predicting") as progress:
-        items = counted(structures(paths, recursive), progress)
+        items = counted(structures(paths, recursive, species), progress)
         for item in predict_stream(predictors, items, batch_size=batch_size):
             rows.write(item)
     rows.summarise()

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from latticesums.lattice import reduced
 from potnet.crystal.distances import MANY_ATOMS, close_pairs, closest_pair
 from potnet.crystal.elements import SYMBOLS
 from potnet.errors import StructureError
@@ -74,7 +73,7 @@ def as_floats(
             f"{where}: `{name}` must be numbers of shape {shape}, got '{error}'. "
             "Give a rectangular array."
         ) from error
-    other = _no_number(values)
+    other = _no_number(values if array.ndim else [values])
     if other is not None:
         raise StructureError(
             f"{where}: `{name}` must be numbers, got {type(other).__name__} {str(other)[:60]!r}. "
@@ -157,6 +156,8 @@ def check_distances(
     cell = cell if pbc.all() else _closed(positions, cell, pbc)
     if _are_clearly_apart(positions, cell):
         return
+    from latticesums.lattice import reduced
+
     cell = reduced(cell)
     shortest = min(math.hypot(*vector) for vector in cell.tolist())
     if shortest < MIN_DISTANCE:

@@ -130,11 +130,15 @@ def _from_pymatgen_dict(data: Mapping[str, Any], id: str) -> Arguments:
     for index, site in enumerate(data["sites"]):
         shares = {s["element"]: float(s["occu"]) for s in site["species"]}
         numbers.append(_number_of_site(shares, index, where, site.get("label") or ""))
-        scaled.append(site["abc"])
-    scaled = as_floats(scaled, "abc", (len(numbers), 3), where)
-    positions = _cartesian(scaled, cell)
-    for index, site in enumerate(data["sites"]):
-        _check_twin(positions[index], site.get("xyz"), f"{where}: site {index}")
+        scaled.append(site.get("abc"))
+    if all(place is None for place in scaled):  # the Cartesian coordinates say as much
+        xyz = [site["xyz"] for site in data["sites"]]
+        positions = as_floats(xyz, "xyz", (len(numbers), 3), where)
+    else:
+        scaled = as_floats(scaled, "abc", (len(numbers), 3), where)
+        positions = _cartesian(scaled, cell)
+        for index, site in enumerate(data["sites"]):
+            _check_twin(positions[index], site.get("xyz"), f"{where}: site {index}")
     return {
         "numbers": numbers,
         "positions": positions,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from latticesums.lattice import reduced
-from potnet.crystal import convert
+from potnet.crystal import convert, symmetry
 from potnet.crystal.checks import (
     MAX_ATOMS,
     SYMMETRY_TOLERANCE,
@@ -32,6 +30,8 @@ from potnet.errors import StructureError
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+DALTON = 1.66053906892  # g/cm^3 of one unit of mass in 1 Å^3
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
@@ -119,6 +119,14 @@ class Crystal:
     def volume(self) -> float:
         """Volume of the cell in Å^3."""
         return abs(float(np.linalg.det(self.cell)))
+
+    @cached_property
+    def density(self) -> float:
+        """Mass density in g/cm^3, of the natural elements."""
+        import gemmi
+
+        masses = {number: gemmi.Element(number).weight for number in set(self.numbers.tolist())}
+        return DALTON * sum(masses[number] for number in self.numbers.tolist()) / self.volume
 
     @cached_property
     def formula(self) -> str:
@@ -226,6 +234,8 @@ class Crystal:
         fold = Fold.search(atoms, tolerance)
         if fold is None:
             return self
+        from latticesums.lattice import reduced
+
         first = np.unique(fold.labels)
         return self.replace(
             numbers=self.numbers[first],
@@ -245,27 +255,25 @@ class Crystal:
         Raises:
             StructureError: If the symmetry search finds no consistent group.
         """
-        import moyopy
+        return symmetry.first_of_each_orbit(self._symmetry(tolerance))
 
-        log = logging.getLogger("moyo")
-        if log.level == logging.NOTSET:
-            # It warns of displacements by its symmetrised cell, which is not used here.
-            log.setLevel(logging.ERROR)
+    def space_group(self, tolerance: float = 0.01) -> symmetry.SpaceGroup:
+        """Return number and symbol of the space group; its text is ``F m -3 m (225)``.
+
+        Args:
+            tolerance: Largest distance between an atom and the image of its equivalent, in Å; as
+                large as the last digits of most structure files.
+
+        Raises:
+            StructureError: If the symmetry search finds no consistent group.
+        """
+        return symmetry.space_group(self._symmetry(tolerance))
+
+    def _symmetry(self, tolerance: float) -> Any:
         self.require_periodic()
         check_tolerance(tolerance, self.id)
-        scaled = self.scaled_positions
-        cell = moyopy.Cell(self.cell.tolist(), scaled.tolist(), self.numbers.tolist())
-        try:
-            found = moyopy.MoyoDataset(cell, symprec=tolerance)
-        except ValueError as error:
-            raise StructureError(
-                f"{self.id or 'crystal'}: the symmetry search must find one group within "
-                f"tolerance {tolerance} Å, got '{error}'. Use another tolerance."
-            ) from error
-        orbits = np.array(found.orbits, dtype=np.int64)
-        first = np.full(len(orbits), len(orbits))
-        np.minimum.at(first, orbits, np.arange(len(orbits)))
-        return first[orbits]
+        where = self.id or "crystal"
+        return symmetry.search(self.numbers, self.scaled_positions, self.cell, tolerance, where)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain lists that JSON stores without loss and :meth:`from_any` reads back."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from latticesums.lattice import reduced
 from potnet.crystal.checks import MIN_DISTANCE
 from potnet.crystal.distances import MANY_ATOMS, close_pairs
 from potnet.crystal.lattice import determinant, integer_basis
@@ -135,6 +134,8 @@ def _candidate_translations(atoms: Atoms, order: int, tolerance: float) -> list[
 
 def _images(atoms: Atoms, shift: NDArray[np.float64], tolerance: float) -> NDArray[np.int64] | None:
     """Return the atom on which each atom lands when all move by ``shift`` (scaled), or None."""
+    from latticesums.lattice import reduced
+
     cell = reduced(atoms.cell)
     inverse = np.linalg.inv(cell)
     scaled = atoms.positions @ inverse

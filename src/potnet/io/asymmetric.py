@@ -43,6 +43,30 @@ class Sites(NamedTuple):
     is_deuterium: NDArray[np.bool_]
 
 
+def cell_of(parameters: list[float], where: str) -> NDArray[np.float64]:
+    """Return lattice vectors of lengths in Å and angles in degrees: a along x, b in the xy plane.
+
+    Raises:
+        StructureError: If a length is not positive, or the angles span no volume.
+    """
+    a, b, c, alpha, beta, gamma = parameters
+    cos_a, cos_b, cos_g = (0.0 if x == 90 else math.cos(math.radians(x)) for x in parameters[3:])
+    square = 1 - cos_a**2 - cos_b**2 - cos_g**2 + 2 * cos_a * cos_b * cos_g
+    if not (min(parameters) > 0 and max(parameters[3:]) < 180 and square >= 1e-12):
+        raise StructureError(
+            f"{where}: the cell angles must span a volume, got {alpha:g}, {beta:g}, {gamma:g} and "
+            f"lengths of {a:g}, {b:g}, {c:g} Å. Correct the cell."
+        )
+    sin_g = math.sqrt(1 - cos_g**2)
+    return np.array(
+        [
+            [a, 0, 0],
+            [b * cos_g, b * sin_g, 0],
+            [c * cos_b, c * (cos_a - cos_b * cos_g) / sin_g, c * math.sqrt(square) / sin_g],
+        ]
+    )
+
+
 def last_digit(text: str) -> float:
     """Return one unit of the last digit of a number: 0.01 of ``0.33`` and ``0.5``, 0 of ``1``.
 

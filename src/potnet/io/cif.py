@@ -13,7 +13,7 @@ from gemmi import cif
 
 from potnet.crystal import Crystal
 from potnet.errors import StructureError
-from potnet.io.asymmetric import Sites, expand, last_digit
+from potnet.io.asymmetric import Sites, cell_of, expand, last_digit
 from potnet.io.block import UNKNOWN, Block
 from potnet.io.elements import elements_of
 from potnet.io.found import Found, NoStructure, attempt, say
@@ -193,21 +193,7 @@ def _read_cell(block: Block, where: str) -> tuple[NDArray[np.float64], list[str]
                 "Give all six cell parameters."
             )
         parameters.append(value)
-    a, b, c, alpha, beta, gamma = parameters
-    cos_a, cos_b, cos_g = (0.0 if x == 90 else math.cos(math.radians(x)) for x in parameters[3:])
-    square = 1 - cos_a**2 - cos_b**2 - cos_g**2 + 2 * cos_a * cos_b * cos_g
-    if square < 1e-12:
-        raise StructureError(
-            f"{where}: the cell angles must span a volume, got {alpha:g}, {beta:g}, {gamma:g}. "
-            "Correct the angles."
-        )
-    sin_g = math.sqrt(1 - cos_g**2)
-    cell = [
-        [a, 0, 0],
-        [b * cos_g, b * sin_g, 0],
-        [c * cos_b, c * (cos_a - cos_b * cos_g) / sin_g, c * math.sqrt(square) / sin_g],
-    ]
-    return np.array(cell), assumed
+    return cell_of(parameters, where), assumed
 
 
 def _check_volume(block: Block, cell: NDArray[np.float64], where: str) -> None:

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from potnet.crystal import MAX_ATOMS, NUMBERS, Crystal, number_of
 from potnet.crystal.elements import SYMBOLS
 from potnet.errors import StructureError
-from potnet.io.found import Found
+from potnet.io.found import NUMBER, Found, attempt
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d+)?|[+-]?(nan|inf)", re.ASCII | re.I)
 _INTEGER = re.compile("[+-]?[0-9]{1,18}")
 _ITEM = re.compile(
     r"""\s*(?P<key>"(?:[^"\\]|\\.)*"|[^\s="']+)
@@ -25,6 +24,9 @@ _ITEM = re.compile(
     |[^\s"'{\[]\S*))?(?=\s|$)""",
     re.VERBOSE,
 )
+MAX_LINE = 2**20  # characters
+MAX_FRAME = 2**26  # characters of all lines of a frame
+
 _DEFAULT = "species:S:1:pos:R:3"
 _OCCUPANCIES = ("occupancy", "occupancies", "occ")
 
@@ -96,7 +98,13 @@ def _frames(lines: Iterator[str]) -> Iterator[_Frame]:
             yield _Frame(at, "", [], f"{word[:60]!r}")
             return
         header = next(lines, None)
-        atoms = list(islice(lines, n_atoms))
+        atoms, size = [], 0
+        for atom in islice(lines, n_atoms):
+            atoms.append(atom)
+            size += len(atom)
+            if size > MAX_FRAME:
+                yield _Frame(at, "", [], f"lines of more than {MAX_FRAME} characters")
+                return
         if header is None or len(atoms) < n_atoms:
             yield _Frame(at, "", [], f"{word!r} and {len(atoms)} lines of atoms")
             return
@@ -106,7 +114,8 @@ def _frames(lines: Iterator[str]) -> Iterator[_Frame]:
 
 def _found(frame: _Frame, index: int, is_only: bool, source: str, id: str) -> Found:
     name, where = (id, source) if is_only else (f"{id}#{index}", f"{source}, frame {index}")
-    try:
+
+    def build() -> Crystal:
         if frame.reason:
             raise StructureError(
                 f"{source}, line {frame.line}: a frame must begin with its number of atoms, 1 to "
@@ -114,10 +123,9 @@ def _found(frame: _Frame, index: int, is_only: bool, source: str, id: str) -> Fo
             )
         info = _parse_header(frame.header, f"{source}, line {frame.line + 1}")
         crystal = _crystal(frame, info, where, source)
-        name = str(info.get("id", "")).strip() or name
-        return name, crystal.replace(id=name)
-    except StructureError as error:
-        return name, error
+        return crystal.replace(id=str(info.get("id", "")).strip())
+
+    return attempt(name, where, build)
 
 
 def _crystal(frame: _Frame, info: dict[str, Any], where: str, source: str) -> Crystal:
@@ -199,7 +207,7 @@ def _scalar(word: str) -> Any:
         return False
     if _INTEGER.fullmatch(word):
         return int(word)
-    return _float(word) if _NUMBER.fullmatch(word) else word
+    return _float(word) if NUMBER.fullmatch(word) else word
 
 
 def _float(word: str) -> float:
@@ -218,7 +226,6 @@ def _parse_atoms(
             f"{properties[:80]!r}. Correct the line."
         )
     occupancies = [name for name in _OCCUPANCIES if name in columns]
-    first = columns.get("species", columns.get("Z", slice(0, 1))).start
     numbers: list[int] = []
     rows: list[list[str]] = []
     strict = properties != _DEFAULT  # plain XYZ may have more columns than it says
@@ -227,20 +234,15 @@ def _parse_atoms(
         where = f"{source}, line {at}"
         xyz = words[columns["pos"]]
         is_full = len(words) == width if strict else len(words) >= width
-        if not is_full or not all(map(_NUMBER.fullmatch, xyz)):
+        if not is_full or not all(map(NUMBER.fullmatch, xyz)):
             raise StructureError(
                 f"{where}: an atom must have {width} columns with three numbers for its position, "
                 f"got {line.strip()[:60]!r}. Correct the line."
             )
-        numbers.append(_element(words[first], where))
+        numbers.append(_element(words, columns, where))
         rows.append(xyz)
         for name in occupancies:
             _check_occupancy(words[columns[name]], where)
-        if "Z" in columns and words[columns["Z"].start] not in (str(numbers[-1]), words[first]):
-            raise StructureError(
-                f"{where}: `species` and `Z` must agree, got {words[first]} and "
-                f"{words[columns['Z'].start]}. Correct the line."
-            )
     return np.array(numbers), np.array([[_float(word) for word in xyz] for xyz in rows])
 
 
@@ -263,17 +265,36 @@ def _columns(properties: str) -> tuple[Mapping[str, slice], int]:
     return columns, at
 
 
-def _element(word: str, where: str) -> int:
-    """Return the atomic number of a symbol, or of a number."""
-    if word in NUMBERS:
-        return NUMBERS[word]
-    if re.fullmatch("[0-9]{1,3}", word) and 1 <= int(word) < len(SYMBOLS):
-        return int(word)
-    return number_of(word, where)
+def _element(words: list[str], columns: Mapping[str, slice], where: str) -> int:
+    """Return the atomic number of an atom, from its columns ``Z`` and ``species``."""
+    number = 0
+    if "Z" in columns:
+        word = words[columns["Z"].start]
+        number = int(word) if re.fullmatch("[0-9]{1,3}", word) else 0
+        if not 1 <= number < len(SYMBOLS):
+            raise StructureError(
+                f"{where}: `Z` must be an atomic number, got {word[:60]!r}. Correct the line."
+            )
+    if "species" not in columns:
+        return number
+    symbol = words[columns["species"].start]
+    if re.fullmatch("[0-9]{1,9}", symbol):  # atomic numbers, or types that somebody numbered
+        if number:
+            return number
+        raise StructureError(
+            f"{where}: `species` must be the symbol of an element, got {symbol!r}. Write symbols; "
+            "or name the column Z:I:1 if these are atomic numbers."
+        )
+    found = NUMBERS.get(symbol) or number_of(symbol, where)
+    if number not in (0, found):
+        raise StructureError(
+            f"{where}: `species` and `Z` must agree, got {symbol} and {number}. Correct the line."
+        )
+    return found
 
 
 def _check_occupancy(words: list[str], where: str) -> None:
-    if any(not _NUMBER.fullmatch(word) or not abs(_float(word) - 1) <= 1e-3 for word in words):
+    if any(not NUMBER.fullmatch(word) or not abs(_float(word) - 1) <= 1e-3 for word in words):
         raise StructureError(
             f"{where}: `occupancy` must be 1, got {' '.join(words)}. "
             "Replace the disordered sites by an ordered model."

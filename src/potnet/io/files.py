@@ -10,8 +10,7 @@ import lzma
 import os
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from io import StringIO
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
@@ -21,12 +20,18 @@ from potnet.errors import Failure, StructureError
 from potnet.files import atomic_write
 from potnet.io.cif import format_cif, parse_cif
 from potnet.io.extxyz import format_extxyz, parse_extxyz
-from potnet.io.found import Found
+from potnet.io.found import Found, attempt, walled
 from potnet.io.poscar import format_poscar, parse_poscar
 from potnet.io.records import dumps, parse_json
-from potnet.io.through_ase import format_xsf, parse_with_ase
+from potnet.io.shelx import parse_shelx
+from potnet.io.through_ase import format_of, format_xsf, parse_with_ase, refusal_of
 
-MAX_FILE_BYTES = 256 * 1024**2  # of one file, or one line of a .jsonl file, decompressed
+# Bytes of one file, decompressed, by its kind: what a parser can take within its memory and time.
+MAX_FILE_BYTES = 256 * 1024**2
+MAX_BYTES = {"cif": 64 * 1024**2, "json": 128 * 1024**2, "shelx": 16 * 1024**2}
+MAX_LINE_BYTES = {"jsonl": 16 * 1024**2, "extxyz": 1024**2}
+HEAD_BYTES = 16 * 1024**2  # of a POSCAR; what follows is a density
+MAX_BLANK_LINES = 10_000  # in a row
 FEW_BYTES = 2**16  # of one file that is read at once
 
 # Tables, notes and settings that live beside structures; a folder may hold them.
@@ -35,7 +40,16 @@ COMPANION_SUFFIXES = frozenset(
     + (".py", ".sh", ".ipynb", ".pdf", ".png", ".svg", ".html")
 )
 COMPANION_NAMES = frozenset(("atom_init.json", "README", "LICENSE", "NOTICE", "Makefile"))
-_VASP_NAMES = ("POSCAR", "CONTCAR")
+_VASP_NAMES = ("POSCAR", "CONTCAR", "CHGCAR", "AECCAR", "LOCPOT", "PARCHG", "ELFCAR")
+_KINDS = {
+    **dict.fromkeys((".vasp", ".poscar", ".contcar"), "poscar"),
+    **dict.fromkeys((".cif", ".mcif"), "cif"),
+    **dict.fromkeys((".xyz", ".extxyz"), "extxyz"),
+    **dict.fromkeys((".res", ".ins", ".shelx"), "shelx"),
+    **dict.fromkeys((".jsonl", ".ndjson"), "jsonl"),
+    ".json": "json",
+    ".xsf": "xsf",
+}
 
 Source = str | os.PathLike[str]
 
@@ -46,13 +60,18 @@ _OPENERS: dict[str, Callable[..., Any]] = {
 }
 
 
-def read(source: Source) -> list[Crystal]:
+def read(source: Source, *, species: Sequence[str] = ()) -> list[Crystal]:
     """Return the crystals of a file, a folder or a glob pattern.
 
+    What was read with a change that can be defended (a text block or empty sites left out,
+    coordinates put on a special position) is said by the logger ``potnet``.
+
     Args:
-        source: A CIF, POSCAR or CONTCAR, extxyz, XSF, JSON or JSON-lines file, any other that ASE
-            recognises, each of them also compressed (.gz, .bz2, .xz); a folder of such files; or
-            a pattern such as ``"runs/*/CONTCAR"``.
+        source: A CIF, POSCAR or CONTCAR, extxyz, SHELX, XSF, JSON or JSON-lines file, or one of the
+            formats of ASE that state elements, unit, cell and symmetry; each of them also
+            compressed (.gz, .bz2, .xz); a folder of such files; or a pattern such as
+            ``"runs/*/CONTCAR"``.
+        species: Symbols for the counts of POSCAR files that do not say them (VASP 4).
 
     Returns:
         All crystals in the order of the files. Their ids are those in the file, if it has some,
@@ -63,7 +82,7 @@ def read(source: Source) -> list[Crystal]:
         StructureError: If a file or a crystal in it cannot be used. :func:`scan` goes on instead.
     """
     crystals: list[Crystal] = []
-    for _, _, found in _walk([source], recursive=False):
+    for _, _, found in _walk([source], recursive=False, species=species):
         if isinstance(found, StructureError):
             raise found
         crystals.append(found)
@@ -73,7 +92,7 @@ def read(source: Source) -> list[Crystal]:
 
 
 def scan(
-    sources: Source | Iterable[Source], *, recursive: bool = False
+    sources: Source | Iterable[Source], *, recursive: bool = False, species: Sequence[str] = ()
 ) -> Iterator[Crystal | Failure]:
     """Yield every crystal of ``sources``, and for each one that cannot be used the reason.
 
@@ -83,6 +102,7 @@ def scan(
     Args:
         sources: Files, folders and patterns, as in :func:`read`; one or many.
         recursive: Whether to enter the folders inside folders.
+        species: Symbols for the counts of POSCAR files that do not say them (VASP 4).
 
     Yields:
         Crystals with unique ids, or a ``Failure`` of stage "read". A second crystal of the same
@@ -91,7 +111,7 @@ def scan(
     if isinstance(sources, str | os.PathLike):
         sources = [sources]
     seen: set[str] = set()
-    for path, name, found in _walk(sources, recursive=recursive):
+    for path, name, found in _walk(sources, recursive=recursive, species=species):
         if isinstance(found, StructureError):
             yield Failure(name, "read", str(found))
             continue
@@ -147,7 +167,7 @@ def write(crystals: Crystal | Iterable[Crystal], path: Source) -> None:
 
 
 def _walk(
-    sources: Iterable[Source], *, recursive: bool
+    sources: Iterable[Source], *, recursive: bool, species: Sequence[str]
 ) -> Iterator[tuple[str, str, Crystal | StructureError]]:
     """Yield path, id and content of each structure, or the reason why there is none."""
     for source in sources:
@@ -155,7 +175,8 @@ def _walk(
         if not paths:
             yield str(source), str(source), _nothing(source)
         for path in paths:
-            for name, found in _read_file(path):
+            # Only a file that is asked for by its name is looked into to tell its format.
+            for name, found in read_file(path, is_named=path == Path(source), species=species):
                 yield str(path), name, found
 
 
@@ -192,44 +213,51 @@ def _plain(path: Path) -> str:
 def _kind(name: str) -> str:
     """Return the format that a file name tells, or an empty string."""
     suffix = os.path.splitext(name)[1].lower()
-    if suffix in (".vasp", ".poscar", ".contcar") or name.startswith(_VASP_NAMES):
-        return "poscar"
-    if suffix in (".cif", ".mcif"):
-        return "cif"
-    if suffix in (".xyz", ".extxyz"):
-        return "extxyz"
-    if suffix in (".xsf", ".json", ".jsonl", ".ndjson"):
-        return {".ndjson": "jsonl"}.get(suffix, suffix[1:])
-    return ""
+    if suffix in _KINDS:
+        return _KINDS[suffix]
+    return "poscar" if any(word in name.upper() for word in _VASP_NAMES) else ""
 
 
-def _read_file(path: Path) -> Iterator[Found]:
-    """Yield each crystal of a file, or the reason why there is none."""
+def read_file(path: Path, *, is_named: bool, species: Sequence[str] = ()) -> Iterator[Found]:
+    """Yield each crystal of a file, or the reason why there is none.
+
+    Args:
+        path: The file.
+        is_named: Whether it was asked for: ASE may then tell the format by the content.
+        species: Symbols for the counts of a POSCAR that does not say them.
+    """
     name = _plain(path)
+    id = name if _kind(name) == "poscar" and not _has_suffix(name) else Path(name).stem
+    yield from walled(_parse(path, name, id, is_named, species), id, path.name)
+
+
+def _has_suffix(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in _KINDS
+
+
+def _parse(
+    path: Path, name: str, id: str, is_named: bool, species: Sequence[str]
+) -> Iterator[Found]:
     kind = _kind(name)
-    id = name if name.startswith(_VASP_NAMES) else Path(name).stem
     try:
         if not S_ISREG(path.stat().st_mode):  # a pipe or device could keep a reader waiting
             raise StructureError(f"{path}: must be a file, got something else. Check the name.")
-        if kind == "jsonl":
+        if kind in MAX_LINE_BYTES:
             with _open(path) as file:
-                yield from _parse_jsonl(file, path.name, id)
-        elif kind == "extxyz":
-            with _open(path) as file:
-                yield from parse_extxyz(_lines(file, path.name), path.name, id)
-        elif kind:
-            text = _decode(_content(path), path.name)
-            yield from _parse_text(text, kind, path.name, id)
-        elif name == path.name:
-            _check_size(path.stat().st_size, path.name)
-            yield from parse_with_ase(str(path), path.name, id)
+                lines = _lines(file, path.name, MAX_LINE_BYTES[kind])
+                parse = parse_extxyz if kind == "extxyz" else _parse_jsonl
+                yield from parse(lines, path.name, id)
+        elif kind == "poscar":
+            text = _decode(_content(path, HEAD_BYTES, is_head=True), path.name)
+            yield attempt(
+                id, path.name, lambda: parse_poscar(text, path.name, species).replace(id=id)
+            )
+        elif kind in MAX_BYTES:
+            text = _decode(_content(path, MAX_BYTES[kind]), path.name)
+            parsers = {"cif": parse_cif, "json": parse_json, "shelx": _parse_one_shelx}
+            yield from parsers[kind](text, path.name, id)
         else:
-            with tempfile.TemporaryDirectory() as folder:
-                copy = Path(folder, name)
-                copy.write_bytes(_content(path))
-                yield from parse_with_ase(str(copy), path.name, id)
-    except StructureError as error:
-        yield id, error
+            yield from _parse_with_ase(path, name, id, is_named)
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         reason = StructureError(
             f"{path}: the file must be readable, got {type(error).__name__}: {error}. "
@@ -238,31 +266,49 @@ def _read_file(path: Path) -> Iterator[Found]:
         yield id, reason
 
 
-def _parse_text(text: str, kind: str, source: str, id: str) -> Iterator[Found]:
-    if kind == "poscar":
-        yield id, parse_poscar(text, source).replace(id=id)
-    elif kind == "cif":
-        yield from parse_cif(text, source, id)
-    elif kind == "json":
-        yield from parse_json(text, source, id)
-    else:
-        yield from parse_with_ase(StringIO(text), source, id, kind)
+def _parse_one_shelx(text: str, source: str, id: str) -> Iterator[Found]:
+    yield attempt(id, source, lambda: parse_shelx(text, source).replace(id=id))
 
 
-def _content(path: Path) -> bytes:
+def _parse_with_ase(path: Path, name: str, id: str, is_named: bool) -> Iterator[Found]:
+    """Yield what ASE finds, if the format is one that says enough."""
+    if reason := refusal_of(name):
+        raise StructureError(
+            f"{path.name}: the format must state elements, unit, cell and symmetry, but {reason}. "
+            "Convert it to CIF, POSCAR or extxyz with the program that wrote it."
+        )
+    if not (is_named or format_of(name)):
+        raise StructureError(
+            f"{path.name}: the name must tell a format that potnet reads, got another one. "
+            "Move the file, or give it alone to have its content looked at."
+        )
+    if name == path.name:
+        _check_size(path.stat().st_size, path.name, MAX_FILE_BYTES)
+        yield from parse_with_ase(path, path.name, id)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, name)
+        copy.write_bytes(_content(path, MAX_FILE_BYTES))
+        yield from parse_with_ase(copy, path.name, id)
+
+
+def _content(path: Path, limit: int, *, is_head: bool = False) -> bytes:
+    """Return the bytes of a file; of a longer one only those, or an error."""
+    limit = min(limit, MAX_FILE_BYTES)
     with _open(path) as file:
         # To get room for the largest file takes longer than to read most.
         content = file.read(FEW_BYTES)
         if len(content) == FEW_BYTES:
-            content += file.read(MAX_FILE_BYTES)
-    _check_size(len(content), path.name)
+            content += file.read(limit)
+    if not is_head:
+        _check_size(len(content), path.name, limit)
     return content
 
 
-def _check_size(size: int, source: str) -> None:
-    if size > MAX_FILE_BYTES:
+def _check_size(size: int, source: str, limit: int) -> None:
+    if size > limit:
         raise StructureError(
-            f"{source}: the file must have at most {MAX_FILE_BYTES} bytes, got more. "
+            f"{source}: the file must have at most {limit} bytes, got more. "
             "Split it, or use JSON lines."
         )
 
@@ -285,17 +331,25 @@ def _decode(content: bytes, source: str) -> str:
         return content.decode("latin-1")
 
 
-def _lines(file: Any, source: str) -> Iterator[str]:
+def _lines(file: Any, source: str, limit: int) -> Iterator[str]:
     """Yield the lines of a text, without holding the file in memory."""
+    blank = 0
     for line_number in itertools.count(1):
-        line = file.readline(MAX_FILE_BYTES)
+        line = file.readline(limit + 1)
+        blank = 0 if line.strip() else blank + 1
         if not line:
             return
+        if len(line) > limit or blank > MAX_BLANK_LINES:
+            raise StructureError(
+                f"{source}, line {line_number}: a line must have at most {limit} bytes, and at "
+                f"most {MAX_BLANK_LINES} be blank in a row, got more. Check the file."
+            )
         yield _decode(line, f"{source}, line {line_number}")
 
 
-def _parse_jsonl(file: Any, source: str, id: str) -> Iterator[Found]:
+def _parse_jsonl(lines: Iterable[str], source: str, id: str) -> Iterator[Found]:
     """Yield the crystal of each line."""
-    for line_number, line in enumerate(_lines(file, source), 1):
+    for line_number, line in enumerate(lines, 1):
         if line.strip():
-            yield from parse_json(line, f"{source}, line {line_number}", f"{id}#{line_number}")
+            where, name = f"{source}, line {line_number}", f"{id}#{line_number}"
+            yield from walled(parse_json(line, where, name), name, where)

@@ -1,28 +1,33 @@
-"""POSCAR and CONTCAR, the structure files of VASP 5 and later."""
+"""POSCAR and CONTCAR, the structure files of VASP, and the heads of its densities."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
 from potnet.crystal import MAX_ATOMS, NUMBERS, Crystal, number_of
 from potnet.errors import StructureError
+from potnet.io.found import NUMBER
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d+)?|[+-]?(nan|inf)", re.ASCII | re.I)
+_LABEL = re.compile(r"([A-Z][a-z]?)(?:[0-9_+-][A-Za-z0-9_+-]*)?")
+_FLAG = re.compile(r"\.?(?:T|F|TRUE|FALSE)\.?", re.I)
 
 
-def parse_poscar(text: str, source: str) -> Crystal:
+def parse_poscar(text: str, source: str, species: Sequence[str] = ()) -> Crystal:
     """Return the crystal of a POSCAR; velocities after the coordinates are not kept.
 
     Args:
         text: Content of the file.
         source: Name of the file, for messages and as the crystal's id.
+        species: Symbols of the counts, for files of VASP 4, which do not say them.
 
     Raises:
-        StructureError: If a line is missing or has another form, or the crystal is not valid.
+        StructureError: If a line is missing or has another form, the elements are not stated, a
+            second structure follows, or the crystal is not valid.
     """
-    return _Reader(text, source).crystal()
+    return _Reader(text, source, species).crystal()
 
 
 def format_poscar(crystal: Crystal) -> str:
@@ -48,8 +53,10 @@ def format_poscar(crystal: Crystal) -> str:
 class _Reader:
     """The lines of a file, read one after the other; errors know their line."""
 
-    def __init__(self, text: str, source: str) -> None:
+    def __init__(self, text: str, source: str, given: Sequence[str]) -> None:
         self.lines = text.splitlines()
+        self.given = given
+        self.is_selective = False
         self.source = source
         self.at = 0
 
@@ -68,7 +75,7 @@ class _Reader:
         """Return the leading numbers of the next line, as many as one of ``counts`` (largest)."""
         values = []
         for word in self.line().split()[: max(counts)]:
-            if not _NUMBER.fullmatch(word):
+            if not NUMBER.fullmatch(word):
                 break
             values.append(float(re.sub("[dD]", "e", word)))
         if len(values) not in counts:
@@ -92,6 +99,7 @@ class _Reader:
         numbers = self.species()
         mode = self.line()
         if mode[:1].lower() == "s":  # selective dynamics
+            self.is_selective = True
             mode = self.line()
         if not mode[:1].isalpha():
             raise self.error("the mode must be Direct or Cartesian", "Add the line.")
@@ -101,22 +109,26 @@ class _Reader:
             raise self.error(
                 f"there must be {len(numbers)} coordinates, as the counts say", "Mend the counts."
             )
+        self.check_end()
         # VASP takes any word but C... and K... as Direct.
         positions = rows * scale if mode[0] in "cCkK" else rows @ cell
         return Crystal(numbers, positions, cell, id=self.source)
 
     def species(self) -> list[int]:
         """Return the atomic number of each atom, from the lines of symbols and of counts."""
-        symbols = self.line().split()
-        if symbols and all(map(_is_count, symbols)):
-            raise self.error(
-                "the line of element symbols must come before the counts (VASP 5)",
-                "Add it; files of VASP 4 do not say what the elements are.",
-            )
-        # VASP 6 may write Na_pv/1a2b3c: the potential and its hash.
-        where = f"{self.source}, line {self.at}"
-        numbers = [number_of(re.split("[_/]", symbol)[0], where) for symbol in symbols]
         words = self.line().split()
+        if words and all(map(_is_count, words)):
+            if not self.given:
+                raise self.error(
+                    "the line of element symbols must come before the counts (VASP 5)",
+                    "Add it, or say the symbols with species=; files of VASP 4 do not say them.",
+                )
+            symbols = list(self.given)
+        else:
+            symbols, words = words, self.line().split()
+        # VASP 6 may write Na_pv/1a2b3c: the potential and its hash.
+        where = f"{self.source}, line {self.at - 1}"
+        numbers = [number_of(re.split("[_/]", symbol)[0], where) for symbol in symbols]
         counts = [int(word) for word in words if _is_count(word)]
         if not counts or len(counts) != len(words) or len(counts) != len(numbers):
             raise self.error(f"there must be {len(numbers)} counts of atoms", "Correct the line.")
@@ -125,11 +137,35 @@ class _Reader:
         return [number for number, count in zip(numbers, counts, strict=True) for _ in range(count)]
 
     def site(self, number: int) -> list[float]:
+        """Return the coordinates of a site; labels before or behind its flags must agree."""
         values = self.numbers("a site", 3)
-        label = self.lines[self.at - 1].split()[-1]
-        if label not in ("T", "F") and NUMBERS.get(label, number) != number:
-            raise self.error("the site must be of the element that the counts say", "Reorder.")
+        words = re.split("[!#]", self.lines[self.at - 1], maxsplit=1)[0].split()[3:]
+        if self.is_selective:
+            at = 0 if all(map(_FLAG.fullmatch, words[:3])) and len(words) < 4 else len(words) - 3
+            at = at if all(map(_FLAG.fullmatch, words[at : at + 3])) else 0
+            words = words[:at] + words[at + 3 :]
+        for word in words:
+            label = _LABEL.fullmatch(word[:20])
+            if label and NUMBERS.get(label[1], number) != number:
+                raise self.error("the site must be of the element that the counts say", "Reorder.")
         return values
+
+    def check_end(self) -> None:
+        """Raise if a second structure follows, as in files that were joined."""
+        for at in range(self.at + 4, len(self.lines) - 1):
+            if not self.lines[at].lstrip()[:1].isalpha():
+                continue
+            words, counts = self.lines[at].split(), self.lines[at + 1].split()
+            are_counts = len(words) == len(counts) and all(map(_is_count, counts))
+            if are_counts and all(map(_is_symbol, words)):
+                self.at = at + 1
+                raise self.error(
+                    "a POSCAR must hold one structure, a second begins before", "Split the file."
+                )
+
+
+def _is_symbol(word: str) -> bool:
+    return re.split("[_/]", word)[0] in NUMBERS
 
 
 def _is_count(word: str) -> bool:

@@ -10,13 +10,17 @@ import numpy as np
 
 from potnet.crystal import Crystal
 from potnet.errors import StructureError
-from potnet.io.found import Found
+from potnet.io.found import Found, attempt
+
+MAX_LISTS = 4_000_000  # and objects, of one document: each takes some hundred bytes
+MAX_VALUES = 16_000_000
 
 _DTYPES = ("float64", "float32", "int64", "int32", "int8", "uint8", "bool")
 
 
 def parse_json(text: str, source: str, id: str) -> Iterator[Found]:
     """Yield the crystals of a JSON document: one, a list, a table by id, or ASE's own."""
+    check_size(text, source)
     try:
         items = list(_json_items(plain_arrays(json.loads(text))))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -26,12 +30,24 @@ def parse_json(text: str, source: str, id: str) -> Iterator[Found]:
         yield id, StructureError(f"{source}: the file must hold a crystal, got none. Check it.")
     for key, item in items:
         name, where = (id, source) if key is None else (f"{id}#{key}", f"{source}, item {key}")
-        try:
-            crystal = Crystal.from_any(item)
-            name = crystal.id or name
-            yield name, crystal.replace(id=name)
-        except StructureError as error:
-            yield name, StructureError(f"{where}: {error}")
+
+        def build(item: Any = item, where: str = where) -> Crystal:
+            try:
+                return Crystal.from_any(item)
+            except StructureError as error:
+                raise StructureError(f"{where}: {error}") from error
+
+        yield attempt(name, where, build)
+
+
+def check_size(text: str, source: str) -> None:
+    """Raise if the document would need much more memory as objects than as text."""
+    lists, values = text.count("[") + text.count("{"), text.count(",")
+    if lists > MAX_LISTS or values > MAX_VALUES:
+        raise StructureError(
+            f"{source}: a JSON document must have at most {MAX_LISTS} lists and {MAX_VALUES} "
+            f"values, got {lists} and {values}. Split it, or use JSON lines."
+        )
 
 
 def _json_items(data: Any) -> Iterator[tuple[object, Any]]:
@@ -72,6 +88,8 @@ def _array(content: Any) -> list:
         shape, dtype, values = content
         if dtype not in _DTYPES:
             raise ValueError(f"the kind {str(dtype)[:60]!r}")
+        if np.prod([int(n) for n in shape], dtype=float) != np.size(values) or 0 in shape:
+            raise ValueError(f"{np.size(values)} values for the shape {str(shape)[:60]}")
         return np.array(values, dtype=dtype).reshape(shape).tolist()
     except (TypeError, ValueError, OverflowError) as error:
         raise StructureError(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import gemmi
 import numpy as np
 
-from potnet.crystal import NUMBERS, SYMBOLS
+from potnet.crystal import SYMBOLS
+from potnet.crystal.formula import parse_formula
 from potnet.errors import StructureError
 from potnet.io.block import Block
 
@@ -23,11 +24,10 @@ DENSITY_TOLERANCE = 0.03  # relative; of a density that was computed from the ce
 MEASURED_TOLERANCE = 0.4  # relative; samples have pores
 DALTON = 1.66053906892  # g/cm^3 of one unit of mass in 1 Å^3
 DEUTERIUM = 2.01410178  # units of mass, of the atom
-MAX_FORMULA = 2_000  # characters
+MAX_FORMULA = 400  # characters
 
-_TOKEN = re.compile(
-    r"\s*(?:([A-Z][a-z]?)|(\d+(?:\.\d*)?|\.\d+)|([(\[{])|([)\]}])|([,+-]))", re.ASCII
-)
+_CHARGE = re.compile(r"\s\d{0,2}[+-](?=[\s,)\]]|$)", re.ASCII)
+_TIMES = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(?=[(\[])", re.ASCII)  # of 2(H2 O)
 _FORMULAS = ("_chemical_formula_sum", "_chemical_formula_moiety")
 _OTHER_FORMULAS = ("_chemical_formula_structural", "_chemical_formula_iupac")
 _NAMES = ("_chemical_name_systematic", "_chemical_name_common", "_chemical_name_structure_type")
@@ -38,7 +38,6 @@ _HYDRATE = re.compile(
 )
 # O-H, OH1, O(H), OW, Ow2, Wat1: oxygen of hydroxyl or water.
 _WET = re.compile(r"(?:O[-_ (]?(?:[Hh]|[Ww])|[Ww]at|WAT|H2O)[^A-Za-z]*(?:[A-Za-z]?\)?)?")
-_UNKNOWN_COUNT = re.compile(r"(?<![A-Za-z])[nx]\s*\(|\b[nx]\b")
 
 
 class Content(NamedTuple):
@@ -56,63 +55,29 @@ def mass_of(numbers: NDArray[np.int64], is_deuterium: NDArray[np.bool_]) -> floa
     return sum(masses) + DEUTERIUM * int(is_deuterium.sum())
 
 
-def parse_formula(text: str) -> dict[int, float] | None:
+def parse_moiety(text: str) -> dict[int, float] | None:
     """Return how often each element is in a formula such as ``Ca 2+, O4 S 2-, 2(H2 O)``.
 
     None if it is not in a form that can be compared, such as ``(Mg,Fe)2 Si O4`` or ``n(C6 H6)``.
     """
-    if not text or len(text) > MAX_FORMULA or _UNKNOWN_COUNT.search(text):
+    total: dict[int, float] = {}
+    if len(text) > MAX_FORMULA:
         return None
-    groups: list[tuple[float, dict[int, float]]] = [(1.0, {})]  # factor before, content
-    last: dict[int, float] = {}  # what a number behind it multiplies
-    factor, at = 1.0, 0
-    text = text.rstrip()
-    while at < len(text):
-        match = _TOKEN.match(text, at)
-        if match is None:
+    for part in _CHARGE.sub("", text).split(","):
+        match = _TIMES.match(part)
+        factor, rest = (float(match[1]), part[match.end() :]) if match else (1.0, part.strip())
+        try:
+            found = parse_formula(rest)
+        except StructureError:
             return None
-        symbol, count, opening, closing, mark = match.groups()
-        at = match.end()
-        if symbol:
-            if symbol not in NUMBERS:
-                return None
-            last = {NUMBERS[symbol]: 1.0}
-        elif opening:
-            groups.append((factor, {}))
-            factor, last = 1.0, {}
-            continue
-        elif closing:
-            if len(groups) < 2:
-                return None
-            before, content = groups.pop()
-            last = {number: before * n for number, n in content.items()}
-        elif mark:
-            if mark == "," and len(groups) > 1:
-                return None  # alternatives on one site
-            last = {}
-            continue
-        elif text[at : at + 1] in "+-" and text[at : at + 1]:
-            continue  # 2+, a charge
-        elif last:
-            last = {number: n * (float(count) - 1) for number, n in last.items()}
-            _add(groups[-1][1], last)
-            last = {}
-            continue
-        else:
-            factor = float(count)  # 2(H2 O)
-            continue
-        _add(groups[-1][1], last)
-    return groups[0][1] if len(groups) == 1 and groups[0][1] else None
-
-
-def _add(content: dict[int, float], more: dict[int, float]) -> None:
-    for number, count in more.items():
-        content[number] = content.get(number, 0) + count
+        for number, count in found.items():
+            total[number] = total.get(number, 0) + factor * count
+    return total
 
 
 def stated_elements(block: Block) -> set[int]:
     """Return the elements of the formula that a block states; none if it states none."""
-    formulas = (parse_formula(block.first(tag)) for tag in _FORMULAS)
+    formulas = (parse_moiety(block.first(tag)) for tag in _FORMULAS)
     return set(next((formula for formula in formulas if formula), {}))
 
 
@@ -141,7 +106,7 @@ def _check_hydrogen(block: Block, labels: list[str], content: Content, where: st
     if (content.numbers == 1).any():
         return
     said = [(tag, block.first(tag)) for tag in (*_FORMULAS, *_OTHER_FORMULAS)]
-    formulas = [(tag, text, parse_formula(text)) for tag, text in said]
+    formulas = [(tag, text, parse_moiety(text)) for tag, text in said]
     wet = [(tag, text) for tag, text, formula in formulas if formula and 1 in formula]
     wet += [
         (tag, text) for tag in _NAMES if _HYDRATE.search(text := block.first(tag)[:MAX_FORMULA])
@@ -159,7 +124,7 @@ def _check_hydrogen(block: Block, labels: list[str], content: Content, where: st
 def _check_formula(block: Block, content: Content, where: str) -> bool:
     """Raise if the atoms do not add up to the formula; return whether Z is right too."""
     said = ((tag, block.first(tag)) for tag in _FORMULAS)
-    read = ((tag, text, parse_formula(text)) for tag, text in said)
+    read = ((tag, text, parse_moiety(text)) for tag, text in said)
     tag, formula, stated = next((item for item in read if item[2]), ("", "", None))
     if stated is None:
         return False  # nothing stated, or not in a form that can be compared
@@ -195,8 +160,9 @@ def _check_weight(block: Block, content: Content, where: str) -> bool:
     units = gemmi.cif.as_number(block.first("_cell_formula_units_z"))
     times = content.mass / weight
     is_counted = math.isfinite(units) and units > 0
-    # The weight may be that of the cell, of the formula or of the simplest one.
-    nearest = max(1, round(times)) if not is_counted or abs(times - 1) < 0.01 else units
+    # Beside a formula, which is compared with Z, the weight may be that of the whole cell.
+    is_of_cell = abs(times - 1) <= WEIGHT_TOLERANCE and bool(stated_elements(block))
+    nearest = units if is_counted and not is_of_cell else max(1, round(times))
     if abs(times - nearest) > WEIGHT_TOLERANCE * nearest:
         raise StructureError(
             f"{where}: the cell must weigh {f'{units:g} times' if is_counted else 'a multiple of'} "

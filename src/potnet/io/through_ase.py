@@ -1,72 +1,233 @@
-"""XSF and the formats that ASE reads for us."""
+"""The formats that ASE reads for us, in a process of its own, and XSF, which we write."""
 
 from __future__ import annotations
 
-import lzma
-import zlib
+import atexit
+import fnmatch
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
 from collections.abc import Iterable, Iterator
-from typing import Any
+from pathlib import Path
+from types import SimpleNamespace
+from typing import IO, Any, cast
 
 from potnet.crystal import Crystal
 from potnet.errors import StructureError
-from potnet.io.found import Found
+from potnet.io.found import Found, attempt
 
-# What the readers of ASE, and the decompressors, raise on damaged input.
-_READER_ERRORS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    ImportError,
-    LookupError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    StopIteration,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    lzma.LZMAError,
-    zlib.error,
-)
+MAX_SECONDS = 30.0  # of wall time, for ASE to start and to read one structure
+
+# Formats that state elements, unit and cell, and list all atoms; by name where the name is plain.
+FORMATS: dict[str, str] = {
+    "*.traj": "traj",
+    "*.db": "db",
+    "*.gen": "gen",
+    "*.xsf": "xsf",
+    "*.axsf": "xsf",
+    "geometry.in*": "aims",
+    "*.geom": "castep-geom",
+    "*.castep": "castep-castep",
+    "*.pwi": "espresso-in",
+    "*.pwo": "espresso-out",
+    "*OUTCAR*": "vasp-out",
+    "*XDATCAR*": "vasp-xdatcar",
+    "*vasprun*.xml": "vasp-xml",
+    "*.XV": "siesta-xv",
+    "*.cube": "cube",
+    "*.cfg": "cfg",
+    "*.rmc6f": "rmc6f",
+}
+# What ASE does not understand in these formats, and passes over.
+_HEAD = 2**20  # bytes that are looked at
+_DOUBTFUL = {
+    "cube": (re.compile(r"\A(?:[^\n]*\n){3}\s*-"), "voxels counted negative, which stands for Å"),
+    "cfg": (re.compile(r"^A\s*=\s*\S+\s+(?!A)\S", re.M), "another unit than Å"),
+    "espresso-in": (re.compile(r"\bspace_group\s*=", re.I), "`space_group`: a part of the cell"),
+}
+
+# Formats of no plain name, told by their content where one file is asked for.
+_BY_CONTENT = ("aims-output", "castep-md", "exciting", "elk", "gpaw-out", "abinit-out", "magres")
+
+# Formats that say too little, by name, and what it is that they do not say.
+REFUSED: dict[str, str] = {
+    "*.gro": "GROMACS names atoms and not elements",
+    "*.g96": "GROMOS names atoms and not elements",
+    "*.pdb": "a PDB file lists a part of the cell, and names atoms",
+    "*.ent": "a PDB file lists a part of the cell, and names atoms",
+    "*.lammpstrj": "LAMMPS numbers the types of atoms",
+    "*.lammps*": "LAMMPS numbers the types of atoms",
+    "*.lmp": "LAMMPS numbers the types of atoms",
+    "*.dump": "LAMMPS numbers the types of atoms",
+    "dump.*": "LAMMPS numbers the types of atoms",
+    "data.*": "LAMMPS numbers the types of atoms",
+    "*.data": "LAMMPS and RuNNer data name no unit",
+    "*.struct": "a WIEN2k file lists a part of the cell",
+    "*.f34": "a CRYSTAL file lists a part of the cell",
+    "fort.34": "a CRYSTAL file lists a part of the cell",
+    "CONFIG*": "DL_POLY names atoms and not elements",
+    "HISTORY*": "DL_POLY names atoms and not elements",
+    "*.cell": "ASE asks CASTEP itself what a .cell file means",
+    "*.mol": "a molecule has no cell",
+    "*.mol2": "a molecule has no cell",
+    "*.sdf": "a molecule has no cell",
+    "*.gjf": "a molecule has no cell",
+}
 
 
-def parse_with_ase(file: Any, source: str, id: str, format: str | None = None) -> Iterator[Found]:
-    """Yield each crystal that ASE finds in ``file``, an open text or a path."""
-    from ase.io import ParseError, read
-    from ase.io.formats import UnknownFileTypeError
+def format_of(name: str) -> str:
+    """Return the format that ASE may read under a file name, or an empty string."""
+    return next((format for glob, format in FORMATS.items() if _matches(name, glob)), "")
 
-    try:
-        images = read(file, index=":", format=format, do_not_split_by_at_sign=True)
-    except UnknownFileTypeError:
-        yield (
-            id,
-            StructureError(
-                f"{source}: the file must be of a format that ASE reads, got an unknown "
-                "one. Convert it to CIF, POSCAR or extxyz."
-            ),
-        )
-        return
-    except (*_READER_ERRORS, ParseError) as error:
-        yield (
-            id,
-            StructureError(
-                f"{source}: the file must be valid {format or 'for ASE'}, got "
-                f"{type(error).__name__}: {error}. Mend it, or convert it to CIF."
-            ),
-        )
-        return
-    images = images if isinstance(images, list) else [images]
-    if not images:
+
+def refusal_of(name: str) -> str:
+    """Return what a format, told by a file name, does not say; empty if it is not refused."""
+    return next((reason for glob, reason in REFUSED.items() if _matches(name, glob)), "")
+
+
+def _matches(name: str, glob: str) -> bool:
+    return fnmatch.fnmatchcase(name, glob) or fnmatch.fnmatchcase(name.lower(), glob)
+
+
+def parse_with_ase(path: Path, source: str, id: str) -> Iterator[Found]:
+    """Yield each crystal that ASE finds in a file, by its name or else by its content.
+
+    ASE runs in a process of its own, which opens this file alone and is stopped after
+    ``MAX_SECONDS`` without an answer.
+    """
+    format = format_of(path.name)
+    if format in _DOUBTFUL:
+        pattern, what = _DOUBTFUL[format]
+        with path.open("rb") as file:
+            if pattern.search(file.read(_HEAD).decode("latin-1")):
+                raise StructureError(
+                    f"{source}: the file must say what ASE understands, got {what}. "
+                    "Convert it to CIF with the program that wrote it."
+                )
+    answers = _ask(path, format)
+    first = next(answers, None)
+    if first is None:
         yield id, StructureError(f"{source}: the file must hold a crystal, got none. Check it.")
-    for index, atoms in enumerate(images):
-        name = id if len(images) == 1 else f"{id}#{index}"
-        try:
-            crystal = Crystal.from_ase(atoms, id=source)
-            name = str(crystal.info.get("id", "")) or name
-            yield name, crystal.replace(id=name)
-        except StructureError as error:
-            yield name, error
+        return
+    second = next(answers, None)
+    if "format" in first:
+        got = f"{first['format']!r}, which does not" if first["format"] else "one that is unknown"
+        raise StructureError(
+            f"{source}: the file must be of a format that ASE reads and that states elements, "
+            f"unit, cell and symmetry, got {got}. Convert it to CIF, POSCAR or extxyz."
+        )
+    yield _found(first, source, id if second is None else f"{id}#0")
+    for index, answer in enumerate(itertools.chain([second] if second else [], answers), 1):
+        yield _found(answer, source, f"{id}#{index}")
+
+
+def _found(answer: dict[str, Any], source: str, name: str) -> Found:
+    def build() -> Crystal:
+        if "error" in answer:
+            raise StructureError(
+                f"{source}: the file must be valid for ASE, got {answer['error']}. "
+                "Mend it, or convert it to CIF."
+            )
+        atoms = SimpleNamespace(
+            get_atomic_numbers=lambda: answer["numbers"],
+            get_positions=lambda: answer["positions"],
+            cell=answer["cell"],
+            pbc=answer["pbc"],
+            info=answer["info"],
+            calc=SimpleNamespace(results=answer["results"]),
+        )
+        crystal = Crystal.from_ase(atoms, id=source)
+        return crystal.replace(id=str(crystal.info.get("id", "")))
+
+    return attempt(name, source, build)
+
+
+def _ask(path: Path, format: str) -> Iterator[dict[str, Any]]:
+    """Yield what a child answers: structures, the error that ended it, or another format."""
+    process = _taken()
+    allowed = [*FORMATS.values(), *_BY_CONTENT]
+    request = {"path": os.path.realpath(path), "format": format or None, "allowed": allowed}
+    is_done = False
+    try:
+        stdin = cast(IO[str], process.stdin)
+        stdin.write(json.dumps(request) + "\n")
+        stdin.flush()
+        while not is_done:
+            line = _line(process)
+            if not line.endswith("\n"):
+                yield {"error": _end_of(process)}
+                return
+            answer = json.loads(line)
+            is_done = "end" in answer
+            if not is_done:
+                yield answer
+    except BrokenPipeError:
+        yield {"error": _end_of(process)}
+    finally:
+        if is_done:
+            _idle.append((os.getpid(), process))
+        else:  # it may still be writing
+            _stop(process)
+
+
+def _line(process: subprocess.Popen[str]) -> str:
+    """Return the next line of an answer; a part of one if the process ended, or was too slow."""
+    clock = threading.Timer(MAX_SECONDS, process.kill)
+    clock.daemon = True
+    clock.start()
+    try:
+        return cast(IO[str], process.stdout).readline()
+    finally:
+        clock.cancel()
+
+
+def _end_of(process: subprocess.Popen[str]) -> str:
+    code = process.wait()
+    why = f"no answer within {MAX_SECONDS:g} s" if code == -9 else f"an end with code {code}"
+    return f"{why}: the file is damaged or too large"
+
+
+# Children that wait for a request, each with the process that started it: not for its forks.
+_idle: list[tuple[int, subprocess.Popen[str]]] = []
+
+
+def _taken() -> subprocess.Popen[str]:
+    """Return a child that waits for a request, a new one if there is none."""
+    while _idle:
+        parent, process = _idle.pop()
+        if parent == os.getpid() and process.poll() is None:
+            return process
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    script = Path(__file__).with_name("ase_child.py")
+    return subprocess.Popen(
+        [sys.executable, "-P", str(script)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        encoding="utf-8",
+    )
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
+
+
+@atexit.register
+def _stop_all() -> None:
+    for parent, process in _idle:
+        if parent == os.getpid():
+            _stop(process)
+    _idle.clear()
 
 
 def format_xsf(crystal: Crystal) -> str:

@@ -1,0 +1,94 @@
+"""``potnet convert``: what was read, as any format that potnet writes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from potnet.cli.app import SKIPPED, Recursive, Species, Structures, app, structures
+from potnet.cli.terminal import SHOWN_ROWS, show_table
+from potnet.errors import ConfigError, Failure, StructureError
+
+if TYPE_CHECKING:
+    from potnet.crystal import Crystal
+
+_SUFFIXES = ("cif", "vasp", "extxyz", "xsf", "json", "jsonl")
+
+
+@app.command()
+def convert(
+    paths: Structures,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="File to write; or a folder, for a file per crystal with --to."
+        ),
+    ],
+    to: Annotated[
+        str, typer.Option("--to", help=f"Format of the files in a folder: {', '.join(_SUFFIXES)}.")
+    ] = "",
+    species: Species = "",
+    recursive: Recursive = False,
+) -> None:
+    """Write structures in another format, as they were read, and show what they are.
+
+    Formats: .cif, .vasp, .extxyz, .xsf, .json, .jsonl, each with .gz or not. What cannot be read is
+    listed with the reason and skipped; the exit code is then 3.
+    """
+    crystals, failures = [], []
+    for item in structures(paths, recursive, species):
+        (failures if isinstance(item, Failure) else crystals).append(item)
+    for failure in failures:
+        typer.echo(f"{failure.id} [{failure.stage}]: {failure.reason}", err=True)
+    written = _write(crystals, output, to)
+    show_table(
+        ["id", "formula", "atoms", "space group", "density"],
+        [_facts(crystal) for crystal in crystals[:SHOWN_ROWS]],
+    )
+    typer.echo(f"{len(crystals)} crystals: {written}")
+    if failures:
+        raise typer.Exit(SKIPPED)
+
+
+def _write(crystals: list[Crystal], output: Path, to: str) -> str:
+    """Write the crystals to a file, or each to its own in a folder; return where they are."""
+    from potnet.io import write
+
+    if not crystals:
+        raise ConfigError("convert: a crystal must be readable, got none. See the reasons above.")
+    if not to and not output.is_dir():
+        write(crystals, output)
+        return str(output)
+    if to.lstrip(".") not in _SUFFIXES:
+        raise ConfigError(
+            f"convert: `--to` must be one of {', '.join(_SUFFIXES)} where the output is a folder, "
+            f"got {to!r}. Say the format, or name a file."
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    for name, crystal in _named(crystals):
+        write(crystal, output / f"{name}.{to.lstrip('.')}")
+    return str(output)
+
+
+def _named(crystals: Iterable[Crystal]) -> Iterable[tuple[str, Crystal]]:
+    """Yield a name for the file of each crystal: its id, in plain characters and once."""
+    taken: set[str] = set()
+    for index, crystal in enumerate(crystals):
+        name = re.sub(r"[^A-Za-z0-9._+-]+", "_", crystal.id).strip("._")[:100] or f"crystal_{index}"
+        while name.lower() in taken:
+            name = f"{name}_{index}"
+        taken.add(name.lower())
+        yield name, crystal
+
+
+def _facts(crystal: Crystal) -> list[str]:
+    """Return what people look at to see that a crystal was read as it is."""
+    facts = [crystal.id, crystal.formula, str(crystal.n_atoms)]
+    try:
+        return [*facts, str(crystal.space_group()), f"{crystal.density:.3f} g/cm^3"]
+    except StructureError:  # a layer, or a cell in which no group is found
+        return [*facts, "", ""]
