@@ -1,6 +1,6 @@
-"""Write tests/latticesums/power_sums.json: sums of powers by the oracle, latticesums.direct.
+"""Write tests/latticesums/power_sums.json: sums of powers by the oracle of the tests.
 
-For the cells, pairs and exponents of tests/reference/test_reference_potentials.py, with 18 digits.
+For the cells, pairs and exponents of test_reference_potentials.py beside it, with 18 digits.
 Takes some minutes. Run from the root of the repository: python scripts/make_power_sums.py
 """
 
@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from latticesums.direct import power_sum
 from potnet.files import atomic_write
 
 FOLDER = Path(__file__).parents[1] / "tests" / "latticesums"
@@ -21,6 +20,7 @@ FOLDER = Path(__file__).parents[1] / "tests" / "latticesums"
 def main() -> None:
     """Write the file."""
     sys.path.insert(0, str(FOLDER))
+    from oracle import power_sum
     from test_reference_potentials import CELLS, EXPONENTS, PLACES
 
     everywhere = (1, 2.5, 4.0001, 5.0001, 6, 7, 12)

@@ -1,4 +1,4 @@
-"""Make ``src/latticesums/split_tables.safetensors``, the constants of the compiled sums.
+"""Make ``src/latticesums/compiled/split_tables.npy``, the constants of the compiled sums.
 
 The Kaiser-Bessel split of r^-p, p = 1 and 6, one table each, one row per cut in wave number. All
 lengths are in units of the real-space cutoff R, all wave numbers t = k R.
@@ -41,9 +41,8 @@ from pathlib import Path
 import mpmath as mp
 import numpy as np
 import scipy.special
-from safetensors.numpy import save
 
-TARGET = Path(__file__).parents[1] / "src" / "latticesums" / "split_tables.safetensors"
+TARGET = Path(__file__).parents[1] / "src" / "latticesums" / "compiled" / "split_tables.npy"
 ROOM = 48  # coefficients of one polynomial
 TERMS = 170  # of the power series of the window
 NODES = 72  # of the Chebyshev interpolation
@@ -192,11 +191,7 @@ def row(p, cut):
 
 
 def main():
-    tables = {
-        "coulomb": np.array([row(1, cut) for cut in CUTS]),
-        "london": np.array([row(6, cut) for cut in CUTS]),
-    }
-    TARGET.write_bytes(save(tables, {"generator": "scripts/make_split_tables.py"}))
+    np.save(TARGET, np.array([[row(p, cut) for cut in CUTS] for p in (1, 6)]))
 
 
 if __name__ == "__main__":

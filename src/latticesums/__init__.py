@@ -1,33 +1,50 @@
-"""Infinite lattice sums of pair potentials, within a tolerance the caller names."""
+"""Infinite lattice sums of pair potentials, within a tolerance the caller names.
 
-from latticesums.compiled.sums import directed_shells as orbit_shells
-from latticesums.compiled.sums import orbit_sums
-from latticesums.compiled.sums import supports as orbit_sums_support
-from latticesums.directed import directed_shells, directed_sums
-from latticesums.errors import ConfigError, LatticeSumsError, StructureError
-from latticesums.pairs import DEFAULT_POTENTIALS, LatticeSums, PairSums, lattice_sums, pair_sums
-from latticesums.points import PointSums, point_sums
-from latticesums.potentials import (
-    Buckingham,
-    Combination,
-    Coulomb,
-    CutOff,
-    Exponential,
-    Gaussian,
-    InversePower,
-    LennardJones,
-    London,
-    Morse,
-    Pauli,
-    Potential,
-    Shell,
-    Yukawa,
-    resolve,
-)
-from latticesums.potentials.names import parse_potential, unit_of
+A potential says what V(r) is, a function sums it over all periodic images. Needs numpy, torch and
+numba, and each of them only when something asks for it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from latticesums.compiled.sums import orbit_shells
+    from latticesums.directed import directed_shells, directed_sums
+    from latticesums.errors import ConfigError, LatticeSumsError, StructureError
+    from latticesums.lattice import Atoms, reduced
+    from latticesums.orbits import orbit_sums
+    from latticesums.pairs import (
+        DEFAULT_POTENTIALS,
+        LatticeSums,
+        PairSums,
+        lattice_sums,
+        pair_sums,
+    )
+    from latticesums.points import PointSums, point_sums
+    from latticesums.potentials import (
+        Buckingham,
+        Combination,
+        Coulomb,
+        CutOff,
+        Exponential,
+        Gaussian,
+        InversePower,
+        LennardJones,
+        London,
+        Morse,
+        Pauli,
+        Potential,
+        Shell,
+        Yukawa,
+        named_potentials,
+        parse_potential,
+        resolve,
+        unit_of,
+    )
 
 __all__ = [
     "DEFAULT_POTENTIALS",
+    "Atoms",
     "Buckingham",
     "Combination",
     "ConfigError",
@@ -51,12 +68,36 @@ __all__ = [
     "directed_shells",
     "directed_sums",
     "lattice_sums",
+    "named_potentials",
     "orbit_shells",
     "orbit_sums",
-    "orbit_sums_support",
     "pair_sums",
     "parse_potential",
     "point_sums",
+    "reduced",
     "resolve",
     "unit_of",
 ]
+
+_MODULES = {
+    "errors": ("ConfigError", "LatticeSumsError", "StructureError"),
+    "lattice": ("Atoms", "reduced"),
+    "pairs": ("DEFAULT_POTENTIALS", "LatticeSums", "PairSums", "lattice_sums", "pair_sums"),
+    "points": ("PointSums", "point_sums"),
+    "directed": ("directed_shells", "directed_sums"),
+    "orbits": ("orbit_sums",),
+    "compiled.sums": ("orbit_shells",),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'latticesums' has no attribute {name!r}")
+    value = getattr(import_module(f"latticesums.{_MODULE_OF.get(name, 'potentials')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

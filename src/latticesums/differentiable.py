@@ -21,8 +21,10 @@ from torch import Tensor
 
 from latticesums import slabs_and_wires
 from latticesums.errors import ConfigError, StructureError
-from latticesums.plan import SAME_SPOT, Plan, check_cells, make_plan, rounding_bounds
-from latticesums.potentials import Potential
+from latticesums.lattice import SAME_SPOT, NearPositions, bring_near, check_cells
+from latticesums.plan import Plan, make_plan
+from latticesums.potentials.base import Potential
+from latticesums.rounding import rounding_bounds
 
 #: Candidate (pair, image) couples looked at together; sets the working memory, about 100 bytes
 #: per couple without gradients. With gradients every chunk's graph is kept until it is used.
@@ -58,21 +60,23 @@ def evaluate(
 
     Returns:
         Sums of shape (n_pairs, n_potentials), crystal after crystal, i slow and j fast; and the
-        largest error bound over the crystals, shape (n_potentials,), or those of each sum.
+        error bounds of each crystal, shape (n_graphs, n_potentials), or those of each sum.
 
     Raises:
         StructureError: If a cell cannot be summed over, or two atoms are on one spot.
         ConfigError: If the tolerance is out of range or below what the dtype can keep.
     """
     rows, points = cells.detach().cpu().numpy(), positions.detach().cpu().numpy()
+    near = bring_near(points, rows, n_atoms)
+    rests = None
+    if near is not None:
+        points = near.positions
+        positions, rests = _moved(positions, cells, n_atoms, near)
     starts = np.cumsum(n_atoms) - n_atoms
     single = dtype == torch.float32
     share = np.multiply(share, 0.5 if single else 1.0)  # one half is for rounding
-    if cells.shape[1] == 3:
-        plan = make_plan(rows, n_atoms, potentials, tolerance, share)
-    else:
-        heights = _heights(points, rows, n_atoms)
-        plan = slabs_and_wires.make_plan(rows, potentials, tolerance, heights, share)
+    heights = 0.0 if cells.shape[1] == 3 else _heights(points, rows, n_atoms)
+    plan = make_plan(rows, n_atoms, potentials, tolerance, share, heights=heights)
     tolerances = plan.tolerance * (2 if single else 1)
     far_off = np.maximum.reduceat(np.abs(points).max(1), starts)
     grid = _grids(plan, far_off)
@@ -80,7 +84,7 @@ def evaluate(
     with torch.autocast(positions.device.type, enabled=False):
         for graphs in _chunks(plan, n_atoms):
             chunk = _Chunk.gather(
-                positions, cells, plan, grid, graphs, starts[graphs], n_atoms[graphs], dtype
+                positions, rests, cells, plan, grid, graphs, starts[graphs], n_atoms[graphs], dtype
             )
             chunk_values, chunk_stats = _evaluate_chunk(chunk, potentials, of_each)
             values.append(chunk_values)
@@ -112,7 +116,19 @@ def evaluate(
         single=single,
     )
     _certify(bounds / tolerances, potentials, tolerance, dtype)
-    return sums, torch.from_numpy(bounds.max(0)).to(positions.device)
+    return sums, torch.from_numpy(bounds).to(positions.device)
+
+
+def _moved(
+    positions: Tensor, cells: Tensor, n_atoms: Indices, near: NearPositions
+) -> tuple[Tensor, Tensor]:
+    """Return positions brought near the origin and what they lack, with the derivatives of them."""
+    device = positions.device
+    owner = torch.from_numpy(np.repeat(np.arange(len(cells)), n_atoms)).to(device)
+    wraps = torch.from_numpy(near.wraps).to(device)
+    moved = positions - (wraps[:, None] @ cells[owner])[:, 0]
+    moved = moved - moved.detach() + torch.from_numpy(near.positions).to(device)
+    return moved, torch.from_numpy(near.rests).to(device)
 
 
 def _heights(
@@ -192,6 +208,7 @@ class _Chunk:
     @staticmethod
     def gather(
         positions: Tensor,
+        rests: Tensor | None,
         cells: Tensor,
         plan: Plan,
         grid: NDArray[np.float64],
@@ -203,7 +220,8 @@ class _Chunk:
         """Return the crystals ``graphs`` of a batch."""
         device = positions.device
         rows = first[:, None] + np.minimum(np.arange(n_atoms.max()), n_atoms[:, None] - 1)
-        atoms = positions[torch.from_numpy(rows).to(device)]
+        index = torch.from_numpy(rows).to(device)
+        atoms = positions[index]
         whole = len(graphs) == len(cells) and bool((np.diff(graphs) == 1).all())
         own = cells if whole else cells[torch.from_numpy(graphs).to(device)]
         d = cells.shape[1]
@@ -220,11 +238,13 @@ class _Chunk:
         packed = torch.from_numpy(numbers).to(device)
         transform, alpha = packed[:, : d * d].view(len(graphs), d, d), packed[:, d * d : -4]
         high, low = _on_grid(atoms, packed[:, None, -1:])
+        if rests is not None:
+            low = low + rests[index]
         cell_high, cell_low = _on_grid(own, packed[:, None, -1:])
         basis = plan.basis[graphs]
         inverse = np.linalg.pinv(basis)
         # |n_i| <= |x| |i-th column of the inverse|, and the same for wave vectors and the basis
-        reach = (plan.radius + plan.covering)[graphs, None]
+        reach = (plan.radius + plan.lattice.covering)[graphs, None]
         box = np.floor(reach * np.linalg.norm(inverse, axis=1) + 1e-9)
         wave_box = np.floor(
             plan.wave_radius[graphs, None] / (2 * np.pi) * np.linalg.norm(basis, axis=2) + 1e-9

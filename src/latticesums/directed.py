@@ -13,30 +13,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from vesin import NeighborList
 
+from latticesums.bounds import Lattice
 from latticesums.errors import ConfigError, StructureError
-from latticesums.lattice import reduced
-from latticesums.pairs import PairSums, checked_batch, ordered_pairs
-from latticesums.plan import (
+from latticesums.inputs import checked_batch
+from latticesums.lattice import (
     SAME_SPOT,
-    TOLERANCE_RANGE,
-    Lattice,
-    balanced_radius,
+    bring_near,
+    check_cells,
     gram_schmidt_lengths,
+    reduced,
 )
-from latticesums.potentials import Potential, Shell, resolve
+from latticesums.pairs import PairSums
+from latticesums.plan import MAX_VECTORS
+from latticesums.potentials import Expansion, Potential, Shell, resolve
+from latticesums.radii import balanced_radius, check_tolerance
 
-if TYPE_CHECKING:
-    from latticesums.plan import Array
+Array = NDArray[np.float64]
 
 _ROUNDOFF = 2.0**-53
+#: Couples of a pair and an image looked at together while images are searched.
+_COUPLES = 1 << 20
 
 
 def directed_sums(
@@ -60,14 +63,14 @@ def directed_sums(
     Args:
         positions: Cartesian coordinates in Å, shape (n_atoms, 3).
         cell: Lattice vectors as rows in Å, shape (n_graphs, 3, 3), or (3, 3) for one crystal.
-        potentials: Shells, and potentials with a Fourier half, or their names.
+        potentials: Shells, potentials with a Fourier half, combinations of them, or names.
         degree: 1 or 2.
         tolerance: Largest absolute error of a component, in the unit of the potential over
             Å^degree (no unit for shells), 1e-12 to 1e-2.
         graph_index: Crystal of each atom, ascending, shape (n_atoms,); not needed for one crystal.
 
     Returns:
-        Pairs, values of shape (n_pairs, n_potentials, 2 degree + 1) and a bound of their error.
+        Pairs, values of shape (n_pairs, n_potentials, 2 degree + 1) and bounds of their errors.
 
     Raises:
         StructureError: If a number is not finite, a cell is singular, a crystal has no atom, or
@@ -79,24 +82,31 @@ def directed_sums(
         Hobson, Proc. London Math. Soc. 24, 55 (1892), for the derivatives.
     """
     chosen = tuple(p.prepared(positions.device) for p in resolve(potentials))
-    _check(chosen, degree, tolerance)
+    tolerance = check_tolerance(tolerance)
+    expansion = Expansion.of(chosen, positions.device)
+    _check(expansion.terms, degree)
     positions, cells, n_atoms = checked_batch(positions, cell, graph_index)
-    i, j = ordered_pairs(n_atoms, positions.device)
+    share = expansion.shares(np.ones((1, len(chosen))))[0]
     values, bounds = [], []
     start = 0
     for graph, n in enumerate(n_atoms.tolist()):
         own = slice(start, start + n)
         start += n
         try:
-            found, bound = _crystal_sums(positions[own], cells[graph], chosen, degree, tolerance)
+            found, bound = _crystal_sums(
+                positions[own], cells[graph], expansion.terms, degree, tolerance * share
+            )
+            found, bound = _combined(expansion, found, bound)
+            _certify(bound, chosen, tolerance)
         except (ConfigError, StructureError) as error:
-            raise type(error)(f"crystal {graph}: {error}") from None
+            message = str(error).removeprefix("crystal 0: ")
+            raise type(error)(f"crystal {graph}: {message}") from None
         values.append(found)
         bounds.append(bound)
     shape = (0, len(chosen), 2 * degree + 1)
     total = torch.cat([positions.new_zeros(shape), *values])
-    largest = torch.stack([positions.new_zeros(len(chosen)), *bounds]).amax(0)
-    return PairSums(i, j, total, largest)
+    found = torch.stack(bounds) if bounds else positions.new_zeros(0, len(chosen))
+    return PairSums(n_atoms, total, found)
 
 
 def directed_shells(
@@ -120,6 +130,7 @@ def directed_shells(
     if not shells:
         return positions.new_zeros(n_atoms * n_atoms, (degree + 1) ** 2, 0)
     cutoffs = [shell.cutoff for shell in shells]
+    positions, cell = _near(positions, cell)
     pair, vectors = _images(positions, cell, max(float(cutoff) for cutoff in cutoffs))
     r = vectors.norm(dim=1)[:, None]
     centers, widths, ends = (
@@ -136,24 +147,33 @@ def directed_shells(
     return values.new_zeros(n_atoms * n_atoms, *values.shape[1:]).index_add(0, pair, values)
 
 
-def _check(potentials: Sequence[Potential], degree: int, tolerance: float) -> None:
+def _check(terms: Sequence[Potential], degree: int) -> None:
     if degree not in (1, 2):
         raise ConfigError(
             f"directed_sums: `degree` must be 1 or 2, got {degree}. Use pair_sums for degree 0."
         )
-    low, high = TOLERANCE_RANGE
-    if not low <= tolerance <= high:
-        raise ConfigError(
-            f"directed_sums: `tolerance` must lie between {low:g} and {high:g}, got {tolerance}. "
-            "Give an absolute error in that range, for example 1e-8."
-        )
-    for potential in potentials:
-        if not isinstance(potential, Shell) and not (
-            potential.can_split and len(potential.terms) == 1
-        ):
+    for potential in terms:
+        if not isinstance(potential, Shell) and not potential.can_split:
             raise ConfigError(
                 "directed_sums: `potentials` must be shells or have a Fourier half of their own, "
-                f"got {potential.name}. Sum the terms of a combination one by one."
+                f"got {potential.name}. Use pair_sums, and differentiate it."
+            )
+
+
+def _combined(expansion: Expansion, found: Tensor, bound: Tensor) -> tuple[Tensor, Tensor]:
+    """Return sums of the potentials, (n_pairs, q, components), from those of their terms."""
+    flat = found.transpose(1, 2).reshape(-1, found.shape[1])
+    values, bounds, _ = expansion.combine_all(flat, bound[None], np.array([1]))
+    return values.view(found.shape[0], found.shape[2], -1).transpose(1, 2), bounds[0]
+
+
+def _certify(bounds: Tensor, potentials: Sequence[Potential], tolerance: float) -> None:
+    for bound, potential in zip(bounds.tolist(), potentials, strict=True):
+        if not bound <= tolerance:
+            raise ConfigError(
+                f"`tolerance` must be at least {bound:.1e} for {potential.name} to be kept in "
+                f"float64, got {tolerance:g}. Give a larger tolerance, or check for atoms that "
+                "almost touch."
             )
 
 
@@ -170,75 +190,120 @@ def _solid(r: Tensor, degree: int) -> Tensor:
     return torch.stack([root * x * y, root * y * z, along, root * x * z, square], 1)
 
 
+def _near(positions: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """Return positions from the first atom on, far ones moved by whole lattice vectors."""
+    rows, points = cell.detach().cpu().numpy(), positions.detach().cpu().numpy()
+    near = bring_near(points, rows[None], np.array([len(points)]))
+    if near is not None:
+        wraps = torch.from_numpy(near.wraps).to(positions.device)
+        moved = positions - wraps @ cell
+        positions = moved - moved.detach() + torch.from_numpy(near.positions).to(positions.device)
+    return positions - positions[:1].detach(), cell
+
+
 def _images(positions: Tensor, cell: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
     """Return the pair i n_atoms + j, and the vector, of every image within the cutoff."""
-    given = cell.detach().cpu().numpy()
-    basis = reduced(given)
-    points = positions.detach().cpu().numpy()
-    shifts = np.floor(points @ np.linalg.inv(basis))
-    search = NeighborList(cutoff=cutoff, full_list=True, n_threads=1)
-    i, j, images = search.compute(points - shifts @ basis, basis, True, "ijS")
-    i, j = i.astype(np.int64), j.astype(np.int64)
+    given, points = cell.detach().cpu().numpy(), positions.detach().cpu().numpy()
+    basis, n = reduced(given), len(points)
+    inverse = np.linalg.inv(basis)
+    wraps = np.floor(points @ inverse + 0.5)
+    apart = points - wraps @ basis
+    # wrapped atoms differ by less than a basis vector along each axis
+    box = np.floor((cutoff * np.linalg.norm(inverse, axis=0)) + 1 + 1e-9)
+    if not n * n * np.prod(2 * box + 1) < 25.0 * MAX_VECTORS:
+        raise StructureError(
+            f"`cell` must need at most {25 * MAX_VECTORS} images of pairs, got "
+            f"{n * n * np.prod(2 * box + 1):.3g}. Give the cell in Å, or a larger tolerance or a "
+            "smaller cutoff."
+        )
+    shifts = np.stack(np.meshgrid(*(np.arange(-b, b + 1) for b in box), indexing="ij"), -1)
+    shifts = shifts.reshape(-1, 3)
+    lattice = shifts @ basis
+    found = []
+    step = max(1, _COUPLES // (n * len(shifts)))
+    for start in range(0, n, step):
+        vectors = apart - apart[start : start + step, None]
+        squares = ((vectors[:, :, None] + lattice) ** 2).sum(-1)
+        i, j, image = np.nonzero(squares < cutoff * cutoff * (1 + 1e-12))
+        found.append(np.stack([i + start, j, image]))
+    i, j, image = np.concatenate(found, 1)
+    foreign = (i != j) | shifts[image].any(1)
+    i, j, image = i[foreign], j[foreign], image[foreign]
     # Back to the given cell: its integer combinations that lead from i to this image of j.
-    images = np.rint((images - shifts[j] + shifts[i]) @ basis @ np.linalg.inv(given))
-    first, second, steps = (torch.from_numpy(a).to(positions.device) for a in (i, j, images))
+    steps = np.rint((shifts[image] - wraps[j] + wraps[i]) @ basis @ np.linalg.inv(given))
+    first, second, steps = (torch.from_numpy(a).to(positions.device) for a in (i, j, steps))
     vectors = positions[second] - positions[first] + steps.to(cell) @ cell
-    return first * len(positions) + second, vectors
+    return first * n + second, vectors
 
 
 def _crystal_sums(
-    positions: Tensor, cell: Tensor, potentials: Sequence[Potential], degree: int, tolerance: float
+    positions: Tensor, cell: Tensor, terms: Sequence[Potential], degree: int, tolerance: Array
 ) -> tuple[Tensor, Tensor]:
-    """Return the sums of all pairs of one crystal, and a bound per potential."""
-    if not bool(torch.linalg.det(cell.detach()).abs() > 1e-10 * cell.detach().norm(dim=1).prod()):
-        raise StructureError(
-            f"`cell` must hold three independent vectors, got {cell.tolist()}. "
-            "Give a cell with a volume."
-        )
+    """Return the sums of all pairs of one crystal, and a bound per term."""
+    rows = cell.detach().cpu().numpy()
+    check_cells(rows[None])
+    positions, cell = _near(positions, cell)
     columns: list[Tensor] = []
     bounds: list[float] = []
-    shells = [p for p in potentials if isinstance(p, Shell)]
-    near = directed_shells(positions, cell, shells, degree=degree) if shells else None
-    for potential in potentials:
-        if near is not None and isinstance(potential, Shell):
-            column = near[:, degree**2 :, shells.index(potential)]
-            cutoff, width = float(potential.cutoff), float(potential.width)
-            count = 4.2 * (cutoff + 2) ** 3 / float(torch.linalg.det(cell.detach()).abs())
-            slope = 1 + (cutoff + float(positions.detach().abs().max())) / width
-            bound = 10 * _ROUNDOFF * (count + 30) * slope
-        else:
-            column, bound = _split_sums(positions, cell, potential, degree, tolerance)
-        if not bound <= tolerance:
-            raise ConfigError(
-                f"`tolerance` must be one that float64 can keep for {potential.name}, got "
-                f"{tolerance:g}. Give a larger tolerance, or check for atoms that almost touch."
-            )
+    searched: dict[float, tuple[Tensor, Tensor]] = {}
+    for p, potential in enumerate(terms):
+        radii = _Radii.of(rows, len(positions), potential, degree, 0.5 * float(tolerance[p]))
+        if radii.radius not in searched:
+            searched[radii.radius] = _images(positions, cell, radii.radius)
+        images = searched[radii.radius]
+        column, bound = _sums_of(positions, cell, images, potential, degree, radii)
         columns.append(column)
         bounds.append(bound)
     return torch.stack(columns, 1), positions.new_tensor(bounds)
 
 
-def _split_sums(
-    positions: Tensor, cell: Tensor, potential: Potential, degree: int, tolerance: float
+def _sums_of(
+    positions: Tensor,
+    cell: Tensor,
+    images: tuple[Tensor, Tensor],
+    potential: Potential,
+    degree: int,
+    radii: _Radii,
 ) -> tuple[Tensor, float]:
-    """Return the sums of one potential from both halves of its Gaussian split."""
-    n_atoms, volume = len(positions), torch.linalg.det(cell).abs()
-    plan = _Plan(cell.detach().cpu().numpy(), n_atoms, potential, degree, 0.5 * tolerance)
-    pair, vectors = _images(positions, cell, plan.radius)
+    """Return the sums of one potential, and a bound of their error."""
+    n_atoms = len(positions)
+    pair, vectors = images
     squares = (vectors * vectors).sum(1)
-    if bool((squares.detach() < SAME_SPOT**2).any()):
+    closest = float(squares.detach().min()) if len(squares) else math.inf
+    if closest < SAME_SPOT**2:
         at = int(pair[squares.detach().argmin()])
         raise StructureError(
             f"atoms {at // n_atoms} and {at % n_atoms} must be {SAME_SPOT:g} Å apart or more, got "
             "less (periodic images included). Remove the duplicate atom."
         )
-    alpha = positions.new_tensor(plan.alpha)
-    slopes = _slope(potential, squares, alpha, degree)
-    terms = 2**degree * slopes[:, None] * _solid(vectors, degree)
+    alpha = positions.new_tensor(radii.alpha)
+    if isinstance(potential, Shell):
+        factors = potential.value(squares) / squares ** (degree / 2)
+    elif radii.alpha:
+        factors = 2**degree * _slope(lambda s: potential.short(s, alpha), squares, degree)
+    else:
+        factors = 2**degree * _slope(potential.value, squares, degree)
+    terms = factors[:, None] * _solid(vectors, degree)
     total = terms.new_zeros(n_atoms**2, 2 * degree + 1).index_add(0, pair, terms)
+    sizes = (factors.detach() * squares.detach() ** (degree / 2)).abs()
+    short = total.detach().new_zeros(n_atoms**2).index_add(0, pair, sizes).max()
+    count = float(torch.bincount(pair, minlength=1).max())
+    # of the terms of a pair and their vectors (docs/theory.md, "Rounding")
+    extent = 2 * float(positions.detach().abs().max()) + radii.radius
+    steep = radii.slopes(potential, degree, math.sqrt(closest), float(short), count)
+    rounding = (30 + 5 * math.sqrt(count)) * float(short) + 10 * steep * extent
+    if radii.wave_radius:
+        waves, size = _wave_sums(positions, cell, potential, degree, radii)
+        total, rounding = total + waves, rounding + size
+    return total, radii.bound + _ROUNDOFF * rounding
 
-    waves = plan.waves(cell)
-    k = 2 * math.pi * torch.from_numpy(waves).to(cell) @ torch.linalg.inv(cell).T
+
+def _wave_sums(
+    positions: Tensor, cell: Tensor, potential: Potential, degree: int, radii: _Radii
+) -> tuple[Tensor, float]:
+    """Return the sums over wave vectors, and their rounding error in units of roundoff."""
+    alpha, volume = positions.new_tensor(radii.alpha), torch.linalg.det(cell).abs()
+    k = 2 * math.pi * torch.from_numpy(radii.waves(cell)).to(cell) @ torch.linalg.inv(cell).T
     weights = 2 / volume * potential.fourier((k * k).sum(1), alpha)
     weights = weights[:, None] * _solid(k, degree)
     angles = positions @ k.T
@@ -250,50 +315,60 @@ def _split_sums(
             parts.append(half - half.T)
         else:  # -cos k (r_j - r_i)
             parts.append(-((cosines * weight) @ cosines.T + (sines * weight) @ sines.T))
-    total = total + torch.stack(parts, -1).reshape(n_atoms**2, -1)
-    # of the terms of a pair and their vectors, and of the phases (docs/theory.md, "Rounding")
-    sizes = terms.detach().abs().new_zeros(n_atoms**2, 2 * degree + 1)
-    short = float(sizes.index_add(0, pair, terms.detach().abs()).max())
     long = float(weights.detach().abs().sum(0).max())
-    count = len(terms) / n_atoms**2
-    extent = float(positions.detach().abs().max()) + plan.radius
-    rounding = (30 + 5 * math.sqrt(count) + 10 * plan.slope * extent) * short
-    rounding += (10 + 5 * math.sqrt(len(k)) + 4 * extent * plan.wave_radius) * long
-    return total, plan.bound + _ROUNDOFF * rounding
+    extent = 2 * float(positions.detach().abs().max()) + radii.radius
+    rounding = (10 + 5 * math.sqrt(len(k)) + 8 * extent * radii.wave_radius) * long
+    return torch.stack(parts, -1).reshape(len(positions) ** 2, -1), rounding
 
 
-def _slope(potential: Potential, squares: Tensor, alpha: Tensor, degree: int) -> Tensor:
-    """Return the ``degree``-th derivative of the short half with respect to r^2."""
+def _slope(function: Callable[[Tensor], Tensor], squares: Tensor, degree: int) -> Tensor:
+    """Return the ``degree``-th derivative of a function of r^2."""
     outer = torch.is_grad_enabled() and squares.requires_grad
     with torch.enable_grad():
         s = squares if outer else squares.detach().requires_grad_()
-        value = potential.short(s, alpha)
+        value = function(s)
         for step in range(degree):
+            if not value.requires_grad:  # a constant
+                return torch.zeros_like(squares)
             keep = outer or step < degree - 1
             (value,) = torch.autograd.grad(value.sum(), s, create_graph=keep)
     return value
 
 
-class _Plan:
-    """Radii of both halves of a derivative, and the proved bound of what they leave out.
+class _Radii(NamedTuple):
+    """Where both halves of a derivative end, and the proved bound of what they leave out.
 
     Beyond R, r^l exp(-b (r^2 - R^2)) <= R^l exp(-(b - l / 2 R^2) (r^2 - R^2)): the tail of the sum
     itself (docs/theory.md, eq. 19) with a slower Gaussian. So too for wave vectors.
+
+    Attributes:
+        radius: Of the images, Å.
+        alpha: Width of the split, 1/Å; 0 if the sum is over images alone.
+        wave_radius: Of the wave vectors, 1/Å; 0 if there are none.
+        bound: Of what is left out.
     """
 
-    def __init__(
-        self, cell: Array, n_atoms: int, potential: Potential, degree: int, budget: float
-    ) -> None:
-        basis = reduced(cell)[None]
-        lengths = np.sort(gram_schmidt_lengths(basis))
+    radius: float
+    alpha: float
+    wave_radius: float
+    bound: float
+
+    @classmethod
+    def of(
+        cls, cell: Array, n_atoms: int, potential: Potential, degree: int, budget: float
+    ) -> _Radii:
+        """Return the radii at which the sums of a crystal keep within the budget."""
+        if isinstance(potential, Shell):
+            return cls(float(potential.cutoff), 0.0, 0.0, 0.0)
+        lengths = np.sort(gram_schmidt_lengths(reduced(cell)[None]))
         lattice = Lattice.from_lengths(lengths)
         recip = Lattice.from_lengths(2 * np.pi / lengths)
-        counts = np.array([n_atoms])
-        radius = balanced_radius(lattice.volume, counts, budget)
+        radius = balanced_radius(lattice.volume, np.array([n_atoms]), budget)
         half = 0.5 * budget
 
         def short_tail(alpha: Array) -> float:
-            slope = _slope(potential, torch.from_numpy(radius**2), torch.from_numpy(alpha), degree)
+            a = torch.from_numpy(alpha)
+            slope = _slope(lambda s: potential.short(s, a), torch.from_numpy(radius**2), degree)
             rate = alpha**2 - degree / (2 * radius**2)
             edge = 2**degree * np.abs(slope.numpy()) * radius**degree
             return _tail(lattice, edge, radius, rate)
@@ -303,14 +378,45 @@ class _Plan:
             edge = potential.fourier_bound(k, alpha) / lattice.volume * k**degree
             return _tail(recip, edge, k, rate)
 
+        def whole_tail(r: Array) -> float:
+            slope = _slope(potential.value, torch.from_numpy(r**2), degree)
+            rate = potential.least_alpha**2 - degree / (2 * r**2)
+            return _tail(lattice, 2**degree * np.abs(slope.numpy()) * r**degree, r, rate)
+
+        if potential.least_alpha:  # one Gaussian, which is summed whole in either space
+            far = _least(whole_tail, np.array([1 / potential.least_alpha]), budget)
+            if (far < 1.4 * radius).all():
+                return cls(float(far[0]), 0.0, 0.0, whole_tail(far))
         # A split much wider than the potential itself would be all underflow.
         least = max(potential.least_alpha, potential.decay / 20)
         alpha = _least(short_tail, np.maximum(1 / radius, least), half)
         k = _least(wave_tail, 2 * alpha, half)
-        self.radius, self.alpha, self.wave_radius = float(radius[0]), float(alpha[0]), float(k[0])
-        self.bound = short_tail(alpha) + wave_tail(k)
-        # of the logarithm of a term at distances from 1 Å on
-        self.slope = potential.order + degree + potential.decay + 2 * self.alpha**2 * self.radius
+        if not recip.most(k)[0] < MAX_VECTORS:
+            raise StructureError(
+                f"`cell` must need at most {MAX_VECTORS} wave vectors, got about "
+                f"{recip.most(k)[0]:.3g} for {potential.name}. Give the cell in Å, or a larger "
+                "tolerance."
+            )
+        return cls(float(radius[0]), float(alpha[0]), float(k[0]), short_tail(alpha) + wave_tail(k))
+
+    def slopes(
+        self, potential: Potential, degree: int, shortest: float, total: float, count: float
+    ) -> float:
+        """Bound the sum of the magnitudes of the terms' derivatives by r, over images of a pair.
+
+        Args:
+            potential: What is summed.
+            degree: Of the harmonics.
+            shortest: No image is nearer, Å.
+            total: Sum of the magnitudes of the terms.
+            count: Number of images.
+        """
+        if isinstance(potential, Shell):  # |d/ds exp(-s^2)| < 0.86, and the envelope's slope
+            steepest = 0.86 / float(potential.width) + 6 / float(potential.cutoff)
+            return count * steepest + 2 * degree / shortest * total
+        near = (potential.order + 3 * degree) / shortest
+        alpha = self.alpha or potential.least_alpha
+        return (near + potential.decay + 2 * alpha**2 * self.radius) * total
 
     def waves(self, cell: Tensor) -> NDArray[np.float64]:
         """Return one of each pair of wave vectors, as integers in the reciprocal basis."""

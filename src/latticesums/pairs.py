@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from types import ModuleType
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, overload
 
 import numpy as np
 import torch
@@ -13,15 +14,18 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from latticesums import differentiable
-from latticesums.errors import ConfigError, StructureError
+from latticesums.compiled.support import supports
+from latticesums.errors import ConfigError, LatticeSumsError
+from latticesums.inputs import Crystals, as_pbc, check_dtype, checked_batch, ordered_pairs
 from latticesums.lattice import Crystal
-from latticesums.plan import TOLERANCE_RANGE
-from latticesums.potentials import Combination, Expansion, Potential, resolve
+from latticesums.potentials import Combination, Expansion, Potential, largest_of_each, resolve
+from latticesums.radii import TOLERANCE_RANGE, check_tolerance
 from latticesums.relative import relative_sums
 
 DEFAULT_POTENTIALS = ("coulomb", "london", "pauli")
-#: Tolerances below this are refused in float32.
-SMALLEST_IN_FLOAT32 = 1e-5
+
+Floats = NDArray[np.float64]
+OnError = Literal["raise", "skip"]
 
 
 @dataclass(frozen=True)
@@ -31,35 +35,36 @@ class PairSums:
     Pairs come crystal after crystal and row by row: i is slow, j is fast, i = j included.
 
     Attributes:
-        i: First atom of each pair, counted over the batch, int64, shape (n_pairs,).
-        j: Second atom of each pair, counted over the batch, int64, shape (n_pairs,).
+        n_atoms: Atoms of each crystal, int64, shape (n_graphs,).
         values: One column per potential, float64 or the dtype that was asked for, shape
-            (n_pairs, n_potentials).
-        error_bound: Bound of the absolute error of each column, the largest over the crystals, or
-            of the relative error over all values, if that was asked for; not larger than the
-            tolerance, float64, shape (n_potentials,).
+            (n_pairs, n_potentials); NaN for crystals that were skipped.
+        bounds: Bounds of the absolute error in each crystal, or of the relative error, if that was
+            asked for; not larger than the tolerance, float64, shape (n_graphs, n_potentials); NaN
+            for crystals that were skipped.
+        failures: What is wrong with the crystals that were skipped, by their number.
     """
 
-    i: Tensor
-    j: Tensor
+    n_atoms: NDArray[np.int64]
     values: Tensor
-    error_bound: Tensor
+    bounds: Tensor
+    failures: Mapping[int, LatticeSumsError] = field(default_factory=dict)
 
+    @property
+    def error_bound(self) -> Tensor:
+        """The largest bound of each column over the crystals, float64, shape (n_potentials,)."""
+        if len(self.bounds) == 0:
+            return self.bounds.new_zeros(self.bounds.shape[1])
+        return self.bounds.nan_to_num(nan=0.0).amax(0)
 
-@dataclass(frozen=True)
-class LatticeSums:
-    """Lattice sums of one crystal.
+    @cached_property
+    def i(self) -> Tensor:
+        """First atom of each pair, counted over the batch, int64, shape (n_pairs,)."""
+        return ordered_pairs(self.n_atoms, self.values.device)[0]
 
-    Attributes:
-        values: S(i, j) of each potential, float64, shape (n_atoms, n_atoms, n_potentials).
-        error_bound: Bound of the absolute error, or of the relative one, if that was asked for,
-            float64, shape (n_potentials,).
-        potentials: Names of the potentials.
-    """
-
-    values: NDArray[np.float64]
-    error_bound: NDArray[np.float64]
-    potentials: tuple[str, ...]
+    @cached_property
+    def j(self) -> Tensor:
+        """Second atom of each pair, counted over the batch, int64, shape (n_pairs,)."""
+        return ordered_pairs(self.n_atoms, self.values.device)[1]
 
 
 def pair_sums(
@@ -72,6 +77,7 @@ def pair_sums(
     dtype: torch.dtype = torch.float64,
     graph_index: Tensor | None = None,
     pbc: ArrayLike | Tensor = True,
+    on_error: OnError = "raise",
 ) -> PairSums:
     """Return S(i, j) = sum over lattice vectors L of ``V(|r_j + L - r_i|)`` for all pairs of atoms.
 
@@ -87,8 +93,8 @@ def pair_sums(
         positions: Cartesian coordinates in Å, inside or outside the cell, shape (n_atoms, 3).
         cell: Lattice vectors as rows in Å, right- or left-handed, shape (n_graphs, 3, 3), or
             (3, 3) for a single crystal.
-        potentials: Potentials, or names out of "coulomb" (1/r), "london" (r^-6) and "pauli"
-            (exp(-3 r)).
+        potentials: Potentials, or names such as "coulomb" (1/r), "london" (r^-6), "pauli"
+            (exp(-3 r)) and "yukawa:0.5" (exp(-0.5 r) / r).
         tolerance: Largest absolute error of a value, in the unit of the value, 1e-12 to 1e-2.
         relative: Whether the tolerance is relative to each value instead. A value that may be 0
             within what float64 can tell is refused. Takes several evaluations.
@@ -97,9 +103,11 @@ def pair_sums(
         graph_index: Crystal of each atom, ascending, shape (n_atoms,); not needed for one crystal.
         pbc: Periodic directions, one bool, three for all crystals, or shape (n_graphs, 3). Lattice
             vectors of other directions do not matter.
+        on_error: "raise" for the first crystal that cannot be summed; or "skip", to name the bad
+            ones in the result, where their values are NaN. Shapes and settings raise always.
 
     Returns:
-        Pairs, values and a bound of their error.
+        Pairs, values and bounds of their error. Nothing in a batch depends on what else is in it.
 
     Raises:
         StructureError: If a number is not finite, a cell is singular or too thin, a crystal has no
@@ -118,99 +126,136 @@ def pair_sums(
     Madelung constant 1.74756459
     """
     chosen = tuple(v.prepared(positions.device) for v in resolve(potentials))
-    positions, cells, n_atoms = checked_batch(positions, cell, graph_index)
-    periodic = _as_pbc(pbc, len(cells))
-    i, j = ordered_pairs(n_atoms, positions.device)
-    if len(n_atoms) == 0:
-        empty = positions.new_zeros(len(chosen))
-        return PairSums(i, j, positions.new_zeros(0, len(chosen), dtype=dtype), empty)
-    _check_dtype(dtype, tolerance)
-    crystals = _Crystals(positions, cells, n_atoms, periodic, dtype)
-    cast = 0.0 if dtype == torch.float64 else 2.0**-24  # relative error of the last rounding
-    part = np.full((len(n_atoms), len(chosen)), 0.9 if cast else 1.0)
-    if relative:
-        expansion = Expansion.of(chosen, positions.device)
-
-        def evaluate(share: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
-            return _sum(crystals, expansion.terms, tolerance, share, of_each=True)
-
-        values, bound = relative_sums(evaluate, expansion, chosen, n_atoms, tolerance, cast)
-        return PairSums(i, j, values.to(dtype), bound)
-    if any(isinstance(potential, Combination) for potential in chosen):
-        expansion = Expansion.of(chosen, positions.device)
-        sums = _sum(crystals, expansion.terms, tolerance, expansion.shares(part))
-        values, bound = expansion.combine(*sums)
-    else:
-        values, bound = _sum(crystals, chosen, tolerance, part)
-    if cast:
-        bound = bound + cast * values.detach().abs().amax(0)
-        if not bool((bound <= tolerance).all()):
-            raise ConfigError(
-                f"pair_sums: `tolerance` must be at least {float(bound.max()):.1e} for sums as "
-                f"large as {float(values.detach().abs().max()):.3g} to be kept in float32, got "
-                f"{tolerance:g}. Give a larger tolerance, or use float64."
-            )
-    return PairSums(i, j, values.to(dtype), bound)
-
-
-def lattice_sums(
-    crystal: Crystal,
-    potentials: Sequence[Potential | str] = DEFAULT_POTENTIALS,
-    *,
-    tolerance: float = 1e-8,
-    relative: bool = False,
-) -> LatticeSums:
-    """Return the lattice sums of all pairs of atoms of ``crystal``, as numpy arrays.
-
-    See :func:`pair_sums` for conventions and errors.
-
-    Args:
-        crystal: The crystal; its cell is used as it is, in the directions in which it repeats.
-        potentials: Potentials or their names.
-        tolerance: Largest absolute error of a value, 1e-12 to 1e-2.
-        relative: Whether the tolerance is relative to each value instead.
-    """
-    chosen = resolve(potentials)
-    positions = torch.tensor(np.asarray(crystal.positions), dtype=torch.float64)
-    cell = torch.tensor(np.asarray(crystal.cell), dtype=torch.float64)
-    with torch.no_grad():
-        sums = pair_sums(
-            positions, cell, chosen, tolerance=tolerance, relative=relative, pbc=crystal.pbc
+    tolerance = check_tolerance(tolerance)
+    if on_error not in ("raise", "skip"):
+        raise ConfigError(
+            f'pair_sums: `on_error` must be "raise" or "skip", got {on_error!r}. Use one of them.'
         )
-    n = len(positions)
-    return LatticeSums(
-        values=sums.values.view(n, n, len(chosen)).numpy(),
-        error_bound=sums.error_bound.numpy(),
-        potentials=tuple(potential.name for potential in chosen),
+    check_dtype(dtype, tolerance)
+    positions, cells, n_atoms = checked_batch(positions, cell, graph_index)
+    crystals = Crystals(positions, cells, n_atoms, as_pbc(pbc, len(cells)), dtype)
+    evaluate = _relative if relative else _absolute
+    if len(n_atoms) == 0:
+        nothing = positions.new_zeros(0, len(chosen))
+        return PairSums(n_atoms, nothing.to(dtype), nothing)
+    try:
+        values, bounds = evaluate(crystals, chosen, tolerance)
+    except LatticeSumsError:
+        if on_error == "raise":
+            raise
+        return _one_by_one(crystals, chosen, tolerance, evaluate)
+    return PairSums(n_atoms, values.to(dtype), bounds)
+
+
+def _one_by_one(
+    crystals: Crystals,
+    potentials: Sequence[Potential],
+    tolerance: float,
+    evaluate: Callable[..., tuple[Tensor, Tensor]],
+) -> PairSums:
+    """Return the sums of the crystals that have some, and what is wrong with the others."""
+    values, bounds, failures = [], [], {}
+    for graph, n in enumerate(crystals.n_atoms.tolist()):
+        number = np.array([graph])
+        try:
+            found, bound = evaluate(crystals.chosen(number), potentials, tolerance)
+        except LatticeSumsError as error:
+            failures[graph] = type(error)(_renumbered(str(error), number))
+            found = crystals.positions.new_full((n * n, len(potentials)), torch.nan)
+            bound = crystals.positions.new_full((1, len(potentials)), torch.nan)
+        values.append(found)
+        bounds.append(bound)
+    return PairSums(
+        crystals.n_atoms, torch.cat(values).to(crystals.dtype), torch.cat(bounds), failures
     )
 
 
-@dataclass(frozen=True)
-class _Crystals:
-    """What was checked: float64 tensors, the atoms of each crystal, where each repeats; and what
-    to compute in."""
+def _relative(
+    crystals: Crystals, potentials: Sequence[Potential], tolerance: float
+) -> tuple[Tensor, Tensor]:
+    """Return sums and the bounds of their relative errors, shape (n_graphs, n_potentials)."""
+    expansion = Expansion.of(potentials, crystals.positions.device)
 
-    positions: Tensor
-    cells: Tensor
-    n_atoms: NDArray[np.int64]
-    pbc: NDArray[np.bool_]
-    dtype: torch.dtype
+    def evaluate(share: Floats) -> tuple[Tensor, Tensor]:
+        return _sum(crystals, expansion.terms, tolerance, share, of_each=True)
 
-    def chosen(self, graphs: NDArray[np.int64]) -> _Crystals:
-        """Return some of the crystals."""
-        device = self.positions.device
-        owner = np.repeat(np.arange(len(self.cells)), self.n_atoms)
-        atoms = torch.from_numpy(np.flatnonzero(np.isin(owner, graphs))).to(device)
-        cells = self.cells[torch.from_numpy(graphs).to(device)]
-        pbc = self.pbc[graphs]
-        return _Crystals(self.positions[atoms], cells, self.n_atoms[graphs], pbc, self.dtype)
+    cast = _cast_error(crystals.dtype)
+    return relative_sums(evaluate, expansion, potentials, crystals.n_atoms, tolerance, cast)
+
+
+def _cast_error(dtype: torch.dtype) -> float:
+    """Return the relative error of the last rounding to a dtype."""
+    return 0.0 if dtype == torch.float64 else 2.0**-24
+
+
+def _absolute(
+    crystals: Crystals, potentials: Sequence[Potential], tolerance: float
+) -> tuple[Tensor, Tensor]:
+    """Return sums and the bounds of their absolute errors, shape (n_graphs, n_potentials)."""
+    cast = _cast_error(crystals.dtype)
+    part = np.full((len(crystals.n_atoms), len(potentials)), 0.9 if cast else 1.0)
+    if not cast and not any(isinstance(v, Combination) for v in potentials):
+        return _sum(crystals, potentials, tolerance, part)
+    expansion = Expansion.of(potentials, crystals.positions.device)
+    values, bounds, rounding = _combined(crystals, expansion, tolerance, part, cast)
+    high = (bounds > tolerance) & (rounding < 0.9 * tolerance)
+    for graph in np.flatnonzero(high.any(1).numpy()).tolist():
+        # the last roundings need more room than was kept for them: the terms get less
+        own = np.array([graph])
+        left = 0.98 - rounding[graph].numpy() / tolerance
+        less = np.where(high[graph].numpy(), np.minimum(part[graph], left), part[graph])[None]
+        try:
+            found, bound, _ = _combined(crystals.chosen(own), expansion, tolerance, less, cast)
+        except LatticeSumsError as error:
+            raise type(error)(_renumbered(str(error), own)) from None
+        values = values.index_copy(0, _index(crystals.pairs_of(own), values), found)
+        bounds[graph] = bound[0]
+    _certify(bounds, values, potentials, tolerance, crystals.dtype)
+    return values, bounds
+
+
+def _combined(
+    crystals: Crystals, expansion: Expansion, tolerance: float, part: Floats, cast: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return sums of combinations, the bounds of their errors, and their last roundings."""
+    sums, errors = _sum(crystals, expansion.terms, tolerance, expansion.shares(part))
+    values, bounds, rounding = expansion.combine_all(sums, errors, crystals.n_atoms)
+    if cast:
+        last = cast * largest_of_each(values, crystals.n_atoms**2)
+        bounds, rounding = bounds + last, rounding + last
+    return values, bounds, rounding.cpu()
+
+
+def _certify(
+    bounds: Tensor,
+    values: Tensor,
+    potentials: Sequence[Potential],
+    tolerance: float,
+    dtype: torch.dtype,
+) -> None:
+    """Raise unless all bounds are within the tolerance."""
+    found = bounds.detach().cpu().numpy()
+    if (found <= tolerance).all():
+        return
+    graph, q = np.unravel_index(int(np.nan_to_num(found, nan=np.inf).argmax()), found.shape)
+    largest = float(values.detach()[:, int(q)].abs().max())
+    raise ConfigError(
+        f"crystal {graph}: `tolerance` must be at least {found[graph, q]:.1e} for "
+        f"{potentials[int(q)].name} to be kept in {str(dtype)[6:]} (sums in the batch are as large "
+        f"as {largest:.3g}), got {tolerance:g}. Give a larger tolerance"
+        + (", or use float64." if dtype == torch.float32 else ", or smaller coefficients.")
+    )
+
+
+def _index(rows: NDArray[np.int64], like: Tensor) -> Tensor:
+    return torch.from_numpy(rows).to(like.device)
 
 
 def _sum(
-    crystals: _Crystals,
+    crystals: Crystals,
     potentials: Sequence[Potential],
     tolerance: float,
-    share: NDArray[np.float64],
+    share: Floats,
     *,
     of_each: bool = False,
 ) -> tuple[Tensor, Tensor]:
@@ -223,68 +268,82 @@ def _sum(
     dimensions = crystals.pbc.sum(1)
     if (dimensions == dimensions[0]).all():
         return _evaluate(crystals, potentials, tolerance, share, of_each)
-    parts, rows, bounds = [], [], []
+    values, rows, bounds, order = [], [], [], []
     for d in np.unique(dimensions):
         graphs = np.flatnonzero(dimensions == d)
         try:
-            values, error_bound = _evaluate(
+            found, bound = _evaluate(
                 crystals.chosen(graphs), potentials, tolerance, share[graphs], of_each
             )
-        except (ConfigError, StructureError) as error:
+        except LatticeSumsError as error:
             raise type(error)(_renumbered(str(error), graphs)) from None
-        parts.append(values)
-        rows.append(np.flatnonzero(np.repeat(dimensions == d, crystals.n_atoms**2)))
-        bounds.append(error_bound)
-    back = torch.from_numpy(np.argsort(np.concatenate(rows))).to(crystals.positions.device)
-    errors = torch.cat(bounds)[back] if of_each else torch.stack(bounds).amax(0)
-    return torch.cat(parts)[back], errors
+        values.append(found)
+        bounds.append(bound)
+        rows.append(crystals.pairs_of(graphs))
+        order.append(graphs)
+    back = _index(np.argsort(np.concatenate(rows)), crystals.positions)
+    graphs_back = _index(np.argsort(np.concatenate(order)), crystals.positions)
+    return torch.cat(values)[back], torch.cat(bounds)[back if of_each else graphs_back]
 
 
 def _evaluate(
-    crystals: _Crystals,
+    crystals: Crystals,
     potentials: Sequence[Potential],
     tolerance: float,
-    share: NDArray[np.float64],
+    share: Floats,
     of_each: bool,
 ) -> tuple[Tensor, Tensor]:
     """Return what :func:`_sum` returns, for crystals that repeat in equally many directions."""
-    positions, cells, n_atoms = crystals.positions, crystals.cells, crystals.n_atoms
-    pbc = crystals.pbc
-
-    def in_torch(rows: Tensor) -> tuple[Tensor, Tensor]:
-        return differentiable.evaluate(
-            positions,
-            rows,
-            n_atoms,
-            potentials,
-            tolerance,
-            share,
-            dtype=crystals.dtype,
-            of_each=of_each,
-        )
-
-    if not pbc.all():
-        rows = cells[torch.tensor(pbc, device=cells.device)]
-        return in_torch(rows.view(len(cells), int(pbc[0].sum()), 3))
-    fast = None if of_each else _fast_path(positions, cells, potentials)
     # the compiled sums know one tolerance, so all terms are held to the smallest
     smallest = tolerance * min(float(share.min()), 1.0)
-    if fast is None or smallest < TOLERANCE_RANGE[0] <= tolerance:
-        return in_torch(cells)
-    try:
-        sums, bounds = fast.pair_sums(
-            positions.detach().numpy(),
-            cells.detach().numpy(),
-            n_atoms,
-            potentials,
-            tolerance=smallest,
-            n_threads=torch.get_num_threads(),
-        )
-    except ConfigError:
-        if smallest == tolerance:
-            raise
-        return in_torch(cells)
-    return torch.from_numpy(sums), torch.from_numpy(bounds.max(0))
+    if of_each or not _is_compiled(crystals, potentials) or smallest < TOLERANCE_RANGE[0]:
+        return _differentiable(crystals, potentials, tolerance, share, of_each)
+    from latticesums.compiled import sums as compiled  # numba is imported where it is needed
+
+    found = compiled.all_pair_sums(
+        crystals.positions.detach().numpy(),
+        crystals.cells.detach().numpy(),
+        crystals.n_atoms,
+        potentials,
+        tolerance=smallest,
+        n_threads=torch.get_num_threads(),
+    )
+    values, bounds = torch.from_numpy(found.values), torch.from_numpy(found.bounds)
+    for graph, error in found.errors():
+        if smallest == tolerance or not isinstance(error, ConfigError):
+            raise error
+        own = np.array([graph])
+        try:
+            value, bound = _differentiable(
+                crystals.chosen(own), potentials, tolerance, share[own], False
+            )
+        except LatticeSumsError as refusal:
+            raise type(refusal)(_renumbered(str(refusal), own)) from None
+        values[torch.from_numpy(crystals.pairs_of(own))], bounds[graph] = value, bound[0]
+    return values, bounds
+
+
+def _differentiable(
+    crystals: Crystals,
+    potentials: Sequence[Potential],
+    tolerance: float,
+    share: Floats,
+    of_each: bool,
+) -> tuple[Tensor, Tensor]:
+    """Return the sums by the path in torch."""
+    cells, d = crystals.cells, int(crystals.pbc[0].sum())
+    if d < 3:
+        cells = cells[torch.tensor(crystals.pbc, device=cells.device)].view(len(cells), d, 3)
+    return differentiable.evaluate(
+        crystals.positions,
+        cells,
+        crystals.n_atoms,
+        potentials,
+        tolerance,
+        share,
+        dtype=crystals.dtype,
+        of_each=of_each,
+    )
 
 
 def _renumbered(message: str, graphs: NDArray[np.int64]) -> str:
@@ -292,139 +351,107 @@ def _renumbered(message: str, graphs: NDArray[np.int64]) -> str:
     return re.sub(r"^crystal (\d+)", lambda m: f"crystal {graphs[int(m[1])]}", message)
 
 
-def _as_pbc(pbc: ArrayLike | Tensor, n_graphs: int) -> NDArray[np.bool_]:
-    """Return the periodic directions of each crystal, shape (n_graphs, 3)."""
-    flags = np.asarray(pbc.detach().cpu() if isinstance(pbc, Tensor) else pbc)
-    if flags.shape not in ((), (3,), (n_graphs, 3)) or flags.dtype != np.bool_:
-        raise ConfigError(
-            f"pair_sums: `pbc` must be one bool, three, or three for each of the {n_graphs} "
-            f"crystals, got {flags.dtype} of shape {flags.shape}. Use pbc=True for crystals."
-        )
-    return np.broadcast_to(flags, (n_graphs, 3))
-
-
-def _fast_path(
-    positions: Tensor, cells: Tensor, potentials: Sequence[Potential]
-) -> ModuleType | None:
-    """Return the module that sums without gradients on the CPU, if it can do this sum."""
+def _is_compiled(crystals: Crystals, potentials: Sequence[Potential]) -> bool:
+    """Return whether the compiled sums, without gradients on the CPU, can do this sum."""
+    positions, cells = crystals.positions, crystals.cells
     if positions.device.type != "cpu":
-        return None
+        return False
+    if not crystals.pbc.all() or any(potential.tensors for potential in potentials):
+        return False
     if torch.is_grad_enabled() and (positions.requires_grad or cells.requires_grad):
-        return None
-    if any(potential.tensors for potential in potentials):
-        return None
-    try:
-        from latticesums.compiled import sums as fast
-    except ImportError:  # no numba on this platform: the torch path gives the same numbers
-        return None
-    return fast if fast.supports(potentials) else None
+        return False
+    return supports(potentials)
 
 
-def checked_batch(
-    positions: Tensor, cell: Tensor, graph_index: Tensor | None
-) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
-    """Return float64 positions and cells, and the atoms of each crystal, or say what is wrong."""
-    batch = _check_shapes(positions, cell, graph_index)
-    _check_finite(batch[0], graph_index)
-    return batch
+@dataclass(frozen=True)
+class LatticeSums:
+    """Lattice sums of one crystal.
+
+    Attributes:
+        values: S(i, j) of each potential, float64, shape (n_atoms, n_atoms, n_potentials); NaN if
+            the crystal was skipped.
+        error_bound: Bound of the absolute error, or of the relative one, if that was asked for,
+            float64, shape (n_potentials,).
+        potentials: Names of the potentials.
+        failure: What is wrong with the crystal if it was skipped.
+    """
+
+    values: Floats
+    error_bound: Floats
+    potentials: tuple[str, ...]
+    failure: LatticeSumsError | None = None
 
 
-def _check_dtype(dtype: torch.dtype, tolerance: float) -> None:
-    if dtype == torch.float64:
-        return
-    if dtype != torch.float32:
-        raise ConfigError(
-            f"pair_sums: `dtype` must be torch.float64 or torch.float32, got {dtype}. Use one."
+@overload
+def lattice_sums(
+    crystal: Crystal,
+    potentials: Sequence[Potential | str] = ...,
+    *,
+    tolerance: float = ...,
+    relative: bool = ...,
+    on_error: OnError = ...,
+) -> LatticeSums: ...
+
+
+@overload
+def lattice_sums(
+    crystal: Sequence[Crystal],
+    potentials: Sequence[Potential | str] = ...,
+    *,
+    tolerance: float = ...,
+    relative: bool = ...,
+    on_error: OnError = ...,
+) -> list[LatticeSums]: ...
+
+
+def lattice_sums(
+    crystal: Crystal | Sequence[Crystal],
+    potentials: Sequence[Potential | str] = DEFAULT_POTENTIALS,
+    *,
+    tolerance: float = 1e-8,
+    relative: bool = False,
+    on_error: OnError = "raise",
+) -> LatticeSums | list[LatticeSums]:
+    """Return the lattice sums of all pairs of atoms of a crystal, or of each of many.
+
+    See :func:`pair_sums` for conventions and errors.
+
+    Args:
+        crystal: Anything with positions, cell and pbc, such as :class:`Atoms` or an ASE structure;
+            its cell is used as it is, in the directions in which it repeats. Or a list of them,
+            which takes much less time than one after the other, on all threads of torch.
+        potentials: Potentials or their names.
+        tolerance: Largest absolute error of a value, 1e-12 to 1e-2.
+        relative: Whether the tolerance is relative to each value instead.
+        on_error: "raise" for the first crystal that cannot be summed, or "skip" the bad ones.
+
+    >>> atoms = Atoms([[0.0, 0, 0], [2, 2, 2]], [[0.0, 2, 2], [2, 0, 2], [2, 2, 0]])
+    >>> lattice_sums(atoms, ["coulomb", "yukawa:0.5"]).values.shape
+    (2, 2, 2)
+    """
+    many = isinstance(crystal, Sequence) and not hasattr(crystal, "cell")
+    crystals: Sequence[Crystal] = crystal if many else [crystal]  # pyright: ignore
+    chosen = resolve(potentials)
+    names = tuple(potential.name for potential in chosen)
+    if not crystals:
+        return []
+    positions = [np.asarray(c.positions, dtype=np.float64).reshape(-1, 3) for c in crystals]
+    n_atoms = np.array([len(x) for x in positions])
+    with torch.no_grad():
+        sums = pair_sums(
+            torch.from_numpy(np.concatenate(positions)),
+            torch.from_numpy(np.stack([np.asarray(c.cell, dtype=np.float64) for c in crystals])),
+            chosen,
+            tolerance=tolerance,
+            relative=relative,
+            graph_index=torch.from_numpy(np.repeat(np.arange(len(crystals)), n_atoms)),
+            pbc=np.stack([np.broadcast_to(c.pbc, 3) for c in crystals]),
+            on_error=on_error,
         )
-    if tolerance < SMALLEST_IN_FLOAT32:
-        raise ConfigError(
-            f"pair_sums: `tolerance` must be at least {SMALLEST_IN_FLOAT32:g} in float32, got "
-            f"{tolerance:g}. Give a larger tolerance, or use float64."
-        )
-    if torch.get_float32_matmul_precision() != "highest":
-        raise ConfigError(
-            'pair_sums: torch\'s float32 matmul precision must be "highest" for sums in float32, '
-            f'got "{torch.get_float32_matmul_precision()}". Call '
-            'torch.set_float32_matmul_precision("highest"), or use float64.'
-        )
-
-
-def _check_shapes(
-    positions: Tensor, cell: Tensor, graph_index: Tensor | None
-) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
-    """Return float64 positions and cells, and the number of atoms of each crystal."""
-    if positions.ndim != 2 or positions.shape[1] != 3:
-        raise ConfigError(
-            "pair_sums: `positions` must have shape (n_atoms, 3), got "
-            f"{tuple(positions.shape)}. Give one row of Cartesian coordinates per atom."
-        )
-    if cell.ndim not in (2, 3) or cell.shape[-2:] != (3, 3):
-        raise ConfigError(
-            "pair_sums: `cell` must have shape (3, 3) or (n_graphs, 3, 3), got "
-            f"{tuple(cell.shape)}. Give lattice vectors as rows."
-        )
-    cells = cell.to(torch.float64).view(-1, 3, 3)
-    if cells.device != positions.device:
-        raise ConfigError(
-            f"pair_sums: `cell` must be on the device of `positions`, {positions.device}, got "
-            f"{cells.device}. Move one of them."
-        )
-    if graph_index is None:
-        if len(cells) != 1:
-            raise ConfigError(
-                f"pair_sums: `graph_index` must be given for {len(cells)} crystals, got None. "
-                "Give the crystal of each atom."
-            )
-        n_atoms = np.array([len(positions)])
-    else:
-        n_atoms = _count_atoms(graph_index, len(positions), len(cells))
-    if (n_atoms == 0).any():
-        raise StructureError(
-            f"crystal {int(np.argmin(n_atoms))}: `positions` must hold at least one atom of each "
-            "crystal, got none. Leave empty crystals out."
-        )
-    return positions.to(torch.float64), cells, n_atoms
-
-
-def _count_atoms(graph_index: Tensor, n_atoms: int, n_graphs: int) -> NDArray[np.int64]:
-    if graph_index.shape != (n_atoms,) or graph_index.is_floating_point():
-        raise ConfigError(
-            f"pair_sums: `graph_index` must hold one integer for each of the {n_atoms} atoms, got "
-            f"{graph_index.dtype} of shape {tuple(graph_index.shape)}. Give the crystal of each "
-            "atom."
-        )
-    index = graph_index.detach().cpu().numpy()
-    if (np.diff(index) < 0).any():
-        at = int(np.argmax(np.diff(index) < 0))
-        raise ConfigError(
-            f"pair_sums: `graph_index` must be ascending, got {index[at]} before {index[at + 1]}. "
-            "Sort the atoms, crystal after crystal."
-        )
-    if n_atoms and not 0 <= index[0] <= index[-1] < n_graphs:
-        raise ConfigError(
-            f"pair_sums: `graph_index` must lie between 0 and {n_graphs - 1}, got {index[0]} to "
-            f"{index[-1]}. Number the crystals in the order of `cell`."
-        )
-    return np.bincount(index, minlength=n_graphs)
-
-
-def _check_finite(positions: Tensor, graph_index: Tensor | None) -> None:
-    finite = positions.detach().isfinite().all(1)
-    if not bool(finite.all()):
-        atom = int(finite.logical_not().int().argmax())
-        graph = 0 if graph_index is None else int(graph_index[atom])
-        raise StructureError(
-            f"crystal {graph}: `positions` must be finite, got "
-            f"{positions.detach()[atom].tolist()} for atom {atom} of the batch. "
-            "Give coordinates in Å."
-        )
-
-
-def ordered_pairs(n_atoms: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return atoms i and j of all ordered pairs, crystal after crystal, j fast."""
-    per_atom = np.repeat(n_atoms, n_atoms)  # pairs that atom i begins
-    i = np.repeat(np.arange(len(per_atom)), per_atom)
-    first = np.repeat(np.cumsum(n_atoms) - n_atoms, n_atoms)
-    shift = np.repeat(first - (np.cumsum(per_atom) - per_atom), per_atom)
-    j = np.arange(len(i)) + shift
-    return torch.from_numpy(i).to(device), torch.from_numpy(j).to(device)
+    bounds, ends = sums.bounds.numpy(), np.cumsum(n_atoms**2)
+    blocks = np.split(sums.values.numpy(), ends[:-1])
+    found = [
+        LatticeSums(block.reshape(n, n, -1), bound, names, sums.failures.get(graph))
+        for graph, (n, block, bound) in enumerate(zip(n_atoms, blocks, bounds, strict=True))
+    ]
+    return found if many else found[0]

@@ -32,7 +32,7 @@ def relative_sums(
     tolerance: float,
     rest: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Return sums, and the largest relative error that each potential may have.
+    """Return sums, and the largest relative errors in each crystal, (n_graphs, n_potentials).
 
     Args:
         evaluate: Returns the terms of the expansion and the error of each, both of shape
@@ -71,7 +71,7 @@ def relative_sums(
         aim = np.where(worst > tolerance, wanted, aim)
     if torch.is_grad_enabled():
         found, _ = expansion.combine(*evaluate(share))
-    return found, torch.from_numpy(worst.max(0)).to(found.device)
+    return found, torch.from_numpy(worst).to(found.device)
 
 
 def _refuse(

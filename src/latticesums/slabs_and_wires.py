@@ -22,88 +22,44 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from latticesums import plan
+from latticesums.bounds import Lattice
 from latticesums.errors import ConfigError
-from latticesums.plan import Lattice, Plan, Quadrature
-from latticesums.potentials import Potential
-from latticesums.potentials.base import Mixture
+from latticesums.potentials.base import Mixture, Potential
 from latticesums.potentials.powers import exponential_integral, upper_gamma_bound
+from latticesums.radii import (
+    Halves,
+    Quadrature,
+    direct_radius,
+    short_tail,
+    solve_alpha,
+    solve_gaussian,
+)
 
 Array = NDArray[np.float64]
 
 
-def make_plan(
-    cells: Array,
+def balance_lower(
     potentials: Sequence[Potential],
-    tolerance: float,
-    heights: Array,
-    share: Array | float = 1.0,
-) -> Plan:
-    """Return how to sum ``potentials`` over slabs, wires and clusters within ``tolerance``.
-
-    Args:
-        cells: Lattice vectors as rows in Å, shape (n_graphs, d, 3), d from 0 to 2.
-        potentials: What to sum.
-        tolerance: Largest absolute error of a sum.
-        heights: Bounds of the distance of two atoms across the lattice in Å, shape (n_graphs,).
-        share: Multiplies the tolerance, shape (n_potentials,) or (n_graphs, n_potentials).
-
-    Raises:
-        ConfigError: If the tolerance is out of range.
-        StructureError: If a cell is not finite, singular, or too thin to be summed.
-    """
-    plan.check_tolerance(tolerance)
-    plan.check_cells(cells)
-    transform, basis = plan.reduce_cells(cells)
-    lengths = plan.gram_schmidt_lengths(basis)
-    plan.check_lengths(basis, lengths)
-    lattice = Lattice.from_lengths(lengths)
-    shape = (len(cells), len(potentials))
-    tolerances = plan.shared_tolerances(tolerance, share, shape)
-    budget = plan.truncation_budget(tolerances)
-    if lattice.dimension:
-        halves = _balance(potentials, lattice, lengths, budget)
-    else:  # nothing repeats: a sum is the one term of its pair
-        halves = _Halves(heights, np.zeros(len(cells)), np.zeros(shape), None, np.zeros(shape))
-    found = Plan(
-        transform=transform,
-        basis=basis,
-        scale=plan.largest_lengths(transform, cells),
-        covering=lattice.covering,
-        reach=np.hypot(lattice.covering, heights),
-        radius=halves.radius,
-        wave_radius=halves.wave_radius,
-        alpha=halves.alpha,
-        quadrature=halves.quadrature,
-        truncation=halves.truncation,
-        tolerance=tolerances,
-    )
-    plan.check_effort(found)
-    return found
-
-
-@dataclass(frozen=True)
-class _Halves:
-    """The part of a plan that depends on the potentials; see :class:`Plan`."""
-
-    radius: Array
-    wave_radius: Array
-    alpha: Array
-    quadrature: Quadrature | None
-    truncation: Array
-
-
-def _balance(
-    potentials: Sequence[Potential], lattice: Lattice, lengths: Array, budget: Array
-) -> _Halves:
+    lattice: Lattice,
+    counts: Lattice,
+    shortest: Array,
+    budget: Array,
+) -> Halves:
     """Return where the halves end: two fifths of the budget for each, a fifth for the nodes.
 
     All split potentials of a crystal share the nodes, and so the width of the split.
+
+    Args:
+        potentials: What to sum over slabs or wires.
+        lattice: Counts of the lattices.
+        counts: Counts of the reciprocal lattices.
+        shortest: No wave vector but 0 is shorter, 1/Å, shape (n_graphs,).
+        budget: What truncation may amount to, shape (n_graphs, n_potentials).
     """
     mixtures = [v.mixture and v.mixture.as_numbers for v in potentials]
     balanced = _balanced_radius(lattice, budget.min(1))
     direct = np.stack(
-        [plan.direct_radius(v, lattice, budget[:, p]) for p, v in enumerate(potentials)], 1
+        [direct_radius(v, lattice, budget[:, p]) for p, v in enumerate(potentials)], 1
     )
     split = np.array([m is not None for m in mixtures]) & (direct > 1.4 * balanced[:, None])
     for p, potential in enumerate(potentials):
@@ -124,12 +80,12 @@ def _balance(
         truncation[:, p] = 0 if tail is None else tail
     if not halved:
         nothing = np.zeros(split.shape)
-        return _Halves(radius, np.zeros(len(radius)), nothing, None, truncation)
+        return Halves(radius, np.zeros(len(radius)), nothing, None, truncation)
 
-    waves = _Waves.of(lattice, lengths)
+    waves = _Waves(counts, lattice.volume, shortest)
     alpha = np.zeros(len(radius))
     for p, potential, _ in halved:
-        width = plan.solve_alpha(potential, lattice, radius, 0.4 * budget[:, p])
+        width = solve_alpha(potential, lattice, radius, 0.4 * budget[:, p])
         alpha = np.maximum(alpha, np.where(split[:, p], width, 0))
     whole = alpha == 0  # crystals that split nothing, for which any numbers do
     alpha = np.where(whole, 1, alpha)
@@ -149,12 +105,12 @@ def _balance(
         count = np.maximum(count, np.where(split[:, p], needed, 2))
     rule = Quadrature(length, count)
     for p, potential, mixed in halved:
-        total = plan.short_tail(potential, lattice, radius, alpha)
+        total = short_tail(potential, lattice, radius, alpha)
         total += waves.beyond(mixed, wave_radius, alpha) + waves.below(mixed, lowest)
         total += _rule_error(mixed, waves, alpha, rule, n_waves)
         truncation[:, p] = np.where(split[:, p], total, truncation[:, p])
     wave_radius = np.where(whole, 0, wave_radius)
-    return _Halves(radius, wave_radius, np.where(split, alpha[:, None], 0), rule, truncation)
+    return Halves(radius, wave_radius, np.where(split, alpha[:, None], 0), rule, truncation)
 
 
 def _balanced_radius(lattice: Lattice, budget: Array) -> Array:
@@ -184,12 +140,6 @@ class _Waves:
     measure: Array
     shortest: Array
 
-    @staticmethod
-    def of(lattice: Lattice, lengths: Array) -> _Waves:
-        """Return the bounds for cells with these Gram-Schmidt lengths."""
-        counts = Lattice.from_lengths(2 * np.pi / lengths)
-        return _Waves(counts, lattice.volume, 2 * np.pi / lengths.max(1))
-
     def one(self, mixed: Mixture, k: Array, alpha: Array) -> Array:
         """Return numbers not smaller than the wave ``k`` of the long half, at any height.
 
@@ -213,13 +163,13 @@ class _Waves:
 
     def solve_radius(self, mixed: Mixture, alpha: Array, budget: Array) -> Array:
         """Return a small wave number beyond which wave vectors add at most ``budget``."""
-        y = plan.solve_gaussian(lambda y: self.beyond(mixed, 2 * alpha * np.sqrt(y), alpha), budget)
+        y = solve_gaussian(lambda y: self.beyond(mixed, 2 * alpha * np.sqrt(y), alpha), budget)
         return 2 * alpha * np.sqrt(y)
 
     def solve_lowest(self, mixed: Mixture, budget: Array) -> Array:
         """Return a large alpha for which all t < alpha^2 together add at most ``budget``."""
         k = np.minimum(self.shortest, mixed.rate) if mixed.rate else self.shortest
-        y = plan.solve_gaussian(lambda y: self.below(mixed, k / (2 * np.sqrt(y))), budget)
+        y = solve_gaussian(lambda y: self.below(mixed, k / (2 * np.sqrt(y))), budget)
         return k / (2 * np.sqrt(y))
 
 

@@ -10,6 +10,8 @@ import torch
 from latticesums import (
     Coulomb,
     Exponential,
+    Gaussian,
+    InversePower,
     London,
     Pauli,
     Shell,
@@ -73,7 +75,7 @@ def directed(positions, cell, degree, potentials=(*SHELLS, *FAR), tolerance=1e-9
 @pytest.mark.parametrize("degree", [0, 1, 2])
 def test_compiled_shells_equal_the_sum_of_their_terms(degree):
     orbits = np.arange(3)
-    values, n_orbits = fast.directed_shells(
+    values, n_orbits = fast.orbit_shells(
         POSITIONS, CELL[None], np.array([3]), orbits, SHELLS, degree=degree
     )
     assert n_orbits.tolist() == [3]
@@ -96,9 +98,9 @@ def test_shells_of_orbits_are_shells_of_pairs_added_up():
         [rng.random((n, 3)) @ cell for n, cell in zip(counts, cells, strict=True)]
     )
     orbits = np.array([0, 1, 0, 1, 0, 0, 1, 1, 2, 0, 2])
-    found, n_orbits = fast.directed_shells(positions, cells, counts, orbits, SHELLS, degree=2)
+    found, n_orbits = fast.orbit_shells(positions, cells, counts, orbits, SHELLS, degree=2)
     alone = np.concatenate([np.arange(n) for n in counts])
-    pairs, _ = fast.directed_shells(positions, cells, counts, alone, SHELLS, degree=2)
+    pairs, _ = fast.orbit_shells(positions, cells, counts, alone, SHELLS, degree=2)
     assert n_orbits.tolist() == [2, 1, 3]
     expected, pair, atom = [], 0, 0
     for n in counts:
@@ -108,14 +110,12 @@ def test_shells_of_orbits_are_shells_of_pairs_added_up():
             expected.extend(row[labels == b].sum(0) for b in range(labels.max() + 1))
         pair, atom = pair + n * n, atom + n
     assert np.abs(found - np.array(expected)).max() < 1e-12
-    threaded, _ = fast.directed_shells(
-        positions, cells, counts, orbits, SHELLS, degree=2, n_threads=2
-    )
+    threaded, _ = fast.orbit_shells(positions, cells, counts, orbits, SHELLS, degree=2, n_threads=2)
     assert (threaded == found).all()
 
 
 def test_torch_shells_are_the_compiled_ones():
-    compiled, _ = fast.directed_shells(
+    compiled, _ = fast.orbit_shells(
         POSITIONS, CELL[None], np.array([3]), np.arange(3), SHELLS, degree=2
     )
     x, a = torch.tensor(POSITIONS), torch.tensor(CELL)
@@ -215,7 +215,7 @@ def test_batch_is_its_crystals_one_by_one():
     [
         ({"degree": 3}, ConfigError, "`degree` must be 1 or 2"),
         ({"tolerance": 1e-20}, ConfigError, "`tolerance` must lie between"),
-        ({"potentials": [Coulomb() - London()]}, ConfigError, "one by one"),
+        ({"potentials": [InversePower(40)]}, ConfigError, "must be shells or have a Fourier"),
         ({"cell": torch.ones(3, 3)}, StructureError, "crystal 0: `cell` must hold three"),
         ({"positions": torch.zeros(2, 3)}, StructureError, "crystal 0: atoms 0 and 1 must be"),
         ({"positions": torch.full((2, 3), torch.nan)}, StructureError, "must be finite"),
@@ -232,4 +232,38 @@ def test_what_cannot_be_summed_is_refused(change, error, message):
 
 def test_compiled_degree_is_checked():
     with pytest.raises(ConfigError, match="`degree` must be 0, 1 or 2"):
-        fast.directed_shells(POSITIONS, CELL[None], np.array([3]), np.arange(3), SHELLS, degree=3)
+        fast.orbit_shells(POSITIONS, CELL[None], np.array([3]), np.arange(3), SHELLS, degree=3)
+
+
+@pytest.mark.parametrize("width", [0.3, 1.0, 3.0])
+@pytest.mark.parametrize("degree", [1, 2])
+def test_gaussians_have_a_direction_too(width, degree):
+    cell = torch.diag(torch.tensor([3.0, 3.2, 3.4], dtype=torch.float64))
+    x = torch.tensor([[0.0, 0, 0], [1.1, 1.2, 1.3]], dtype=torch.float64)
+    found = directed_sums(x, cell, [Gaussian(width)], degree=degree, tolerance=1e-9)
+    images = torch.cartesian_prod(*[torch.arange(-9.0, 10)] * 3).double() @ cell + x[1]
+    r2 = (images**2).sum(1)
+    value = (-r2 / width**2).exp()
+    if degree == 1:
+        expected = (-2 / width**2 * value[:, None] * images).sum(0)
+        known = [-0.0277724736017117890, -0.0316875919214812910, -0.0355896089036534986]
+        if width == 1.0:
+            assert expected.tolist() == pytest.approx(known, abs=1e-13)
+    else:
+        x0, y, z = images.T
+        root = 3**0.5
+        parts = (root * x0 * y, root * y * z, z * z - (x0 * x0 + y * y) / 2, root * x0 * z)
+        harmonics = torch.stack([*parts, root / 2 * (x0 * x0 - y * y)], 1)
+        expected = (4 / width**4 * value[:, None] * harmonics).sum(0)
+    assert (found.values[1, 0] - expected).abs().max() <= found.error_bound[0]
+    assert (found.error_bound <= 1e-9).all()
+
+
+def test_combinations_have_the_directions_of_their_terms():
+    x, cell = torch.tensor(POSITIONS), torch.tensor(CELL)
+    terms = directed_sums(x, cell, ["coulomb", "london", SHELLS[0]], degree=1)
+    both = directed_sums(x, cell, [2 * Coulomb() - London(), 3 * SHELLS[0]], degree=1)
+    a, b, c = terms.values.unbind(1)
+    assert (both.values[:, 0] - (2 * a - b)).abs().max() < 6e-8
+    assert (both.values[:, 1] - 3 * c).abs().max() < 1e-12
+    assert (both.error_bound <= 1e-8).all()

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latticesums import (
+    Atoms,
     Buckingham,
     Coulomb,
     Exponential,
@@ -25,7 +26,6 @@ from latticesums import (
     point_sums,
 )
 from latticesums.errors import ConfigError, StructureError
-from potnet.crystal import Crystal
 
 POTENTIALS = (
     Coulomb(),
@@ -294,7 +294,7 @@ def test_potentials_at_points_follow_the_crystal():
     cell, positions = structure(3)
     points = positions.mean(0) + np.array([[0, 0, 0], [0.3, -0.2, 6.0], [4.0, 1.0, -9.0]])
     for pbc in (SLAB, WIRE, CLUSTER):
-        found = point_sums(Crystal([6] * 3, positions, cell, pbc=pbc), points, tolerance=1e-8)
+        found = point_sums(Atoms(positions, cell, pbc), points, tolerance=1e-8)
         for point, values in zip(points, found.values, strict=True):
             one = evaluate(cell, np.vstack([positions, point]), pbc, (Coulomb(), London(), Pauli()))
             assert np.abs(one[3, :3].sum(0) - values).max() < 1e-8 + 3 * TOLERANCE
@@ -314,7 +314,7 @@ def test_a_potential_without_a_bound_is_refused():
 def test_lattice_sums_follow_the_crystal():
     cell, positions = structure(3)
     for pbc in (SLAB, WIRE, CLUSTER):
-        found = lattice_sums(Crystal([6] * 3, positions, cell, pbc=pbc), tolerance=TOLERANCE)
+        found = lattice_sums(Atoms(positions, cell, pbc), tolerance=TOLERANCE)
         expected = evaluate(cell, positions, pbc, (Coulomb(), London(), Pauli()))
         assert np.array_equal(found.values, expected)
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from latticesums import (
+    Atoms,
     Coulomb,
     Exponential,
     Gaussian,
@@ -20,10 +21,11 @@ from latticesums import (
     lattice_sums,
     pair_sums,
 )
+from latticesums.bounds import Lattice
 from latticesums.errors import ConfigError, StructureError
-from latticesums.plan import Lattice, gram_schmidt_lengths, make_plan, reduce_cells
+from latticesums.lattice import gram_schmidt_lengths, reduce_cells
+from latticesums.plan import make_plan
 from latticesums.potentials.powers import exponential_integral, upper_gamma_bound
-from potnet.crystal import Crystal
 
 CELL = torch.eye(3, dtype=torch.float64) * 4
 ATOMS = torch.tensor([[0.0, 0.0, 0.0], [1.5, 0.7, 2.2]], dtype=torch.float64)
@@ -231,7 +233,7 @@ def test_both_paths_agree():
 
 
 def test_lattice_sums_of_a_crystal_are_matrices():
-    crystal = Crystal([11, 17], ATOMS.numpy(), CELL.numpy())
+    crystal = Atoms(ATOMS.numpy(), CELL.numpy())
     sums = lattice_sums(crystal, ("coulomb", Shell(2, 0.5, 6)))
     assert sums.values.shape == (2, 2, 2)
     assert sums.potentials == ("coulomb", "shell(2, 0.5, 6)")

@@ -2,39 +2,64 @@
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from latticesums.bounds import most
 from latticesums.compiled.images import NOWHERE, coincident_pair, list_images
 from latticesums.compiled.jit import entry, part, sources
-from latticesums.compiled.lattice import (
-    counting,
-    grid,
-    invert,
-    most,
-    reduce,
-    skew,
-    split_basis,
-    wrap_positions,
-    wrapped_length,
-)
-from latticesums.compiled.plan import COINCIDENT, SINGULAR, TOO_LARGE, TOO_SMALL
+from latticesums.compiled.lattice import counting, invert, place_atoms, wrapped_length
+from latticesums.compiled.plan import COINCIDENT, TOO_LARGE, reduce_cell
 from latticesums.compiled.simd import BINS, GROUP, LANES, add_scaled, exponentials, gather_named
-from latticesums.plan import MAX_VECTORS, SAME_SPOT
+from latticesums.lattice import SAME_SPOT
+from latticesums.plan import MAX_VECTORS
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 BLOCK = 32  # images whose shells are evaluated together
 
 
+class _Shells(NamedTuple):
+    """What is summed: arrays of the shells, the farthest cutoff, and the highest degree."""
+
+    centers: Floats
+    inverse_widths: Floats
+    inverse_squares: Floats
+    cutoff: float
+    degree: int
+
+
+class _Room(NamedTuple):
+    """Arrays that are written for one crystal at a time; see :class:`Workspace`."""
+
+    atoms: Floats
+    basis: Floats
+    columns: Ints
+    vectors: Floats
+    nearest: Floats
+    images: Floats
+    unsorted: Floats
+    bins: Ints
+    starts: Ints
+    squares: Floats
+    codes: Ints
+    weights: Floats
+    harmonics: Floats
+
+
 @part
-def _add_images(
-    n, columns, vectors, images, squares, codes, degree, centers, inverse_widths,
-    inverse_squares, weights, harmonics, sums,
-):  # fmt: skip
+def _add_images(n, shells, room, sums):
     """Add the shells of n images to the rows of ``sums``, one per column and harmonic.
 
     Harmonics of a degree are normalised so that their squares add up to 1: x, y, z; then
     sqrt(3) xy, sqrt(3) yz, (3 z^2 - 1) / 2, sqrt(3) xz, sqrt(3) (x^2 - y^2) / 2.
     """
+    centers, inverse_widths, inverse_squares, _, degree = shells
+    columns, vectors, images = room.columns, room.vectors, room.images
+    squares, codes, weights, harmonics = room.squares, room.codes, room.weights, room.harmonics
     n_shells, n_harmonics = centers.size, (degree + 1) ** 2
     root = math.sqrt(3.0)
     for first in range(0, n, BLOCK):
@@ -69,106 +94,117 @@ def _add_images(
                 add_scaled(weights, (i - first) * n_shells, harmonics[m], sums, at, n_shells)
 
 
+@part
+def _images_needed(cells, begin, end, cutoff, failures):
+    """Return the most images that a crystal needs, and write which ones cannot be summed."""
+    cell, inverse, transform = np.empty((3, 3)), np.empty((3, 3)), np.empty((3, 3))
+    needed = 1
+    for c in range(begin, end):
+        failures[c, 0] = reduce_cell(cells[c], cell, transform, inverse)
+        if failures[c, 0] != 0:
+            continue
+        real, _, _ = counting(cell, inverse, abs(invert(cell, inverse)))
+        n_images = most(real, (cutoff + wrapped_length(cell)) * (1 + 1e-9))
+        if not n_images < MAX_VECTORS:
+            failures[c, 0] = TOO_LARGE
+        else:
+            needed = max(needed, int(n_images) + 1)
+    return needed
+
+
+@part
+def _add_row(atom, n_atoms, per_square, shells, room, sums):
+    """Add the shells of all images of all atoms around one; return whether none is on its spot."""
+    for lane in range(LANES):
+        room.nearest[lane] = NOWHERE
+    for column in range(0, n_atoms, LANES):
+        n = gather_named(
+            room.atoms, room.atoms.shape[1], atom, column, n_atoms, atom, room.basis,
+            shells.cutoff, room.images, room.images.shape[1], room.starts, per_square,
+            room.columns, 0, room.squares, room.codes, room.nearest, room.vectors, 0,
+        )  # fmt: skip
+        _add_images(n, shells, room, sums)
+    for lane in range(LANES):
+        if room.nearest[lane] < SAME_SPOT**2:
+            return False
+    n = 0
+    for image in range(1, room.starts[BINS - 1]):
+        x, y, z = room.images[0, image], room.images[1, image], room.images[2, image]
+        room.squares[n], room.codes[n] = x * x + y * y + z * z, (image << 32) | atom
+        n += room.squares[n] < shells.cutoff * shells.cutoff
+    for k in range(3):
+        room.vectors[k, atom] = 0.0
+    _add_images(n, shells, room, sums)
+    return True
+
+
+@part
+def _add_crystal(given, positions, rests, first, n_atoms, orbits, start, shells, values, room):
+    """Add the shells around the first atom of each orbit; return whether no two atoms coincide."""
+    cell, inverse, transform = np.empty((3, 3)), np.empty((3, 3)), np.empty((3, 3))
+    reduce_cell(given, cell, transform, inverse)
+    invert(cell, inverse)
+    wrap = wrapped_length(cell)
+    reach = (shells.cutoff + wrap) * (1 + 1e-12)
+    place_atoms(given, transform, inverse, positions, rests, first, n_atoms, reach + wrap, room)
+    per_square = list_images(
+        room.basis, inverse, reach, room.images, room.unsorted, room.bins, room.starts
+    )
+    n_orbits = row = 0
+    for i in range(n_atoms):
+        room.columns[i] = orbits[first + i]
+        n_orbits = max(n_orbits, room.columns[i] + 1)
+    numbers = shells.centers.size * (shells.degree + 1) ** 2
+    for atom in range(n_atoms):
+        if room.columns[atom] == row:
+            sums = values[(start + row * n_orbits) * numbers :]
+            if not _add_row(atom, n_atoms, per_square, shells, room, sums):
+                return False
+            row += 1
+    return True
+
+
 def _make(fingerprint: str) -> Callable:
     """Return the entry, stored on disk under the fingerprint of all sources."""
 
     @entry
     def add_directed_shells(
-        begin, end, positions, offsets, orbits, out_offsets, cells, centers, inverse_widths,
-        inverse_squares, cutoff, degree, values,
+        begin, end, positions, rests, offsets, orbits, out_offsets, cells, centers, inverse_widths,
+        inverse_squares, cutoff, degree, values, failures,
     ):  # fmt: skip
         """Add the shells of crystals begin..end-1, from the first atom of each orbit, to values.
 
-        Returns:
-            (status, crystal, i, j) of the first failure, or zeros.
+        A row of ``failures`` is (status, i, j), zeros where the crystal is summed.
         """
         fingerprint  # noqa: B018  # pyright: ignore[reportUnusedExpression]
-        n_shells, n_harmonics = centers.size, (degree + 1) ** 2
-        cell, inverse = np.empty((3, 3)), np.empty((3, 3))
-        transform, basis = np.empty((3, 3)), np.empty((2, 3, 3))
-        starts, nearest = np.empty(BINS, np.int64), np.empty(LANES)
-        weights, harmonics = np.zeros(BLOCK * n_shells + GROUP), np.empty(9)
-        most_atoms = most_images = 0
+        shells = _Shells(centers, inverse_widths, inverse_squares, cutoff, degree)
+        n_images = _images_needed(cells, begin, end, cutoff, failures)
+        most_atoms = LANES
         for c in range(begin, end):
-            most_atoms = max(most_atoms, offsets[c + 1] - offsets[c])
-        room = most_atoms + LANES
-        atoms, vectors = np.zeros((9, room)), np.empty((3, room))
-        columns = np.zeros(room, np.int64)
-        images, unsorted = np.empty((3, 1)), np.empty((3, 1))
-        bins, squares, codes = np.empty(1, np.int64), np.empty(1), np.empty(1, np.int64)
+            most_atoms = max(most_atoms, offsets[c + 1] - offsets[c] + LANES)
+        room = _Room(
+            atoms=np.zeros((9, most_atoms)),
+            basis=np.empty((2, 3, 3)),
+            columns=np.zeros(most_atoms, np.int64),
+            vectors=np.empty((3, most_atoms)),
+            nearest=np.empty(LANES),
+            images=np.empty((3, n_images)),
+            unsorted=np.empty((3, n_images)),
+            bins=np.empty(n_images, np.int64),
+            starts=np.empty(BINS, np.int64),
+            squares=np.empty(LANES * (n_images + 1)),
+            codes=np.empty(LANES * (n_images + 1), np.int64),
+            weights=np.zeros(BLOCK * centers.size + GROUP),
+            harmonics=np.empty(9),
+        )
         for c in range(begin, end):
-            first, n_atoms = offsets[c], offsets[c + 1] - offsets[c]
-            extent = 1.0
-            for i in range(3):
-                square = 0.0
-                for k in range(3):
-                    cell[i, k] = cells[c, i, k]
-                    square += cell[i, k] ** 2
-                extent *= math.sqrt(square)
-            if not abs(invert(cell, inverse)) > 1e-10 * extent:
-                return SINGULAR, c, 0, 0
-            reduce(cell, transform)
-            volume = abs(invert(cell, inverse))
-            if cell[0, 0] ** 2 + cell[0, 1] ** 2 + cell[0, 2] ** 2 < SAME_SPOT**2:
-                return TOO_SMALL, c, 0, 0
-            real, _ = counting(cell, inverse, volume)
-            wrap = wrapped_length(cell)
-            reach = (cutoff + wrap) * (1 + 1e-12)
-            n_images = most(real, reach * (1 + 1e-9))
-            if not n_images < MAX_VECTORS:
-                return TOO_LARGE, c, 0, 0
-            if n_images > most_images:
-                most_images = int(n_images) + 1
-                images, unsorted = np.empty((3, most_images)), np.empty((3, most_images))
-                bins, squares = np.empty(most_images, np.int64), np.empty(LANES * (most_images + 1))
-                codes = np.empty(LANES * (most_images + 1), np.int64)
-            far_off = 0.0
-            for i in range(first, first + n_atoms):
-                for k in range(3):
-                    far_off = max(far_off, abs(positions[i, k]))
-            spacing = grid(8 * (2 * far_off + reach + wrap) + skew(cells[c], transform))
-            split_basis(cells[c], transform, spacing, basis[0], basis[1])
-            wrap_positions(positions, first, n_atoms, basis, inverse, spacing, atoms)
-            per_square = list_images(basis, inverse, reach, images, unsorted, bins, starts)
-            n_orbits = 0
-            for i in range(n_atoms):
-                columns[i] = orbits[first + i]
-                n_orbits = max(n_orbits, columns[i] + 1)
-            row = 0
-            for atom in range(n_atoms):
-                if columns[atom] != row:
-                    continue
-                size = n_orbits * n_harmonics * n_shells
-                sums = values[out_offsets[c] * n_harmonics * n_shells + row * size :]
-                row += 1
-                for lane in range(LANES):
-                    nearest[lane] = NOWHERE
-                for column in range(0, n_atoms, LANES):
-                    n = gather_named(
-                        atoms, room, atom, column, n_atoms, atom, basis, cutoff, images,
-                        images.shape[1], starts, per_square, columns, 0, squares, codes, nearest,
-                        vectors, 0,
-                    )  # fmt: skip
-                    _add_images(
-                        n, columns, vectors, images, squares, codes, degree, centers,
-                        inverse_widths, inverse_squares, weights, harmonics, sums,
-                    )  # fmt: skip
-                for lane in range(LANES):
-                    if nearest[lane] < SAME_SPOT**2:
-                        i, j = coincident_pair(n_atoms, atoms, basis)
-                        return COINCIDENT, c, i, j
-                n = 0
-                for image in range(1, starts[BINS - 1]):
-                    x, y, z = images[0, image], images[1, image], images[2, image]
-                    squares[n], codes[n] = x * x + y * y + z * z, (image << 32) | atom
-                    n += squares[n] < cutoff * cutoff
-                for k in range(3):
-                    vectors[k, atom] = 0.0
-                _add_images(
-                    n, columns, vectors, images, squares, codes, degree, centers, inverse_widths,
-                    inverse_squares, weights, harmonics, sums,
-                )  # fmt: skip
-        return 0, 0, 0, 0
+            n_atoms = offsets[c + 1] - offsets[c]
+            if failures[c, 0] == 0 and not _add_crystal(
+                cells[c], positions, rests, offsets[c], n_atoms, orbits, out_offsets[c], shells,
+                values, room,
+            ):  # fmt: skip
+                i, j = coincident_pair(n_atoms, room.atoms, room.basis)
+                failures[c, 0], failures[c, 1], failures[c, 2] = COINCIDENT, i, j
 
     return add_directed_shells
 

@@ -6,12 +6,14 @@ import numpy as np
 
 from latticesums.compiled.jit import part
 from latticesums.compiled.plan import (
-    COULOMB,
-    EXPONENTIAL,
+    G_CUTOFF,
+    G_FAR,
+    G_SHELL_REACH,
+    G_WRAP,
     ROOM,
     S_ALPHA,
+    S_CUTOFF,
     S_ROW,
-    SHELL,
     T_REAL,
     T_REAL_DEGREE,
 )
@@ -24,10 +26,31 @@ from latticesums.compiled.simd import (
     gather,
     polynomial,
 )
-from latticesums.plan import SAME_SPOT
+from latticesums.compiled.support import COULOMB, EXPONENTIAL, SHELL
+from latticesums.lattice import SAME_SPOT
 
 CHUNK = 384  # distances evaluated at a time: their arrays stay in the first-level cache
 NOWHERE = 1e18  # Å^2; a square that no vector has
+
+
+@part
+def sort_by_reach(kinds, splits, geometry, work):
+    """Sort the potentials by how far their images are summed; return the farthest."""
+    counts, cutoff = work.counts, geometry[G_CUTOFF]
+    counts[0] = counts[1] = counts[2] = 0
+    reach = max(geometry[G_FAR], geometry[G_SHELL_REACH])
+    for p in range(kinds.size):
+        if kinds[p] == SHELL:
+            work.shells[counts[2]] = p
+            counts[2] += 1
+        elif splits[p, S_CUTOFF] > cutoff:
+            work.far[counts[1]] = p
+            counts[1] += 1
+        else:
+            work.near[counts[0]] = p
+            counts[0] += 1
+            reach = max(reach, splits[p, S_CUTOFF])
+    return reach
 
 
 @part
@@ -146,19 +169,13 @@ def _evaluate(
 
 
 @part
-def count_images(square, reach, per_square, starts):
-    """Return how many of the sorted images can be within reach of a vector of this square."""
-    far = per_square * (reach + math.sqrt(square)) ** 2
-    return starts[min(int(far) + 1, BINS - 1)]
-
-
-@part
 def _add_chunk(
     n, n_own, reach, kinds, parameters, splits, chosen, tables, long_halves, buffers, codes, terms,
     values, own,
 ):  # fmt: skip
     """Evaluate n squared distances and add them up: the first to ``own``, the others to values."""
-    squares, distances, inverses, scaled, long = buffers
+    squares, distances, inverses = buffers[0], buffers[1], buffers[2]
+    scaled, long = buffers[3], buffers[4]
     _evaluate(
         n, reach, kinds, parameters, splits, chosen, tables, long_halves, squares, distances,
         inverses, scaled, long, terms,
@@ -177,10 +194,9 @@ def _add_chunk(
 
 
 @part
-def add_short_halves(
-    rows, firsts, n_rows, n_atoms, slots, start, reach, atoms, basis, kinds, parameters, splits,
-    chosen, tables, long_halves, per_square, images, starts, vectors, nearest, buffers, codes,
-    terms, values, own,
+def _add_short_halves(
+    chosen, reach, per_square, kinds, parameters, splits, tables, n_rows, n_atoms, start, values,
+    work,
 ):  # fmt: skip
     """Add the short halves of all images within reach, and write those of an atom with itself.
 
@@ -191,6 +207,9 @@ def add_short_halves(
     Returns:
         Whether no two atoms are on one spot.
     """
+    atoms, images, starts = work.atoms, work.images, work.starts
+    own, nearest = work.own, work.nearest
+    buffers, codes, terms = work.buffers, work.codes, work.terms
     squares, limit = buffers[0], reach * reach
     for q in range(chosen.size):
         own[chosen[q]] = 0.0
@@ -203,22 +222,22 @@ def add_short_halves(
         n += squares[n] < limit
         if n == CHUNK:
             _add_chunk(
-                n, n, reach, kinds, parameters, splits, chosen, tables, long_halves, buffers,
+                n, n, reach, kinds, parameters, splits, chosen, tables, work.long_halves, buffers,
                 codes, terms, values, own,
             )  # fmt: skip
             n = 0
     n_own = n
     for row in range(n_rows):
         line = start + row * n_rows * own.size
-        for column in range(firsts[row], n_atoms, LANES):
+        for column in range(work.firsts[row], n_atoms, LANES):
             n = gather(
-                atoms, atoms.shape[1], rows[row], column, n_atoms, rows[row], basis, reach, images,
-                images.shape[1], starts, per_square, slots, line, squares, codes, nearest, vectors,
-                n,
+                atoms, atoms.shape[1], work.rows[row], column, n_atoms, work.rows[row], work.basis,
+                reach, images, images.shape[1], starts, per_square, work.slots, line, squares,
+                codes, nearest, work.vectors, n,
             )  # fmt: skip
             if n >= CHUNK:
                 _add_chunk(
-                    n, n_own, reach, kinds, parameters, splits, chosen, tables, long_halves,
+                    n, n_own, reach, kinds, parameters, splits, chosen, tables, work.long_halves,
                     buffers, codes, terms, values, own,
                 )  # fmt: skip
                 n = n_own = 0
@@ -227,9 +246,41 @@ def add_short_halves(
             return False
     if n > 0:
         _add_chunk(
-            n, n_own, reach, kinds, parameters, splits, chosen, tables, long_halves, buffers,
+            n, n_own, reach, kinds, parameters, splits, chosen, tables, work.long_halves, buffers,
             codes, terms, values, own,
         )  # fmt: skip
+    return True
+
+
+@part
+def add_all_short_halves(
+    inverse, geometry, kinds, parameters, splits, tables, reach, n_rows, n_atoms, start, values,
+    work,
+):  # fmt: skip
+    """Add the short halves of all potentials, those of one reach together.
+
+    Returns:
+        Whether no two atoms are on one spot.
+    """
+    per_square = list_images(
+        work.basis, inverse, (reach + geometry[G_WRAP]) * (1 + 1e-12), work.images, work.unsorted,
+        work.bins, work.starts,
+    )  # fmt: skip
+    near = 0.0
+    for q in range(work.counts[0]):
+        near = max(near, splits[work.near[q], S_CUTOFF])
+    for kind in range(3):
+        if kind == 0:
+            chosen, farthest = work.near[: work.counts[0]], near
+        elif kind == 1:
+            chosen, farthest = work.far[: work.counts[1]], geometry[G_FAR]
+        else:
+            chosen, farthest = work.shells[: work.counts[2]], geometry[G_SHELL_REACH]
+        if chosen.size > 0 and not _add_short_halves(
+            chosen, farthest, per_square, kinds, parameters, splits, tables, n_rows, n_atoms,
+            start, values, work,
+        ):  # fmt: skip
+            return False
     return True
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numba as nb
 from numba.core import event
+from numba.extending import register_jitable
 
 # No "reassoc" and no "nnan": sums keep their order, so every run gives the same bits.
 _OPTIONS: dict[str, Any] = {
@@ -19,6 +20,9 @@ _njit: Any = nb.njit
 #: Compile a function that only compiled code calls; it is stored as a part of what calls it.
 part: Any = _njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)
 
+#: Let compiled code call a function that stays as it is for Python.
+shared: Any = register_jitable(**_OPTIONS)
+
 #: Compile a function that Python calls, and store it on disk. numba compares nothing but the
 #: file of the function itself and its closure: an entry must close over :func:`sources`.
 entry: Any = _njit(cache=True, no_cfunc_wrapper=True, **_OPTIONS)
@@ -26,7 +30,10 @@ entry: Any = _njit(cache=True, no_cfunc_wrapper=True, **_OPTIONS)
 
 def sources() -> str:
     """Return a fingerprint of all compiled code, which changes when any file of it does."""
-    files = sorted(Path(__file__).parent.glob("[!_]*.py"))  # the interface is not compiled
+    here = Path(__file__).parent
+    plain = {"__init__.py", "sums.py", "support.py"}  # not compiled
+    files = [file for file in sorted(here.glob("*.py")) if file.name not in plain]
+    files += [here.parent / name for name in ("bounds.py", "lattice.py", "plan.py")]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

@@ -1,72 +1,26 @@
-"""Lattices: a reduced basis, numbers of points in balls, and the bounds that follow from them.
-
-The number of lattice points in a ball about any centre obeys
-
-    Vol(B(r - mu)) / V <= N(r) <= [V + 2 r (l1 l2 + l1 l3 + l2 l3) + pi r^2 (l1 + l2 + l3)
-                                   + 4 pi r^3 / 3] / V,
-
-l the Gram-Schmidt lengths and mu = |l| / 2 (the centred Gram-Schmidt box tiles space; Steiner).
-"""
+"""Lattices in compiled code: the reduction and the bounds are those of the whole package."""
 
 import math
 
 import numpy as np
 
-from latticesums.compiled.jit import part
+from latticesums import bounds
+from latticesums.bounds import Lattice, power_tail
+from latticesums.compiled.jit import part, shared
+from latticesums.lattice import reduce_in_place
 
 PI = math.pi
 
-
-@part
-def reduce(cell, transform):
-    """Make the rows of ``cell`` a Minkowski-reduced basis, in place (Semaev 2001).
-
-    Writes the integers that take the given cell to the reduced one.
-    """
-    for i in range(3):
-        for k in range(3):
-            transform[i, k] = 1.0 if i == k else 0.0
-    for _ in range(1000):
-        for _ in range(2):
-            for i in range(2):
-                if (
-                    cell[i, 0] ** 2 + cell[i, 1] ** 2 + cell[i, 2] ** 2
-                    > cell[i + 1, 0] ** 2 + cell[i + 1, 1] ** 2 + cell[i + 1, 2] ** 2
-                ):
-                    for k in range(3):
-                        cell[i, k], cell[i + 1, k] = cell[i + 1, k], cell[i, k]
-                        old, new = transform[i + 1, k], transform[i, k]
-                        transform[i, k], transform[i + 1, k] = old, new
-        aa = bb = cc = ab = ac = bc = 0.0
-        for k in range(3):
-            aa += cell[0, k] * cell[0, k]
-            ab += cell[0, k] * cell[1, k]
-        m = np.floor(ab / aa + 0.5)
-        if abs(ab) > 0.5 * aa * (1 + 1e-12):
-            for k in range(3):
-                cell[1, k] -= m * cell[0, k]
-                transform[1, k] -= m * transform[0, k]
-            continue
-        for k in range(3):
-            bb += cell[1, k] * cell[1, k]
-            cc += cell[2, k] * cell[2, k]
-            ac += cell[0, k] * cell[2, k]
-            bc += cell[1, k] * cell[2, k]
-        det = aa * bb - ab * ab
-        first = np.floor((ac * bb - bc * ab) / det + 0.5)
-        second = np.floor((bc * aa - ac * ab) / det + 0.5)
-        best, best_i, best_j = cc * (1 - 1e-12), 0.0, 0.0
-        for di in range(-1, 2):
-            for dj in range(-1, 2):
-                i, j = first + di, second + dj
-                length = cc + i * i * aa + j * j * bb - 2 * (i * ac + j * bc - i * j * ab)
-                if length < best:
-                    best, best_i, best_j = length, i, j
-        if best_i == 0 and best_j == 0:
-            return
-        for k in range(3):
-            cell[2, k] -= best_i * cell[0, k] + best_j * cell[1, k]
-            transform[2, k] -= best_i * transform[0, k] + best_j * transform[1, k]
+for function in (
+    reduce_in_place,
+    bounds.most,
+    bounds.least,
+    bounds.at_edge,
+    bounds.gaussian_tail,
+    bounds.exponential_tail,
+    bounds.power_tail,
+):
+    shared(function)
 
 
 @part
@@ -117,9 +71,9 @@ def invert(cell, inverse):
 
 @part
 def counting(cell, inverse, volume):
-    """Return (A1, A2, mu, V, shortest) of the lattice and of its reciprocal, for the bounds.
+    """Return the counts of the lattice and of its reciprocal, and a length.
 
-    No vector is shorter than the last: k b_i / (2 pi) is an integer, and not 0 for all three i.
+    No wave vector is shorter than that: k b_i / (2 pi) is an integer, and not 0 for all three i.
     """
     aa = cc = dd = 0.0
     for k in range(3):
@@ -127,46 +81,17 @@ def counting(cell, inverse, volume):
         cc += inverse[k, 2] * inverse[k, 2]
         dd += cell[2, k] * cell[2, k]
     l1, l3 = math.sqrt(aa), 1 / math.sqrt(cc)
-    shortest = 2 * PI / math.sqrt(dd)
     l2 = volume / (l1 * l3)
-    mu = 0.5 * math.sqrt(l1 * l1 + l2 * l2 + l3 * l3)
-    real = (PI * (l1 + l2 + l3), 2 * (l1 * l2 + l1 * l3 + l2 * l3), mu, volume, l1)
+    real = _counts(l1, l2, l3, volume)
     l1, l2, l3 = 2 * PI / l1, 2 * PI / l2, 2 * PI / l3
-    mu = 0.5 * math.sqrt(l1 * l1 + l2 * l2 + l3 * l3)
-    recip = (PI * (l1 + l2 + l3), 2 * (l1 * l2 + l1 * l3 + l2 * l3), mu, l1 * l2 * l3, shortest)
-    return real, recip
+    return real, _counts(l1, l2, l3, l1 * l2 * l3), 2 * PI / math.sqrt(dd)
 
 
 @part
-def most(count, r):
-    """Return the largest possible number of lattice points in a ball of radius r."""
-    a1, a2, _, volume, _ = count
-    return 1 + r * (a2 + r * (a1 + r * (4 * PI / 3))) / volume
-
-
-@part
-def at_edge(count, r):
-    """Return how many points may lie on the edge, for all that is known: most minus least."""
-    inner = max(r - count[2], 0.0)
-    return most(count, r) - 4 * PI / 3 * inner**3 / count[3]
-
-
-@part
-def gaussian_tail(count, r, rate):
-    """Return the bound of sum_{|y|>r} f(|y|) / f(r) if f falls like exp(-rate (y^2 - r^2))."""
-    a1, a2, _, volume, _ = count
-    half = 0.5 / rate
-    integral = a2 * half / r + 2 * a1 * half + 4 * PI * (r * half + half * half / r)
-    return at_edge(count, r) + integral / volume
-
-
-@part
-def exponential_tail(count, r, a):
-    """Return the bound of sum_{|y|>r} exp(-a |y|)."""
-    a1, a2, _, volume, _ = count
-    b = 1 / a
-    integral = b * (a2 + 2 * a1 * (r + b) + 4 * PI * (r * r + 2 * b * (r + b)))
-    return math.exp(-a * r) * (at_edge(count, r) + integral / volume)
+def _counts(l1, l2, l3, volume):
+    faces, edges = 2 * (l1 * l2 + l1 * l3 + l2 * l3), PI * (l1 + l2 + l3)
+    covering = 0.5 * math.sqrt(l1 * l1 + l2 * l2 + l3 * l3)
+    return Lattice(volume, faces, edges, 4 * PI / 3, covering, 3)
 
 
 @part
@@ -184,14 +109,28 @@ def other_images(cell, inverse, volume):
         square = inverse[0, k] ** 2 + inverse[1, k] ** 2 + inverse[2, k] ** 2
         steepest = max(steepest, square)
     r = 0.5 / math.sqrt(steepest)
-    real, _ = counting(cell, inverse, volume)
-    a1, a2, _, _, _ = real
-    integral = a2 / 5 + r * (a1 / 2 + r * (4 * PI / 3))
-    return r, (most(real, r) / r + integral / volume) / r**5
+    real, _, _ = counting(cell, inverse, volume)
+    return r, power_tail(real, r, 6)
 
 
 @part
-def wrap_positions(positions, first, n_atoms, basis, inverse, spacing, atoms):
+def place_atoms(given, transform, inverse, positions, rests, first, n_atoms, reach, work):
+    """Write the basis and the atoms of a crystal on a grid on which they add up without rounding.
+
+    The grid is large enough for all partial sums up to ``reach`` and beyond: a reduced basis is
+    not far from orthogonal.
+    """
+    far_off = 0.0
+    for i in range(first, first + n_atoms):
+        for k in range(3):
+            far_off = max(far_off, abs(positions[i, k]))
+    spacing = grid(8 * (2 * far_off + reach) + skew(given, transform))
+    split_basis(given, transform, spacing, work.basis[0], work.basis[1])
+    wrap_positions(positions, rests, first, n_atoms, work.basis, inverse, spacing, work.atoms)
+
+
+@part
+def wrap_positions(positions, rests, first, n_atoms, basis, inverse, spacing, atoms):
     """Write what ``gather`` reads of each atom.
 
     Fractional coordinates in [-1/2, 1/2] but for rounding; positions from the first atom as
@@ -204,6 +143,8 @@ def wrap_positions(positions, first, n_atoms, basis, inverse, spacing, atoms):
             origin = np.floor(x0 / spacing + 0.5) * spacing
             atoms[3 + k, i] = on_grid - origin
             atoms[6 + k, i] = (x - on_grid) - (x0 - origin)
+            if rests.size > 0:
+                atoms[6 + k, i] += rests[first + i, k] - rests[first, k]
         x, y, z = atoms[3, i], atoms[4, i], atoms[5, i]
         a = np.floor(x * inverse[0, 0] + y * inverse[1, 0] + z * inverse[2, 0] + 0.5)
         b = np.floor(x * inverse[0, 1] + y * inverse[1, 1] + z * inverse[2, 1] + 0.5)

@@ -2,35 +2,37 @@
 
 import math
 
+import numpy as np
+
+from latticesums.bounds import at_edge, exponential_tail, gaussian_tail, most
 from latticesums.compiled.jit import part
 from latticesums.compiled.lattice import (
     PI,
-    at_edge,
     counting,
-    exponential_tail,
-    gaussian_tail,
     grid,
     invert,
-    most,
-    reduce,
     skew,
     split_basis,
     wrapped_length,
 )
-from latticesums.plan import MAX_VECTORS, SAME_SPOT
+from latticesums.compiled.support import COULOMB, EXPONENTIAL, SHELL
+from latticesums.lattice import SAME_SPOT, reduce_in_place
+from latticesums.plan import MAX_VECTORS
 
-COULOMB, LONDON, EXPONENTIAL, SHELL = range(4)
 SINGULAR, TOO_SMALL, OUT_OF_REACH, TOO_LARGE, COINCIDENT, TOO_ROUGH = range(1, 7)
 
 ROOM = 48  # coefficients of one polynomial
 
-# Columns of the tables, of Coulomb and of London.
-T_BETA, T_CUT, T_ENVELOPE, T_J0, T_J1, T_J2, T_ZERO, T_REAL_REST, T_RECIP_REST = range(9)
+# Columns of the tables, of Coulomb and of London; the first is the shape of the window.
+T_CUT, T_ENVELOPE, T_J0, T_J1, T_J2, T_ZERO, T_REAL_REST, T_RECIP_REST = range(1, 9)
 T_REAL_DEGREE, T_RECIP_DEGREE, T_SELF, T_REAL, T_RECIP = 9, 10, 11, 12, 12 + ROOM
 
 # Columns of a plan: one row per crystal, and one row per crystal and potential.
 G_VOLUME, G_CUTOFF, G_FAR, G_SHELL_REACH, G_WRAP, G_KMAX, G_WIDTH = range(7)
 S_CUTOFF, S_KCUT, S_ALPHA, S_ROW, S_BOUND, S_WIDTH = range(6)
+
+# The largest numbers that crystals of a span have of something.
+N_IMAGES, N_WAVES, N_ORDERS, N_ATOMS, N_SPLIT, N_SIZES = range(6)
 
 # Measured times in ns, which decide between both halves of a split.
 PAIR_WAVE, ATOM_WAVE, WAVE, PAIR_IMAGE = 0.11, 1.0, 20.0, 6.0
@@ -38,10 +40,10 @@ SPLIT_EXPONENTIAL = 8000.0  # to plan it and to interpolate its long half
 
 
 @part
-def power_bound(table, line, exponent, cutoff, real, recip):
+def power_bound(table, line, exponent, cutoff, real, recip, shortest):
     """Return the bound of the error of a Kaiser-Bessel split with one line of its table."""
     row = table[line]
-    a1, a2, _, cell, shortest = recip
+    a1, a2, cell = recip.edges, recip.faces, recip.volume
     inv = 1 / cutoff
     k = row[T_CUT] * inv
     edge = row[T_ENVELOPE] * at_edge(recip, k)
@@ -53,24 +55,24 @@ def power_bound(table, line, exponent, cutoff, real, recip):
         bound += row[T_RECIP_REST] * 4 * PI * inv * inv * max(inverse_squares, 0.0) / cell
     else:
         bound += row[T_RECIP_REST] * most(recip, k)
-    scale = cutoff**3 / real[3]
+    scale = cutoff**3 / real.volume
     return (scale * bound + (most(real, cutoff) + 1) * row[T_REAL_REST]) * inv**exponent
 
 
 @part
-def plan_power(exponent, cutoff, real, recip, tolerance, table, split):
+def plan_power(exponent, cutoff, real, recip, shortest, tolerance, table, split):
     """Choose the line of the table with the fewest wave vectors, and return a status."""
     low, high = 0, table.shape[0]
     while low < high:
         middle = (low + high) // 2
-        if power_bound(table, middle, exponent, cutoff, real, recip) > tolerance:
+        if power_bound(table, middle, exponent, cutoff, real, recip, shortest) > tolerance:
             low = middle + 1
         else:
             high = middle
     if high == table.shape[0]:
         return OUT_OF_REACH
     split[S_CUTOFF], split[S_KCUT], split[S_ROW] = cutoff, table[high, T_CUT] / cutoff, high
-    split[S_BOUND] = power_bound(table, high, exponent, cutoff, real, recip)
+    split[S_BOUND] = power_bound(table, high, exponent, cutoff, real, recip, shortest)
     return 0
 
 
@@ -145,7 +147,7 @@ def _shortest_alpha(decay, cutoff, real, tolerance):
 @part
 def _exponential_wave_bound(k, decay, alpha, real, recip):
     tail = gaussian_tail(recip, k, 0.25 / alpha**2)
-    return exponential_transform(k * k, decay, alpha, real[3]) * tail
+    return exponential_transform(k * k, decay, alpha, real.volume) * tail
 
 
 @part
@@ -154,7 +156,7 @@ def plan_exponential(decay, cutoff, n_pairs, real, recip, tolerance, split):
     reach = split[S_CUTOFF]
     split[S_KCUT], split[S_ALPHA] = 0.0, 0.0
     split[S_BOUND] = exponential_tail(real, reach, decay)
-    images = n_pairs * (4 * PI / 3) * reach**3 / real[3]
+    images = n_pairs * (4 * PI / 3) * reach**3 / real.volume
     if reach <= cutoff or images * PAIR_IMAGE < SPLIT_EXPONENTIAL:
         return 0
     alpha = _shortest_alpha(decay, cutoff, real, 0.4 * tolerance)
@@ -181,13 +183,10 @@ def plan_exponential(decay, cutoff, n_pairs, real, recip, tolerance, split):
 
 
 @part
-def plan_crystal(
-    given, cell, transform, inverse, n_atoms, kinds, parameters, tolerance, tables, geometry,
-    splits, sizes,
-):  # fmt: skip
-    """Write the reduced cell, choose all radii, and return a status.
+def reduce_cell(given, cell, transform, inverse):
+    """Write the reduced cell, how it follows from the given one, and its inverse; return a status.
 
-    ``sizes`` keeps the largest number of images, of wave vectors and of orders met.
+    The reduced cell is rounded once, whatever numbers are met on the way.
     """
     extent = 1.0
     for i in range(3):
@@ -198,18 +197,23 @@ def plan_crystal(
         extent *= math.sqrt(square)
     if not abs(invert(cell, inverse)) > 1e-10 * extent:
         return SINGULAR
-    reduce(cell, transform)
+    reduce_in_place(cell, transform)
     split_basis(given, transform, grid(skew(given, transform)), cell, inverse)
     for i in range(3):
         for k in range(3):
             cell[i, k] += inverse[i, k]
-    volume = abs(invert(cell, inverse))
     if cell[0, 0] ** 2 + cell[0, 1] ** 2 + cell[0, 2] ** 2 < SAME_SPOT**2:
         return TOO_SMALL
-    real, recip = counting(cell, inverse, volume)
-    # Images per pair that balance both halves: images times wave vectors is fixed by the
-    # tolerance. Images that a fast exponential needs anyway are free.
-    n_pairs = 0.5 * n_atoms * (n_atoms - 1) + 1
+    return 0
+
+
+@part
+def _balanced_cutoff(n_pairs, n_atoms, kinds, parameters, tolerance, volume, real, splits):
+    """Return the cutoff that balances both halves, and write how far exponentials reach alone.
+
+    Images times wave vectors is fixed by the tolerance. Images that a fast exponential needs
+    anyway are free.
+    """
     product = 5.6 * (0.58 * (math.log(1 / tolerance) + 4) / PI) ** 3
     waves_ns = n_pairs * PAIR_WAVE + n_atoms * ATOM_WAVE + WAVE
     images = math.sqrt(product * waves_ns / (n_pairs * PAIR_IMAGE))
@@ -221,6 +225,14 @@ def plan_crystal(
             splits[p, S_CUTOFF] = alone
             if alone < 1.5 * balanced:
                 cutoff = max(cutoff, alone)
+    return cutoff
+
+
+@part
+def _plan_potentials(
+    n_pairs, cutoff, kinds, parameters, real, recip, shortest, tolerance, tables, geometry, splits
+):
+    """Choose the radii of each potential, and return a status."""
     far = shell_reach = k_max = 0.0
     for p in range(kinds.size):
         split = splits[p]
@@ -237,20 +249,66 @@ def plan_crystal(
         else:
             exponent = 1.0 if kinds[p] == COULOMB else 6.0
             table = tables[kinds[p]]
-            status = plan_power(exponent, cutoff, real, recip, tolerance, table, split)
+            status = plan_power(exponent, cutoff, real, recip, shortest, tolerance, table, split)
         if status != 0:
             return status
         k_max = max(k_max, split[S_KCUT])
-    wrap = wrapped_length(cell)
-    geometry[G_VOLUME], geometry[G_CUTOFF], geometry[G_FAR] = volume, cutoff, far
-    geometry[G_SHELL_REACH], geometry[G_WRAP], geometry[G_KMAX] = shell_reach, wrap, k_max
-    n_images = most(real, (max(cutoff, far, shell_reach) + wrap) * (1 + 1e-9))
+    geometry[G_CUTOFF], geometry[G_FAR] = cutoff, far
+    geometry[G_SHELL_REACH], geometry[G_KMAX] = shell_reach, k_max
+    return 0
+
+
+@part
+def _plan_crystal(
+    given, cell, transform, inverse, n_atoms, kinds, parameters, tolerance, tables, geometry,
+    splits, sizes,
+):  # fmt: skip
+    """Write the reduced cell, choose all radii, keep the largest sizes, and return a status."""
+    status = reduce_cell(given, cell, transform, inverse)
+    if status != 0:
+        return status
+    volume = abs(invert(cell, inverse))
+    real, recip, shortest = counting(cell, inverse, volume)
+    n_pairs = 0.5 * n_atoms * (n_atoms - 1) + 1
+    cutoff = _balanced_cutoff(n_pairs, n_atoms, kinds, parameters, tolerance, volume, real, splits)
+    status = _plan_potentials(
+        n_pairs, cutoff, kinds, parameters, real, recip, shortest, tolerance, tables, geometry,
+        splits,
+    )  # fmt: skip
+    if status != 0:
+        return status
+    wrap, k_max = wrapped_length(cell), geometry[G_KMAX]
+    geometry[G_VOLUME], geometry[G_WRAP] = volume, wrap
+    reach = max(cutoff, geometry[G_FAR], geometry[G_SHELL_REACH]) + wrap
+    n_images = most(real, reach * (1 + 1e-9))
     n_waves = most(recip, k_max * (1 + 1e-9)) / 2
     if not max(n_images, n_waves) < MAX_VECTORS:
         return TOO_LARGE
-    sizes[0] = max(sizes[0], int(n_images) + 1)
-    sizes[1] = max(sizes[1], int(n_waves) + 1)
+    sizes[N_IMAGES] = max(sizes[N_IMAGES], int(n_images) + 1)
+    sizes[N_WAVES] = max(sizes[N_WAVES], int(n_waves) + 1)
+    sizes[N_ATOMS] = max(sizes[N_ATOMS], n_atoms)
     for i in range(3):
         length = math.sqrt(cell[i, 0] ** 2 + cell[i, 1] ** 2 + cell[i, 2] ** 2)
-        sizes[2] = max(sizes[2], int(k_max / (2 * PI) * length + 1e-9))
+        sizes[N_ORDERS] = max(sizes[N_ORDERS], int(k_max / (2 * PI) * length + 1e-9))
     return 0
+
+
+@part
+def plan_crystals(begin, end, offsets, cells, kinds, parameters, budget, tables, failures):
+    """Return the plans of crystals begin..end-1, and the sizes of the largest.
+
+    Where there is no plan, its status is written to ``failures``.
+    """
+    n = end - begin
+    reduced, inverses = np.empty((n, 3, 3)), np.empty((n, 3, 3))
+    transforms, geometries = np.empty((n, 3, 3)), np.empty((n, G_WIDTH))
+    splits, sizes = np.zeros((n, kinds.size, S_WIDTH)), np.zeros(N_SIZES, np.int64)
+    for c in range(begin, end):
+        b = c - begin
+        failures[c, 0] = _plan_crystal(
+            cells[c], reduced[b], transforms[b], inverses[b], offsets[c + 1] - offsets[c], kinds,
+            parameters, budget, tables, geometries[b], splits[b], sizes,
+        )  # fmt: skip
+    for p in range(kinds.size):
+        sizes[N_SPLIT] += kinds[p] != SHELL
+    return reduced, transforms, inverses, geometries, splits, sizes

@@ -8,6 +8,7 @@ one-dimensional, C order; places in them are counted in numbers.
 import math
 from typing import Any
 
+import llvmlite
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
@@ -22,27 +23,33 @@ _WORD, _DOUBLE, _HALF = ir.IntType(64), ir.DoubleType(), ir.IntType(32)
 _VECTOR, _WORDS = ir.VectorType(_DOUBLE, LANES), ir.VectorType(_WORD, LANES)
 
 
+def _pointer_to(kind):
+    """Return the type of a pointer, which names no type where llvmlite no longer writes it."""
+    return kind.as_pointer() if llvmlite.ir_layer_typed_pointers_enabled else ir.PointerType()
+
+
 class _Array:
     """The memory of an array in the code of an intrinsic."""
 
     def __init__(self, context, builder, kind, value):
         self.builder, self.data = builder, context.make_array(kind)(context, builder, value).data
-        self.vectors = _VECTOR if kind.dtype == types.float64 else _WORDS
+        is_real = kind.dtype == types.float64
+        self.numbers, self.vectors = (_DOUBLE, _VECTOR) if is_real else (_WORD, _WORDS)
 
     def _at(self, place):
-        return self.builder.gep(self.data, [place])
+        return self.builder.gep(self.data, [place], source_etype=self.numbers)
 
     def _vector_at(self, place):
-        return self.builder.bitcast(self._at(place), self.vectors.as_pointer())
+        return self.builder.bitcast(self._at(place), _pointer_to(self.vectors))
 
     def number(self, place):
-        return self.builder.load(self._at(place))
+        return self.builder.load(self._at(place), typ=self.numbers)
 
     def set_number(self, number, place):
         self.builder.store(number, self._at(place))
 
     def vector(self, place):
-        return self.builder.load(self._vector_at(place), align=8)
+        return self.builder.load(self._vector_at(place), align=8, typ=self.vectors)
 
     def set_vector(self, vector, place):
         self.builder.store(vector, self._vector_at(place), align=8)
@@ -280,7 +287,7 @@ class _Packer:
                 for mask in range(2**LANES)
             ]
             line = ir.ArrayType(_HALF, 2 * LANES)
-            kind = ir.ArrayType(line, 2**LANES)
+            self.kind = kind = ir.ArrayType(line, 2**LANES)
             rows = [ir.Constant(line, row + [0] * (2 * LANES - len(row))) for row in table]
             self.table = cgutils.global_constant(
                 builder.module, "latticesums.moves", ir.Constant(kind, rows)
@@ -293,8 +300,8 @@ class _Packer:
             lower = [builder.and_(mask, _word(2**lane - 1)) for lane in range(LANES)]
             return [builder.ctpop(lanes) for lanes in lower]
         kind = ir.VectorType(_HALF, 2 * LANES)
-        row = builder.gep(self.table, [_word(0), mask])
-        return builder.load(builder.bitcast(row, kind.as_pointer()), align=4)
+        row = builder.gep(self.table, [_word(0), mask], source_etype=self.kind)
+        return builder.load(builder.bitcast(row, _pointer_to(kind)), align=4, typ=kind)
 
     def store(self, vector, array, n, moves):
         """Store the lanes of a vector from number n of an array on; what follows is lost."""

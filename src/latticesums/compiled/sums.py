@@ -16,26 +16,29 @@ short half is V(r) - P(r^2): no special function is left in the inner loops.
 Proved means up to rounding, for which an allowance is added to the bound that is returned.
 
 One room per matter: ``lattice`` counts points, ``plan`` chooses, ``images`` and ``waves`` are the
-two halves, ``vectors`` the innermost loops, ``evaluate`` the way through.
+two halves, ``simd`` the innermost loops, ``evaluate`` the way through, ``workspace`` what it
+writes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
+from latticesums.compiled import plan
 from latticesums.compiled.directed import add_directed_shells
 from latticesums.compiled.evaluate import evaluate
-from latticesums.compiled.plan import COULOMB, EXPONENTIAL, LONDON, SHELL
-from latticesums.errors import ConfigError, StructureError
-from latticesums.plan import MAX_VECTORS, SAME_SPOT, TOLERANCE_RANGE
-from latticesums.potentials import Exponential, InversePower, Potential, Shell
+from latticesums.compiled.support import describe
+from latticesums.errors import ConfigError, LatticeSumsError, StructureError
+from latticesums.lattice import FAR, SAME_SPOT, bring_near
+from latticesums.plan import MAX_VECTORS
+from latticesums.potentials import Potential, Shell, resolve
+from latticesums.radii import check_tolerance
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -44,17 +47,33 @@ Ints = NDArray[np.int64]
 @cache
 def _tables() -> Floats:
     """Return the constants of both splits, shape (2, n_lines, n_columns)."""
-    tables = load_file(Path(__file__).parents[1] / "split_tables.safetensors")
-    return np.stack([tables["coulomb"], tables["london"]])
+    return np.load(Path(__file__).with_name("split_tables.npy"))
 
 
-def supports(potentials: Sequence[Potential]) -> bool:
-    """Return whether this module can sum all of the potentials."""
-    return all(
-        isinstance(potential, Exponential | Shell)
-        or (isinstance(potential, InversePower) and potential.exponent in (1, 6))
-        for potential in potentials
-    )
+@dataclass(frozen=True)
+class CompiledSums:
+    """Sums of many crystals, and what is wrong with those that have none.
+
+    Attributes:
+        values: Sums, shape (n_pairs, n_potentials), crystal after crystal, i slow and j fast.
+        bounds: Bounds of their errors, shape (n_graphs, n_potentials).
+        failures: One row (status, i, j) per crystal, zeros where it is summed.
+        cells: The lattice vectors, for messages.
+        tolerance: What the sums were held to.
+    """
+
+    values: Floats
+    bounds: Floats
+    failures: Ints
+    cells: Floats
+    tolerance: float
+
+    def errors(self, names: Sequence[str] = ()) -> Iterator[tuple[int, LatticeSumsError]]:
+        """Yield the number of each crystal that could not be summed, and the error it calls for."""
+        for crystal in np.flatnonzero(self.failures[:, 0]).tolist():
+            where = (names[crystal] if names else "") or f"crystal {crystal}"
+            status, i, j = self.failures[crystal].tolist()
+            yield crystal, _failure(status, where, self.cells[crystal], self.tolerance, i, j)
 
 
 def pair_sums(
@@ -72,7 +91,7 @@ def pair_sums(
         positions: Cartesian coordinates in Å, shape (n_atoms, 3), crystal after crystal.
         cells: Lattice vectors as rows in Å, shape (n_graphs, 3, 3).
         counts: Number of atoms of each crystal, at least 1, shape (n_graphs,).
-        potentials: What to sum; ``supports(potentials)`` must hold.
+        potentials: Coulomb, London, exponentials and shells.
         tolerance: Largest absolute error of a sum.
         n_threads: Threads that share the crystals; the numbers do not depend on it.
 
@@ -84,6 +103,24 @@ def pair_sums(
         StructureError: If a cell cannot be summed over, or two atoms are on one spot.
         ConfigError: If the tolerance is out of range or below what float64 can keep.
     """
+    found = all_pair_sums(
+        positions, cells, counts, potentials, tolerance=tolerance, n_threads=n_threads
+    )
+    for _, error in found.errors():
+        raise error
+    return found.values, found.bounds
+
+
+def all_pair_sums(
+    positions: Floats,
+    cells: Floats,
+    counts: Ints,
+    potentials: Sequence[Potential],
+    *,
+    tolerance: float,
+    n_threads: int = 1,
+) -> CompiledSums:
+    """Return what :func:`pair_sums` returns, and which crystals could not be summed."""
     no_orbits = np.empty(0, dtype=np.int64)
     return _sums(positions, cells, counts, no_orbits, counts, potentials, tolerance, n_threads)
 
@@ -93,7 +130,7 @@ def orbit_sums(
     cells: Floats,
     counts: Ints,
     orbits: Ints,
-    potentials: Sequence[Potential],
+    potentials: Sequence[Potential | str],
     *,
     tolerance: float,
     n_threads: int = 1,
@@ -107,7 +144,7 @@ def orbit_sums(
         counts: Number of atoms of each crystal, at least 1, shape (n_graphs,).
         orbits: Labels of symmetry-equivalent atoms within each crystal, from 0 in the order of
             their first appearance, shape (n_atoms,).
-        potentials: What to sum; ``supports(potentials)`` must hold.
+        potentials: Coulomb, London, exponentials and shells, or their names.
         tolerance: Largest absolute error of each S(i, j).
         n_threads: Threads that share the crystals; the numbers do not depend on it.
         names: What messages call each crystal; its number if it has no name.
@@ -121,14 +158,15 @@ def orbit_sums(
         ConfigError: If the tolerance is out of range or below what float64 can keep, or labels
             are not in the order of their first appearance.
     """
-    orbits, n_orbits = _check_orbits(orbits, counts)
-    values, _ = _sums(
-        positions, cells, counts, orbits, n_orbits, potentials, tolerance, n_threads, names
-    )
-    return values, n_orbits
+    orbits, n_orbits = check_orbits(orbits, counts)
+    chosen = resolve(potentials) if potentials else ()
+    found = _sums(positions, cells, counts, orbits, n_orbits, chosen, tolerance, n_threads)
+    for _, error in found.errors(names):
+        raise error
+    return found.values, n_orbits
 
 
-def directed_shells(
+def orbit_shells(
     positions: Floats,
     cells: Floats,
     counts: Ints,
@@ -170,8 +208,8 @@ def directed_shells(
         raise ConfigError(
             f"directed shells: `degree` must be 0, 1 or 2, got {degree}. Use another degree."
         )
-    positions, cells, counts = _check_crystals(positions, cells, counts)
-    orbits, n_orbits = _check_orbits(orbits, counts)
+    positions, rests, cells, counts = _check_crystals(positions, cells, counts)
+    orbits, n_orbits = check_orbits(orbits, counts)
     offsets = np.concatenate([[0], np.cumsum(counts)])
     out_offsets = np.concatenate([[0], np.cumsum(n_orbits**2)])
     values = np.zeros((out_offsets[-1], (degree + 1) ** 2, len(shells)))
@@ -181,19 +219,22 @@ def directed_shells(
     inverse_widths = 1 / np.array([shell.width for shell in shells], dtype=float)
     cutoffs = np.array([shell.cutoff for shell in shells], dtype=float)
 
-    def run(begin: int, end: int) -> tuple[int, int, int, int]:
-        return add_directed_shells(
-            begin, end, positions, offsets, orbits, out_offsets, cells, centers, inverse_widths,
-            cutoffs**-2.0, float(cutoffs.max()), int(degree), values.reshape(-1),
+    failures = np.zeros((len(counts), 3), np.int64)
+
+    def run(begin: int, end: int) -> None:
+        add_directed_shells(
+            begin, end, positions, rests, offsets, orbits, out_offsets, cells, centers,
+            inverse_widths, cutoffs**-2.0, float(cutoffs.max()), int(degree), values.reshape(-1),
+            failures,
         )  # fmt: skip
 
-    for status, crystal, i, j in _in_threads(run, counts, n_threads):
-        if status:
-            raise _failure(status, _where(crystal, names), cells[crystal], 0.0, i, j)
+    _in_threads(run, counts, n_threads)
+    for _, error in CompiledSums(values, values, failures, cells, 0.0).errors(names):
+        raise error
     return values, n_orbits
 
 
-def _check_orbits(orbits: Ints, counts: Ints) -> tuple[Ints, Ints]:
+def check_orbits(orbits: Ints, counts: Ints) -> tuple[Ints, Ints]:
     """Return the labels of the orbits, and how many each crystal has."""
     orbits = np.ascontiguousarray(orbits, dtype=np.int64)
     if orbits.shape != (int(counts.sum()),):
@@ -224,27 +265,6 @@ def _count_orbits(orbits: Ints, counts: Ints) -> tuple[Ints, int]:
     return n_orbits, int(np.argmax(wrong)) if wrong.any() else -1
 
 
-def _describe(potentials: Sequence[Potential]) -> tuple[Ints, Floats]:
-    """Return the kinds of the potentials, and their parameters, shape (n_potentials, 3)."""
-    kinds, parameters = [], []
-    for potential in potentials:
-        if isinstance(potential, Exponential):
-            kinds.append(EXPONENTIAL)
-            parameters.append((potential.rate, 0.0, 0.0))
-        elif isinstance(potential, Shell):
-            kinds.append(SHELL)
-            parameters.append((potential.center, potential.width, potential.cutoff))
-        elif isinstance(potential, InversePower) and potential.exponent in (1, 6):
-            kinds.append(COULOMB if potential.exponent == 1 else LONDON)
-            parameters.append((0.0, 0.0, 0.0))
-        else:
-            raise ConfigError(
-                "fast sums: `potentials` must be Coulomb, London, exponentials or shells, got "
-                f"{potential}. Use latticesums.pair_sums for other potentials."
-            )
-    return np.array(kinds, dtype=np.int64), np.array(parameters, dtype=np.float64).reshape(-1, 3)
-
-
 def _sums(
     positions: Floats,
     cells: Floats,
@@ -254,16 +274,10 @@ def _sums(
     potentials: Sequence[Potential],
     tolerance: float,
     n_threads: int,
-    names: Sequence[str] = (),
-) -> tuple[Floats, Floats]:
-    low, high = TOLERANCE_RANGE
-    if not low <= tolerance <= high:
-        raise ConfigError(
-            f"lattice sums: `tolerance` must lie between {low:g} and {high:g}, got {tolerance}. "
-            "Give an absolute error in that range, for example 1e-8."
-        )
-    positions, cells, counts = _check_crystals(positions, cells, counts)
-    kinds, parameters = _describe(potentials)
+) -> CompiledSums:
+    tolerance = check_tolerance(tolerance)
+    positions, rests, cells, counts = _check_crystals(positions, cells, counts)
+    kinds, parameters = describe(tuple(potentials))
     # The rest of the tolerance is for rounding: half of it from 4e-11 on.
     budget = max(0.5 * tolerance, 0.98 * tolerance - 2e-11)
     offsets = np.concatenate([[0], np.cumsum(counts)])
@@ -271,59 +285,64 @@ def _sums(
     values = np.empty((out_offsets[-1], len(kinds)))
     bounds = np.empty((len(counts), len(kinds)))
 
-    def run(begin: int, end: int) -> tuple[int, int, int, int]:
-        return evaluate(
-            begin, end, positions, offsets, orbits, out_offsets, cells, kinds, parameters,
-            float(tolerance), budget, _tables(), values.reshape(-1), bounds,
+    failures = np.zeros((len(counts), 3), np.int64)
+
+    def run(begin: int, end: int) -> None:
+        evaluate(
+            begin, end, positions, rests, offsets, orbits, out_offsets, cells, kinds, parameters,
+            tolerance, budget, _tables(), values.reshape(-1), bounds, failures,
         )  # fmt: skip
 
-    for status, crystal, i, j in _in_threads(run, counts, n_threads):
-        if status:
-            raise _failure(status, _where(crystal, names), cells[crystal], tolerance, i, j)
-    return values, bounds
+    _in_threads(run, counts, n_threads)
+    return CompiledSums(values, bounds, failures, cells, tolerance)
 
 
-def _check_crystals(positions: Floats, cells: Floats, counts: Ints) -> tuple[Floats, Floats, Ints]:
-    """Return positions, cells and counts as the compiled code takes them."""
-    counts = np.ascontiguousarray(counts, dtype=np.int64)
-    positions = np.ascontiguousarray(positions, dtype=np.float64)
+def _check_crystals(
+    positions: Floats, cells: Floats, counts: Ints
+) -> tuple[Floats, Floats, Floats, Ints]:
+    """Return positions, what they lack, cells and counts as the compiled code takes them.
+
+    All are writable copies: arrays that are not would have the code compiled once more.
+    """
+    counts = np.array(counts, dtype=np.int64, order="C")
+    positions = np.array(positions, dtype=np.float64, order="C")
     cells = np.array(cells, dtype=np.float64, order="C")
-    n_graphs = len(counts)
-    if cells.shape != (n_graphs, 3, 3) or positions.shape != (int(counts.sum()), 3):
+    n_graphs, n_atoms = len(counts), int(counts.sum())
+    if cells.shape != (n_graphs, 3, 3) or positions.shape != (n_atoms, 3):
         raise ConfigError(
-            f"lattice sums: `positions` and `cells` must have shapes ({counts.sum()}, 3) and "
+            f"lattice sums: `positions` and `cells` must have shapes ({n_atoms}, 3) and "
             f"({n_graphs}, 3, 3), got {positions.shape} and {cells.shape}. Give one cell per "
             "crystal and one position per atom."
         )
-    finite = np.isfinite(positions).all(1)
-    if not finite.all():
-        atom = int(np.argmin(finite))
+    farthest = np.abs(positions).max(initial=0.0)
+    if not farthest < np.inf:
+        atom = int(np.argmin(np.isfinite(positions).all(1)))
         raise StructureError(
             f"lattice sums: `positions` must be finite, got {positions[atom].tolist()} for atom "
             f"{atom}. Give coordinates in Å."
         )
-    return positions, cells, counts
+    near = bring_near(positions, cells, counts) if farthest > FAR else None
+    if near is None:
+        return positions, np.empty((0, 3)), cells, counts
+    return near.positions, near.rests, cells, counts
 
 
-def _in_threads(run: Callable[[int, int], Any], counts: Ints, n_threads: int) -> list[Any]:
-    """Return what ``run(begin, end)`` returns for spans of crystals that cover them all."""
+def _in_threads(run: Callable[[int, int], None], counts: Ints, n_threads: int) -> None:
+    """Call ``run(begin, end)`` for spans of crystals that cover them all."""
     if n_threads == 1 or len(counts) < 2:
-        return [run(0, len(counts))]
+        return run(0, len(counts))
     work = np.cumsum(counts**2)
     cuts = np.searchsorted(work, np.linspace(0, work[-1], 4 * n_threads + 1))
     cuts[-1] = len(counts)
     spans = [(int(a), int(b)) for a, b in pairwise(cuts) if b > a]
     with ThreadPoolExecutor(n_threads) as pool:
-        return list(pool.map(lambda span: run(*span), spans))
-
-
-def _where(crystal: int, names: Sequence[str]) -> str:
-    return (names[crystal] if names else "") or f"crystal {crystal}"
+        list(pool.map(lambda span: run(*span), spans))
+    return None
 
 
 def _failure(
     status: int, where: str, cell: Floats, tolerance: float, i: int = 0, j: int = 0
-) -> Exception:
+) -> LatticeSumsError:
     """Return the exception for a status of the compiled code."""
     got = f"got {cell.tolist()}"
     match status:
@@ -331,23 +350,23 @@ def _failure(
             return StructureError(
                 f"{where}: `cell` must hold finite numbers, {got}. Give three lattice vectors in Å."
             )
-        case 1:  # SINGULAR
+        case plan.SINGULAR:
             return StructureError(
                 f"{where}: `cell` must hold three independent vectors, {got}. "
                 "Give a cell with a volume."
             )
-        case 2:  # TOO_SMALL
+        case plan.TOO_SMALL:
             return StructureError(
                 f"{where}: `cell` must keep an atom and its images {SAME_SPOT:g} Å apart or more, "
                 f"{got}. Give the lattice vectors in Å."
             )
-        case 4:  # TOO_LARGE
+        case plan.TOO_LARGE:
             return StructureError(
                 f"{where}: `cell` must need at most {MAX_VECTORS} lattice vectors, {got} at this "
                 "tolerance and cutoff. Give the cell in Å, or a larger tolerance or a smaller "
                 "cutoff."
             )
-        case 5:  # COINCIDENT
+        case plan.COINCIDENT:
             return StructureError(
                 f"{where}: atoms {i} and {j} must be {SAME_SPOT:g} Å apart or more, got less "
                 "(periodic images included). Remove the duplicate atom."

@@ -11,13 +11,10 @@ import numpy as np
 from latticesums.compiled.jit import part
 from latticesums.compiled.lattice import PI
 from latticesums.compiled.plan import (
-    COULOMB,
-    EXPONENTIAL,
     S_ALPHA,
     S_CUTOFF,
     S_KCUT,
     S_ROW,
-    SHELL,
     T_CUT,
     T_RECIP,
     T_RECIP_DEGREE,
@@ -26,7 +23,8 @@ from latticesums.compiled.plan import (
     exponential_long,
     exponential_transform,
 )
-from latticesums.compiled.simd import LANES, polynomial, rotate, tile1, tile2, tile3
+from latticesums.compiled.simd import LANES, polynomial, rotate, scale, tile1, tile2, tile3
+from latticesums.compiled.support import COULOMB, EXPONENTIAL, SHELL
 
 PANEL = 128  # rows of a product taken at a time: their tiles stay in the first-level cache
 WIDEST = 12  # atoms of a block
@@ -211,22 +209,22 @@ def write_coefficients(
     row = tables[kind, line]
     at = (kind * tables.shape[1] + line) * tables.shape[2] + T_RECIP
     if kind == COULOMB:
-        scale = 2 * (cutoff / row[T_CUT]) ** 2
+        factor = 2 * (cutoff / row[T_CUT]) ** 2
         for k in range(n_k):
-            work[k] = scale * squares[k] - 1
+            work[k] = factor * squares[k] - 1
         polynomial(tables, at, int(row[T_RECIP_DEGREE]), work, n_k, polynomials)
-        scale = 8 * PI / volume
+        factor = 8 * PI / volume
         for k in range(n_k):
-            out[k] = polynomials[k] * (scale / squares[k])
+            out[k] = polynomials[k] * (factor / squares[k])
         return row[T_ZERO] * cutoff * cutoff / volume, -row[T_SELF] / cutoff
-    scale = 2 * cutoff / row[T_CUT]
+    factor = 2 * cutoff / row[T_CUT]
     for k in range(n_k):
-        work[k] = scale * math.sqrt(squares[k]) - 1
+        work[k] = factor * math.sqrt(squares[k]) - 1
     polynomial(tables, at, int(row[T_RECIP_DEGREE]), work, n_k, polynomials)
-    scale = 1 / (volume * cutoff**3)
+    factor = 1 / (volume * cutoff**3)
     for k in range(n_k):
-        out[k] = polynomials[k] * (2 * scale)
-    return row[T_ZERO] * scale, -row[T_SELF] / cutoff**6
+        out[k] = polynomials[k] * (2 * factor)
+    return row[T_ZERO] * factor, -row[T_SELF] / cutoff**6
 
 
 @part
@@ -259,3 +257,83 @@ def interpolate_long(decay, alpha, cutoff, degree, work, coefficients):
             value = factor * previous - before[i]
             previous = before[i] = now[i]
             now[i] = value
+
+
+@part
+def _group_phases(n_atoms, n_k, width, n_rows, work):
+    """Add the phases of each orbit up, in the blocks of the products."""
+    size, phases, grouped = 2 * n_k * width, work.phases, work.grouped
+    for place in range((n_rows + width - 1) // width * size):
+        grouped[place] = 0.0
+    for j in range(n_atoms):
+        at, to = j // width * size + j % width, work.columns[j]
+        to = to // width * size + to % width
+        for k in range(2 * n_k):
+            grouped[to + k * width] += phases[at + k * width]
+
+
+@part
+def _scale_rows(n_needed, width, size, n_rows, by_orbit, work):
+    """Write the phases of the atoms that begin pairs, times the coefficients."""
+    phases, scaled, coefficients = work.phases, work.scaled, work.coefficients
+    if by_orbit:
+        for row in range(n_rows):
+            at = work.rows[row] // width * size + work.rows[row] % width
+            to = row // width * size + row % width
+            for k in range(n_needed):
+                here, there = at + 2 * k * width, to + 2 * k * width
+                scaled[there] = phases[here] * coefficients[k]
+                scaled[there + width] = phases[here + width] * coefficients[k]
+        return
+    for block in range((n_rows + width - 1) // width):
+        for k in range(n_needed):
+            at = block * size + 2 * k * width
+            scale(phases, at, coefficients[k], scaled, at, 2 * width)
+
+
+@part
+def write_long_halves(
+    cell, inverse, kinds, parameters, splits, volume, k_max, n_atoms, n_rows, by_orbit, tables,
+    work,
+):  # fmt: skip
+    """Write the sums over waves to blocks, and the constants of each potential.
+
+    Returns:
+        Number of wave vectors, one of each pair.
+    """
+    n_k, width = 0, block_width(n_atoms)
+    if k_max > 0:
+        n_k, top = list_waves(
+            cell, inverse, splits, k_max, work.orders, work.squares, work.wave_slots, work.prefix,
+            work.ranks,
+        )  # fmt: skip
+        write_phases(
+            work.atoms, n_atoms, width, work.orders, work.wave_slots, n_k, top, work.turns,
+            work.powers, work.line, work.phases,
+        )  # fmt: skip
+        for k in range(n_k):
+            work.sorted_squares[work.wave_slots[k]] = work.squares[k]
+        if by_orbit and n_k > 0:
+            _group_phases(n_atoms, n_k, width, n_rows, work)
+    size, step_c = 2 * n_k * width, (n_rows + width - 1) // width * width
+    n_blocks = 0
+    for p in range(kinds.size):
+        n_needed = work.prefix[p] if n_k > 0 else 0
+        work.zero[p], work.itself[p] = write_coefficients(
+            kinds[p], parameters[p, 0], splits[p], volume, work.sorted_squares, n_needed, tables,
+            work.work, work.polynomials, work.coefficients,
+        )  # fmt: skip
+        work.total[p], work.sums_at[p] = 0.0, -1
+        if n_needed == 0:
+            continue
+        for k in range(n_needed):
+            work.total[p] += work.coefficients[k]
+        _scale_rows(n_needed, width, size, n_rows, by_orbit, work)
+        right = work.grouped if by_orbit else work.phases
+        write_product(
+            work.scaled, right, work.blocks[n_blocks], 2 * n_needed, size, n_rows, n_rows, width,
+            step_c, not by_orbit,
+        )  # fmt: skip
+        work.sums_at[p] = n_blocks * work.blocks.shape[1]
+        n_blocks += 1
+    return n_k

@@ -4,7 +4,7 @@ Every potential here is a mixture of Gaussians, V(r) = int_0^inf exp(-r^2 t) dM(
 (docs/theory.md, eq. 2), or vanishes beyond a cutoff, or is a linear combination of such. Cutting
 the mixture at t = alpha^2 leaves a short half, summed over lattice vectors, and a long half, summed
 over wave vectors. The short half of a lattice vector and the long half of a wave vector both fall
-off like a Gaussian, which is what the bounds of :mod:`latticesums.plan` rest on.
+off like a Gaussian, which is what the bounds of :mod:`latticesums.bounds` rest on.
 
 A new potential is one class: a frozen dataclass of its parameters with ``value``, and
 
@@ -32,7 +32,7 @@ from torch import Tensor
 from latticesums.errors import ConfigError
 
 if TYPE_CHECKING:
-    from latticesums.plan import Lattice
+    from latticesums.bounds import Lattice
 
 Array = NDArray[np.float64]
 #: A parameter: a number, or a tensor without dimensions, in which sums can be differentiated.
@@ -157,6 +157,11 @@ class Potential(ABC):
             alpha: Split width, 0 where there is none.
         """
         return total * (max(self.order, 2.0) / shortest + 2 * alpha**2 * radius + self.decay)
+
+    @property
+    def underflows(self) -> bool:
+        """Whether a value that is not 0 may be too small for float64."""
+        return True
 
     @property
     def decay(self) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from latticesums.potentials.base import (
@@ -169,15 +170,46 @@ class Expansion:
         return (scale[:, None] * self.parts).min(2)
 
     def combine(self, values: Tensor, error_bound: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the sums of the combinations and the bounds of their errors.
+        """Return the sums of the combinations and the bound of the error of each.
 
         Args:
             values: Sums of the terms, shape (n_pairs, n_terms).
-            error_bound: Bounds of their errors, shape (n_terms,) or (n_pairs, n_terms).
+            error_bound: Bounds of their errors, shape (n_pairs, n_terms).
         """
         sizes = self.coefficients.detach().abs()
-        largest = values.detach().abs()
-        if error_bound.ndim == 1:
-            largest = largest.amax(0)
-        rounding = largest * ((len(self.terms) + 8) * 2.0**-53)
-        return values @ self.coefficients, (error_bound + rounding) @ sizes
+        return values @ self.coefficients, (error_bound + self._roundings(values)) @ sizes
+
+    def combine_all(
+        self, values: Tensor, bounds: Tensor, n_atoms: NDArray[np.int64]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the sums of the combinations, and bounds of their errors in each crystal.
+
+        Args:
+            values: Sums of the terms, shape (n_pairs, n_terms).
+            bounds: Bounds of their errors, shape (n_graphs, n_terms).
+            n_atoms: Atoms of each crystal, shape (n_graphs,).
+
+        Returns:
+            Sums, bounds, and the part of the bounds that comes from adding the terms up.
+        """
+        sizes = self.coefficients.detach().abs()
+        rounding = largest_of_each(self._roundings(values), n_atoms**2) @ sizes
+        return values @ self.coefficients, bounds @ sizes + rounding, rounding
+
+    def _roundings(self, values: Tensor) -> Tensor:
+        return values.detach().abs() * ((len(self.terms) + 8) * 2.0**-53)
+
+
+def largest_of_each(values: Tensor, counts: NDArray[np.int64]) -> Tensor:
+    """Return the largest magnitude of each column in stretches of rows, (n_stretches, n_columns).
+
+    Args:
+        values: Shape (n_rows, n_columns).
+        counts: Rows of each stretch, shape (n_stretches,).
+    """
+    sizes = values.detach().abs()
+    if len(counts) == 1:
+        return sizes.amax(0, keepdim=True)
+    stretch = torch.from_numpy(np.repeat(np.arange(len(counts)), counts)).to(values.device)
+    largest = sizes.new_zeros(len(counts), sizes.shape[1])
+    return largest.scatter_reduce(0, stretch[:, None].expand_as(sizes), sizes, "amax")

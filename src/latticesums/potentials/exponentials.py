@@ -20,7 +20,7 @@ from latticesums.potentials.base import (
 )
 
 if TYPE_CHECKING:
-    from latticesums.plan import Lattice
+    from latticesums.bounds import Lattice
 
 
 @dataclass(frozen=True, eq=False)

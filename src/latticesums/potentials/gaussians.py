@@ -20,7 +20,7 @@ from latticesums.potentials.base import (
 )
 
 if TYPE_CHECKING:
-    from latticesums.plan import Lattice
+    from latticesums.bounds import Lattice
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +124,11 @@ class Shell(Potential):
 
     def in_float32(self, is_split: bool) -> bool:
         return False
+
+    @property
+    def underflows(self) -> bool:
+        center, width, cutoff = (as_number(x) for x in (self.center, self.width, self.cutoff))
+        return max(center, cutoff - center) > 24 * width  # exp(-24^2) 1e-47 is large enough
 
     def value(self, r2: Tensor) -> Tensor:
         envelope = (1 - r2 / self.cutoff**2).clamp(min=0)

@@ -1,34 +1,68 @@
-"""Potentials written as text, for the command line and for configuration files."""
+"""Potentials written as text: by name, with their numbers after a colon."""
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.metadata import entry_points
 
-from latticesums import potentials
 from latticesums.errors import ConfigError
-from latticesums.potentials import Combination, CutOff, Potential
+from latticesums.potentials.base import Combination, Potential
+from latticesums.potentials.combinations import Buckingham, LennardJones, Morse
+from latticesums.potentials.exponentials import Exponential, Pauli, Yukawa
+from latticesums.potentials.gaussians import CutOff, Gaussian, Shell
+from latticesums.potentials.powers import Coulomb, InversePower, London
+
+#: Entry points of other packages under this name are potentials: a class each.
+GROUP = "latticesums.potentials"
+
+_OWN = (
+    Buckingham,
+    Coulomb,
+    Exponential,
+    Gaussian,
+    InversePower,
+    LennardJones,
+    London,
+    Morse,
+    Pauli,
+    Shell,
+    Yukawa,
+)
+
+
+@cache
+def named_potentials() -> Mapping[str, type[Potential]]:
+    """Return all potentials that can be named, those of other packages included.
+
+    A name of this package stays what it is, whatever else is installed.
+    """
+    own = {re.sub(r"(?<!^)(?=[A-Z])", "-", kind.__name__).lower(): kind for kind in _OWN}
+    others = {point.name.lower(): point for point in entry_points(group=GROUP)}
+    loaded = {name: point.load() for name, point in others.items() if name not in own}
+    return dict(sorted({**loaded, **own}.items()))
 
 
 def parse_potential(text: str) -> Potential:
     """Return the potential that is written as ``name`` or ``name:number,number``.
 
-    ``to`` and a distance in Å behind it cut it off there (:class:`CutOff`).
-
     Args:
-        text: Name of a class of :mod:`latticesums` in small letters with hyphens, and its
-            arguments in their order, for example ``"inverse-power:4"``.
+        text: Name of a class of :mod:`latticesums` in small letters with hyphens, or of an entry
+            point of the group ``latticesums.potentials``, and its arguments in their order, for
+            example ``"inverse-power:4"``. ``to`` and a distance in Å behind it cut it off there
+            (:class:`CutOff`).
 
     Raises:
         ConfigError: If there is no such potential, or its numbers are not what it takes.
 
     >>> parse_potential("inverse-power:4")
     InversePower(exponent=4.0)
-    >>> parse_potential("coulomb to 6")
-    CutOff(potential=Coulomb(exponent=1.0), cutoff=6.0)
     >>> parse_potential("shell:2.5,0.5,6").name
     'shell(2.5, 0.5, 6)'
+    >>> parse_potential("coulomb to 6")
+    CutOff(potential=Coulomb(exponent=1.0), cutoff=6.0)
     """
     whole, to, cutoff = text.rpartition(" to ")
     if to:
@@ -41,11 +75,11 @@ def parse_potential(text: str) -> Potential:
             ) from None
         return CutOff(parse_potential(whole), radius)
     name, _, numbers = text.partition(":")
-    known = _known()
+    known = named_potentials()
     kind = known.get(name.strip().lower())
     if kind is None:
         raise ConfigError(
-            f"potential: `name` must be one of {', '.join(sorted(known))}, got {name!r}. "
+            f"potential: `name` must be one of {', '.join(known)}, got {name!r}. "
             "Use one of those names."
         )
     parameters = list(inspect.signature(kind).parameters)
@@ -62,18 +96,33 @@ def parse_potential(text: str) -> Potential:
     return kind(*values)
 
 
-def _known() -> Mapping[str, type[Potential]]:
-    """Return the potentials that are made from numbers alone, by name."""
-    found = {}
-    for kind in vars(potentials).values():
-        if not inspect.isclass(kind) or not issubclass(kind, Potential):
-            continue
-        if inspect.isabstract(kind) or kind.__name__.startswith("_"):
-            continue
-        annotations = [p.annotation for p in inspect.signature(kind).parameters.values()]
-        if all(a in ("float", "Scalar") for a in annotations):
-            found[re.sub(r"(?<!^)(?=[A-Z])", "-", kind.__name__).lower()] = kind
-    return found
+def resolve(potentials: Sequence[Potential | str] | Potential | str) -> tuple[Potential, ...]:
+    """Return potentials for a list of potentials and names, or for a single one.
+
+    Raises:
+        ConfigError: If the list is empty, or an item is neither a potential nor a known name.
+
+    >>> resolve(["coulomb", "yukawa:0.5"])
+    (Coulomb(exponent=1.0), Yukawa(rate=0.5))
+    """
+    if isinstance(potentials, str | Potential):
+        potentials = (potentials,)
+    if len(potentials) == 0:
+        raise ConfigError(
+            "lattice sums: `potentials` must hold at least one potential, got none. "
+            'Name one, for example "coulomb".'
+        )
+    found: list[Potential] = []
+    for item in potentials:
+        if isinstance(item, str):
+            item = parse_potential(item)
+        elif not isinstance(item, Potential):
+            raise ConfigError(
+                f"lattice sums: `potentials` must hold potentials or their names, got {item!r}. "
+                'Use one such as InversePower(4), or a name such as "coulomb".'
+            )
+        found.append(item)
+    return tuple(found)
 
 
 def unit_of(potential: Potential) -> str:

@@ -14,7 +14,7 @@ from latticesums.errors import ConfigError
 from latticesums.potentials.base import Array, Mixture, Potential, require_positive
 
 if TYPE_CHECKING:
-    from latticesums.plan import Lattice
+    from latticesums.bounds import Lattice
 
 
 def upper_gamma_bound(s: float, y: Array) -> Array:
@@ -148,12 +148,7 @@ class InversePower(Potential):
         p = self.exponent
         if p <= 3:
             return np.full_like(radius, np.inf)
-        volume, faces, edges = lattice.volume, lattice.faces, lattice.edges
-        integral = faces / (p - 1) + radius * 2 * edges / (p - 2)
-        integral += radius * radius * 3 * lattice.solid / (p - 3)
-        # eq. 34
-        edge = (lattice.most(radius) - lattice.least(radius)) / radius
-        return (edge + integral / volume) * radius ** (1 - p)
+        return lattice.power_tail(radius, p)
 
     def short(self, r2: Tensor, alpha: Tensor) -> Tensor:
         # Q(p/2, x^2) / r^p, with Q(s+1, y) = Q(s, y) + y^s exp(-y) / Gamma(s+1)  (eq. 5)

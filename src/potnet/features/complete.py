@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -203,11 +202,8 @@ class CompleteFeatures(Features):
         node_counts: NDArray[np.int64],
     ) -> NDArray[np.float32]:
         """Return the channels of all pairs of nodes, crystal after crystal."""
-        from latticesums import orbit_sums_support
         from potnet.sums import orbit_shells, orbit_sums
 
-        potentials = self.potentials
-        far_sums = orbit_sums if orbit_sums_support(potentials) else _orbit_sums
         ends = np.cumsum(node_counts**2)
         values = np.empty((ends[-1], self.n_channels), np.float32)
         start = 0
@@ -223,7 +219,7 @@ class CompleteFeatures(Features):
                 np.concatenate(orbits[start:stop]),
             )
             names = [cell.id for cell in some]
-            far, _ = far_sums(*arrays, potentials, tolerance=self.tolerance, names=names)
+            far, _ = orbit_sums(*arrays, self.long_range, tolerance=self.tolerance, names=names)
             near, _ = orbit_shells(*arrays, self.shells, degree=self.degree, names=names)
             rows, column = values[first_pair : ends[stop - 1]], 0
             for part, scale in self._channels(near, far):
@@ -270,42 +266,6 @@ def _natural(potential: Potential) -> float:
     rounded = {"coulomb": 1.0, "london": 10.0, "pauli": 100.0}  # as the first networks took them
     at_2 = whole.value(torch.tensor(4.0, dtype=torch.float64)).item()
     return rounded.get(whole.name, 0.5 / at_2)
-
-
-def _orbit_sums(
-    positions: NDArray[np.float64],
-    cells: NDArray[np.float64],
-    counts: NDArray[np.int64],
-    orbits: NDArray[np.int64],
-    potentials: Sequence[Potential],
-    *,
-    tolerance: float,
-    names: Sequence[str],
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return what :func:`latticesums.orbit_sums` does, for any potentials."""
-    from potnet.sums import pair_sums
-
-    graph_index = torch.from_numpy(np.repeat(np.arange(len(counts)), counts))
-    atoms, lattices = torch.from_numpy(positions), torch.from_numpy(cells)
-    try:
-        sums = pair_sums(
-            atoms, lattices, potentials, tolerance=tolerance, graph_index=graph_index
-        ).values.numpy()
-    except (ConfigError, StructureError) as error:
-        number = re.match(r"crystal (\d+): ", str(error))
-        if number is None or not names[int(number[1])]:
-            raise
-        raise type(error)(f"{names[int(number[1])]}: {str(error)[number.end() :]}") from None
-    found, n_orbits = [], []
-    ends, pair_ends = np.cumsum(counts), np.cumsum(counts**2)
-    for n, end, pair_end in zip(counts, ends, pair_ends, strict=True):
-        labels = orbits[end - n : end]
-        first = np.unique(labels, return_index=True)[1]
-        pairs = sums[pair_end - n * n : pair_end].reshape(n, n, -1)[first]
-        columns = np.eye(len(first))[labels]
-        found.append(np.einsum("ajk,jb->abk", pairs, columns).reshape(-1, sums.shape[1]))
-        n_orbits.append(len(first))
-    return np.concatenate(found), np.array(n_orbits)
 
 
 def _all_pairs(node_counts: Tensor, values: Tensor) -> Pairs:

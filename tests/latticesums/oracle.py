@@ -1,7 +1,7 @@
-"""The sums done the slow and obvious way, in high precision, to test the others against.
+"""The sums done the slow and obvious way, in high precision, to test latticesums against.
 
 Needs mpmath, which is a dependency of the tests only. Nothing here reduces a tolerance to radii by
-the bounds of :mod:`latticesums.plan`: terms are added until they are below 10^-digits.
+the bounds of :mod:`latticesums.bounds`: terms are added until they are below 10^-digits.
 """
 
 from __future__ import annotations
