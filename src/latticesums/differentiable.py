@@ -11,7 +11,7 @@ itself, m lattice vectors, k wave vectors, q potentials.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,7 +106,10 @@ def evaluate(
             graph=graph,
             single=single,
         )
-        return sums, torch.from_numpy(plan.truncation[graph] + rounding).to(positions.device)
+        errors = plan.truncation[graph] + rounding
+        if cells.shape[1] == 0:  # an atom of a cluster has no images: its own sum is 0, exactly
+            errors[_own_pairs(n_atoms)] = 0
+        return sums, torch.from_numpy(errors).to(positions.device)
     bounds = plan.truncation + rounding_bounds(
         plan,
         potentials,
@@ -117,6 +120,13 @@ def evaluate(
     )
     _certify(bounds / tolerances, potentials, tolerance, dtype)
     return sums, torch.from_numpy(bounds).to(positions.device)
+
+
+def _own_pairs(n_atoms: Indices) -> Indices:
+    """Return the numbers of the pairs of an atom with itself."""
+    starts = np.cumsum(n_atoms**2) - n_atoms**2
+    atom = np.arange(n_atoms.sum()) - np.repeat(np.cumsum(n_atoms) - n_atoms, n_atoms)
+    return np.repeat(starts, n_atoms) + atom * np.repeat(n_atoms + 1, n_atoms)
 
 
 def _moved(
@@ -219,7 +229,8 @@ class _Chunk:
     ) -> _Chunk:
         """Return the crystals ``graphs`` of a batch."""
         device = positions.device
-        rows = first[:, None] + np.minimum(np.arange(n_atoms.max()), n_atoms[:, None] - 1)
+        room = _padded(n_atoms).max()
+        rows = first[:, None] + np.minimum(np.arange(room), n_atoms[:, None] - 1)
         index = torch.from_numpy(rows).to(device)
         atoms = positions[index]
         whole = len(graphs) == len(cells) and bool((np.diff(graphs) == 1).all())
@@ -243,9 +254,9 @@ class _Chunk:
         cell_high, cell_low = _on_grid(own, packed[:, None, -1:])
         basis = plan.basis[graphs]
         inverse = np.linalg.pinv(basis)
-        # |n_i| <= |x| |i-th column of the inverse|, and the same for wave vectors and the basis
         reach = (plan.radius + plan.lattice.covering)[graphs, None]
         box = np.floor(reach * np.linalg.norm(inverse, axis=1) + 1e-9)
+        box = np.minimum(box, _gram_schmidt_box(basis, plan.radius[graphs]))
         wave_box = np.floor(
             plan.wave_radius[graphs, None] / (2 * np.pi) * np.linalg.norm(basis, axis=2) + 1e-9
         )
@@ -258,7 +269,7 @@ class _Chunk:
             radius=packed[:, -4],
             wave_radius=packed[:, -3],
             length=packed[:, -2],
-            count=0 if nodes is None else int(nodes.count[graphs].max()),
+            count=0 if nodes is None else int(nodes.count[graphs[0]]),
             alpha=alpha,
             box=tuple(int(x) for x in box.max(0)),
             wave_box=tuple(int(x) for x in wave_box.max(0)),
@@ -267,18 +278,46 @@ class _Chunk:
         )
 
 
+def _gram_schmidt_box(
+    basis: NDArray[np.float64], radius: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the largest integers that images of wrapped vectors within a radius can have.
+
+    A vector of the centred Gram-Schmidt box and its image differ by at most radius / l + 1/2 in
+    each Gram-Schmidt coordinate, and coordinates of a vector of the basis along those before it
+    are known: so from the last integer to the first.
+    """
+    d = basis.shape[1]
+    orthogonal = np.linalg.cholesky(basis @ basis.transpose(0, 2, 1)) if d else basis[:, :, :0]
+    lengths = orthogonal.diagonal(axis1=1, axis2=2)
+    shear = np.abs(orthogonal / lengths[:, None])
+    box = np.zeros(lengths.shape)
+    for axis in reversed(range(d)):
+        beyond = (box[:, axis + 1 :] * shear[:, axis + 1 :, axis]).sum(1)
+        box[:, axis] = np.floor(radius / lengths[:, axis] * (1 + 1e-9) + 0.5 + beyond + 1e-9)
+    return box
+
+
+def _padded(n_atoms: Indices) -> Indices:
+    """Return the numbers of atoms to which crystals are padded: an eighth more at most."""
+    step = 2 ** np.maximum(np.log2(n_atoms).astype(np.int64) - 3, 0)
+    return -(-n_atoms // step) * step
+
+
 def _chunks(plan: Plan, n_atoms: Indices) -> Iterator[Indices]:
     """Yield the crystals to be evaluated together.
 
-    Crystals of one chunk split the same potentials, and differ by an eighth in atoms at most.
+    Crystals of one chunk split the same potentials, take the same nodes and are padded to the same
+    number of atoms, so that what is computed of one does not depend on the others.
     """
-    step = 2 ** np.maximum(np.log2(n_atoms).astype(np.int64) - 3, 0)
-    rounded = -(-n_atoms // step) * step
+    rounded = _padded(n_atoms)
     pattern = (plan.alpha > 0) @ (2.0 ** np.arange(plan.alpha.shape[1]))
+    count = np.zeros(len(n_atoms)) if plan.quadrature is None else plan.quadrature.count
     n_images = plan.n_images
-    order = np.lexsort((n_images, rounded, pattern))
+    order = np.lexsort((n_images, rounded, pattern, count))
     cost = n_images * (0.5 * rounded * (rounded - 1) + 1)
-    ends = np.flatnonzero(np.diff(rounded[order]) | np.diff(pattern[order]).astype(bool)) + 1
+    kinds = np.stack([rounded, pattern, count])[:, order]
+    ends = np.flatnonzero((np.diff(kinds) != 0).any(0)) + 1
     for bucket in np.split(order, ends):
         start = 0
         while start < len(bucket):
@@ -488,33 +527,66 @@ def _wave_sums(
     potentials: Sequence[Potential],
 ) -> tuple[dict[int, Tensor], Tensor]:
     """Return the sums over wave vectors k != 0, (g, n, n) per split potential, and their sizes."""
-    g, n, _ = fractions.shape
-    sizes = torch.zeros(g, len(potentials), dtype=volume.dtype, device=volume.device)
+    n = fractions.shape[1]
+    sizes = torch.zeros(len(volume), len(potentials), dtype=volume.dtype, device=volume.device)
     split = [p for p in range(len(potentials)) if chunk.is_split[p]]
     if not split:
         return {}, sizes
     reciprocal = 2 * math.pi * inverse.mT
     with torch.no_grad():
         half = _half_grid(chunk.wave_box, volume)
-        gram = (reciprocal @ reciprocal.mT).view(-1, 9)
-        k2 = gram @ (half[:, :, None] * half[:, None]).view(-1, 9).T
-        integers, valid = _pack(half, k2 <= (chunk.wave_radius**2 * (1 + 1e-9))[:, None])
-    k = integers @ reciprocal
-    k2 = _dot(k, k)
-    weights = []
-    for p in split:
-        c = potentials[p].fourier(k2, chunk.alpha[:, p, None]) * (2 / volume)[:, None]
-        c = torch.where(valid, c, 0.0)
-        sizes[:, p] = c.detach().abs().sum(1)
-        weights.append(torch.cat([c, c], 1))
-    turns = fractions @ integers.mT
-    if chunk.dtype != turns.dtype:
-        turns = (turns - turns.detach().round()).to(chunk.dtype)
-    phases = 2 * math.pi * turns
-    waves = torch.cat([phases.cos(), phases.sin()], -1)
-    weighted = waves[:, None] * torch.stack(weights, 1).to(chunk.dtype)[:, :, None]
-    total = (weighted.view(g, len(split) * n, -1) @ waves.mT).view(g, len(split), n, n)
-    return {p: total[:, s].to(volume.dtype) for s, p in enumerate(split)}, sizes
+        k2 = _squares(half, reciprocal @ reciprocal.mT)
+        chosen = k2 <= (chunk.wave_radius**2 * (1 + 1e-9))[:, None]
+
+    def evaluate(rows: Tensor | slice, width: int) -> tuple[Tensor, Tensor]:
+        integers, valid = _pack(half, chosen[rows], width)
+        k = integers @ reciprocal[rows]
+        k2, factor = _dot(k, k), (2 / volume[rows])[:, None]
+        weights = torch.stack(
+            [potentials[p].fourier(k2, chunk.alpha[rows, p, None]) * factor for p in split], 1
+        )
+        weights = torch.where(valid[:, None], weights, 0.0)
+        sizes = weights.detach().abs().sum(-1)
+        if n == 1:  # all cosines are 1; the product of a row and a column has an order of its own
+            return weights.sum(-1)[:, :, None, None], sizes
+        turns = fractions[rows] @ integers.mT
+        if chunk.dtype != turns.dtype:
+            turns = (turns - turns.detach().round()).to(chunk.dtype)
+        phases = 2 * math.pi * turns
+        waves = torch.cat([phases.cos(), phases.sin()], -1)
+        both = torch.cat([weights, weights], -1).to(chunk.dtype)
+        weighted = (waves[:, None] * both[:, :, None]).view(len(k), len(split) * n, -1)
+        total = (weighted @ waves.mT).view(len(k), len(split), n, n)
+        return total.to(volume.dtype), sizes
+
+    total, found = _by_width(chosen, evaluate)
+    sizes[:, split] = found
+    return {p: total[:, s] for s, p in enumerate(split)}, sizes
+
+
+def _by_width(
+    chosen: Tensor, evaluate: Callable[[Tensor | slice, int], tuple[Tensor, Tensor]]
+) -> tuple[Tensor, Tensor]:
+    """Return what ``evaluate(crystals, width)`` returns, for crystals of about as many waves.
+
+    Each is padded to a width that its own number of waves decides, an eighth more at most, so that
+    a sum over waves is done in the same order whatever else is in the batch.
+
+    Args:
+        chosen: Which wave vectors belong to each crystal, shape (g, m).
+        evaluate: Takes some crystals, and the width.
+    """
+    counts = chosen.sum(1).cpu().numpy()  # all that the device is asked for
+    widths = _padded(np.maximum(counts, 1))
+    groups = [np.flatnonzero(widths == width) for width in np.unique(widths)]
+    if len(groups) == 1:
+        return evaluate(slice(None), int(widths[0]))
+    parts = [
+        evaluate(torch.from_numpy(rows).to(chosen.device), int(widths[rows[0]])) for rows in groups
+    ]
+    back = torch.from_numpy(np.argsort(np.concatenate(groups))).to(chosen.device)
+    first, second = zip(*parts, strict=True)
+    return torch.cat(first)[back], torch.cat(second)[back]
 
 
 def _background(chunk: _Chunk, potential: Potential, p: int, volume: Tensor) -> Tensor:
@@ -538,27 +610,41 @@ def _lower_sums(
     with torch.no_grad():
         half = _half_grid(chunk.wave_box, measure)
         wave = 2 * math.pi * half @ inverse.mT
-        integers, valid = _pack(
-            half, (wave * wave).sum(-1) <= (chunk.wave_radius**2 * (1 + 1e-9))[:, None]
-        )
+        chosen = (wave * wave).sum(-1) <= (chunk.wave_radius**2 * (1 + 1e-9))[:, None]
     fractions = vectors @ inverse
-    waves = 2 * math.pi * integers @ inverse.mT
     across = vectors - fractions @ basis
-    total, found = slabs_and_wires.long_sums(
-        [m for p in split if (m := potentials[p].mixture) is not None],
-        fractions=fractions,
-        h2=_dot(across, across),
-        integers=integers,
-        k2=_dot(waves, waves),
-        valid=valid,
-        alpha=chunk.alpha[:, split[0]],
-        length=chunk.length,
-        count=chunk.count,
-        measure=measure,
-        working=CHUNK,
-    )
+
+    def evaluate(rows: Tensor | slice, width: int) -> tuple[Tensor, Tensor]:
+        integers, valid = _pack(half, chosen[rows], width)
+        waves = 2 * math.pi * integers @ inverse[rows].mT
+        return slabs_and_wires.long_sums(
+            [m for p in split if (m := potentials[p].mixture) is not None],
+            fractions=fractions[rows],
+            h2=_dot(across[rows], across[rows]),
+            integers=integers,
+            k2=_dot(waves, waves),
+            valid=valid,
+            alpha=chunk.alpha[rows, split[0]],
+            length=chunk.length[rows],
+            count=chunk.count,
+            measure=measure[rows],
+            working=CHUNK,
+        )
+
+    total, found = _by_width(chosen, evaluate)
     sizes[:, split] = found
     return {p: total[:, :, s] for s, p in enumerate(split)}, sizes
+
+
+def _squares(integers: Tensor, gram: Tensor) -> Tensor:
+    """Return squared lengths of integer combinations, (m, 3), of bases with Gram matrices, (g, m).
+
+    Number by number, so that no crystal's depend on how many there are, as in a product they may.
+    """
+    x, y, z = integers.T[:, None]
+    a, b, c = gram[:, 0, :, None].unbind(1)
+    d, e, f = gram[:, 1, 1, None], gram[:, 1, 2, None], gram[:, 2, 2, None]
+    return x * (x * a + 2 * (y * b + z * c)) + y * (y * d + 2 * z * e) + z * z * f
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
@@ -573,19 +659,20 @@ def _half_grid(box: tuple[int, ...], like: Tensor) -> Tensor:
     return grid[len(grid) // 2 + 1 :].to(like.device)  # the grid is odd about its centre
 
 
-def _pack(vectors: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+def _pack(vectors: Tensor, chosen: Tensor, width: int = 0) -> tuple[Tensor, Tensor]:
     """Return the chosen ``vectors`` of each crystal, padded with ones, and which are not padding.
 
     Args:
         vectors: Shape (m, d).
         chosen: Shape (g, m).
+        width: Room for the vectors of a crystal; 0 for that of the largest, and 1 at least.
 
     Returns:
-        Tensors of shapes (g, n, d) and (g, n), n the largest number of a crystal, at least 1.
+        Tensors of shapes (g, width, d) and (g, width).
     """
     place = chosen.cumsum(1)
     counts = place[:, -1:] if place.shape[1] else place.sum(1, keepdim=True)
-    width = max(1, int(counts.max()))  # the only number that the device is asked for
+    width = width or max(1, int(counts.max()))  # the only number that the device is asked for
     place = torch.where(chosen, place - 1, width)[:, :, None].expand(-1, -1, vectors.shape[1])
     packed = vectors.new_ones(len(chosen), width + 1, vectors.shape[1])
     packed = packed.scatter(1, place, vectors.expand(len(chosen), -1, -1))[:, :width]

@@ -24,6 +24,7 @@ from latticesums.bounds import Lattice
 from latticesums.errors import ConfigError, StructureError
 from latticesums.inputs import checked_batch
 from latticesums.lattice import (
+    MAX_VECTORS,
     SAME_SPOT,
     bring_near,
     check_cells,
@@ -31,7 +32,6 @@ from latticesums.lattice import (
     reduced,
 )
 from latticesums.pairs import PairSums
-from latticesums.plan import MAX_VECTORS
 from latticesums.potentials import Expansion, Potential, Shell, resolve
 from latticesums.radii import balanced_radius, check_tolerance
 

@@ -25,6 +25,9 @@ FAR = 1e6
 #: Atoms, or an atom and a periodic image, closer than this (Å) are on one spot.
 SAME_SPOT = 1e-6
 
+#: Lattice vectors that one crystal may need; beyond it the cell is absurdly thin.
+MAX_VECTORS = 4_000_000
+
 _COUNTS = (
     "no vector",
     "a vector of some length",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Literal, overload
+from functools import cached_property, lru_cache
+from typing import Literal, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from latticesums import differentiable
-from latticesums.compiled.support import supports
+from latticesums.compiled.support import describe, supports
 from latticesums.errors import ConfigError, LatticeSumsError
 from latticesums.inputs import Crystals, as_pbc, check_dtype, checked_batch, ordered_pairs
 from latticesums.lattice import Crystal
@@ -210,7 +210,7 @@ def _absolute(
             raise type(error)(_renumbered(str(error), own)) from None
         values = values.index_copy(0, _index(crystals.pairs_of(own), values), found)
         bounds[graph] = bound[0]
-    _certify(bounds, values, potentials, tolerance, crystals.dtype)
+    _certify(bounds, values, potentials, tolerance, crystals)
     return values, bounds
 
 
@@ -231,18 +231,19 @@ def _certify(
     values: Tensor,
     potentials: Sequence[Potential],
     tolerance: float,
-    dtype: torch.dtype,
+    crystals: Crystals,
 ) -> None:
     """Raise unless all bounds are within the tolerance."""
-    found = bounds.detach().cpu().numpy()
+    found, n_atoms, dtype = bounds.detach().cpu().numpy(), crystals.n_atoms, crystals.dtype
     if (found <= tolerance).all():
         return
     graph, q = np.unravel_index(int(np.nan_to_num(found, nan=np.inf).argmax()), found.shape)
-    largest = float(values.detach()[:, int(q)].abs().max())
+    ends = np.cumsum(n_atoms**2)
+    own = values.detach()[ends[graph] - n_atoms[graph] ** 2 : ends[graph], int(q)]
     raise ConfigError(
-        f"crystal {graph}: `tolerance` must be at least {found[graph, q]:.1e} for "
-        f"{potentials[int(q)].name} to be kept in {str(dtype)[6:]} (sums in the batch are as large "
-        f"as {largest:.3g}), got {tolerance:g}. Give a larger tolerance"
+        f"crystal {graph}: `tolerance` must be at least {found[graph, q]:.1e} for sums of "
+        f"{potentials[int(q)].name} as large as {float(own.abs().max()):.3g} to be kept in "
+        f"{str(dtype)[6:]}, got {tolerance:g}. Give a larger tolerance"
         + (", or use float64." if dtype == torch.float32 else ", or smaller coefficients.")
     )
 
@@ -310,7 +311,10 @@ def _evaluate(
     )
     values, bounds = torch.from_numpy(found.values), torch.from_numpy(found.bounds)
     for graph, error in found.errors():
-        if smallest == tolerance or not isinstance(error, ConfigError):
+        # the path in torch takes longer, but needs no list of images that serves all pairs, and
+        # gives each term its own tolerance
+        is_rough = isinstance(error, ConfigError) and smallest < tolerance
+        if not (is_rough or found.is_too_large(graph)):
             raise error
         own = np.array([graph])
         try:
@@ -431,17 +435,18 @@ def lattice_sums(
     """
     many = isinstance(crystal, Sequence) and not hasattr(crystal, "cell")
     crystals: Sequence[Crystal] = crystal if many else [crystal]  # pyright: ignore
-    chosen = resolve(potentials)
-    names = tuple(potential.name for potential in chosen)
     if not crystals:
         return []
+    named = _named(potentials)
+    if not many and not relative and (quick := _compiled_sums(crystals[0], named, tolerance)):
+        return quick
     positions = [np.asarray(c.positions, dtype=np.float64).reshape(-1, 3) for c in crystals]
     n_atoms = np.array([len(x) for x in positions])
     with torch.no_grad():
         sums = pair_sums(
             torch.from_numpy(np.concatenate(positions)),
             torch.from_numpy(np.stack([np.asarray(c.cell, dtype=np.float64) for c in crystals])),
-            chosen,
+            named.potentials,
             tolerance=tolerance,
             relative=relative,
             graph_index=torch.from_numpy(np.repeat(np.arange(len(crystals)), n_atoms)),
@@ -451,7 +456,50 @@ def lattice_sums(
     bounds, ends = sums.bounds.numpy(), np.cumsum(n_atoms**2)
     blocks = np.split(sums.values.numpy(), ends[:-1])
     found = [
-        LatticeSums(block.reshape(n, n, -1), bound, names, sums.failures.get(graph))
+        LatticeSums(block.reshape(n, n, -1), bound, named.names, sums.failures.get(graph))
         for graph, (n, block, bound) in enumerate(zip(n_atoms, blocks, bounds, strict=True))
     ]
     return found if many else found[0]
+
+
+class _Named(NamedTuple):
+    """Potentials, their names, and what the compiled sums need to know of them, or None."""
+
+    potentials: tuple[Potential, ...]
+    names: tuple[str, ...]
+    description: tuple[NDArray[np.int64], Floats] | None
+
+
+def _named(potentials: Sequence[Potential | str]) -> _Named:
+    """Return potentials with their names; what is given by name alone is looked up once."""
+    given = (potentials,) if isinstance(potentials, str) else tuple(potentials)
+    if all(type(item) is str for item in given):
+        return _named_before(given)
+    return _described(given)
+
+
+@lru_cache(maxsize=64)
+def _named_before(names: tuple[str, ...]) -> _Named:
+    return _described(names)
+
+
+def _described(potentials: Sequence[Potential | str]) -> _Named:
+    chosen = resolve(potentials)
+    names = tuple(potential.name for potential in chosen)
+    is_compiled = supports(chosen) and not any(potential.tensors for potential in chosen)
+    return _Named(chosen, names, describe(chosen) if is_compiled else None)
+
+
+def _compiled_sums(crystal: Crystal, named: _Named, tolerance: float) -> LatticeSums | None:
+    """Return the compiled sums of one crystal, without a detour through tensors.
+
+    None where they do not suffice: the long way round does it, or says what is wrong.
+    """
+    if named.description is None or not np.all(crystal.pbc):
+        return None
+    from latticesums.compiled import sums as compiled  # numba is imported where it is needed
+
+    positions = np.array(crystal.positions, dtype=np.float64, order="C")
+    cells = np.array(crystal.cell, dtype=np.float64, order="C")[None]
+    found = compiled.sums_of_one(positions, cells, *named.description, check_tolerance(tolerance))
+    return found and LatticeSums(*found, named.names)

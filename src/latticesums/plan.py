@@ -16,6 +16,7 @@ import numpy as np
 from latticesums.bounds import Lattice
 from latticesums.errors import StructureError
 from latticesums.lattice import (
+    MAX_VECTORS,
     check_cells,
     check_lengths,
     gram_schmidt_lengths,
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-#: Lattice vectors that one crystal may need; beyond it the cell is absurdly thin.
-MAX_VECTORS = 4_000_000
+#: Phases, waves times atoms, that one crystal may need: what they take must fit in memory.
+MAX_PHASES = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def make_plan(
         reach=np.hypot(lattice.covering, heights),
         tolerance=tolerances,
     )
-    _check_effort(plan)
+    _check_effort(plan, n_atoms)
     return plan
 
 
@@ -175,7 +176,7 @@ def _balance(
     return Halves(radius, wave_radius, alpha, None, truncation)
 
 
-def _check_effort(plan: Plan) -> None:
+def _check_effort(plan: Plan, n_atoms: NDArray[np.int64]) -> None:
     """Raise if a crystal needs absurdly many vectors."""
     effort = np.maximum(plan.n_images, plan.n_waves)
     if (effort > MAX_VECTORS).any():
@@ -184,4 +185,12 @@ def _check_effort(plan: Plan) -> None:
             f"crystal {graph}: `cell` must need at most {MAX_VECTORS} lattice vectors, got about "
             f"{effort[graph]:.3g} at this tolerance and cutoff. Give the cell in Å, or a larger "
             "tolerance or a smaller cutoff."
+        )
+    phases = plan.n_waves * n_atoms
+    if (phases > MAX_PHASES).any():
+        graph = int(np.argmax(phases))
+        raise StructureError(
+            f"crystal {graph}: `positions` and `cell` must need at most {MAX_PHASES} phases of "
+            f"waves, got about {phases[graph]:.3g} for {n_atoms[graph]} atoms. Use a particle-mesh "
+            "library for so many atoms, or a larger tolerance."
         )

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from latticesums.errors import ConfigError
-from latticesums.lattice import Crystal, reduced
+from latticesums.lattice import Atoms, Crystal, reduced
 from latticesums.pairs import DEFAULT_POTENTIALS, pair_sums
 from latticesums.potentials import Potential, resolve
 
@@ -79,6 +79,11 @@ def point_sums(
     >>> bool(abs(sums.values[0, 0]) < 1e-6)  # as far from either ion
     True
     """
+    crystal = Atoms(
+        np.asarray(crystal.positions, dtype=np.float64),
+        np.asarray(crystal.cell, dtype=np.float64),
+        np.broadcast_to(np.asarray(crystal.pbc), 3),
+    )
     chosen, n_atoms = resolve(potentials), len(crystal.positions)
     points = np.ascontiguousarray(points, dtype=np.float64)
     if points.ndim != 2 or points.shape[1] != 3:

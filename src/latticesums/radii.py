@@ -103,17 +103,18 @@ def balanced_radius(volume: Array, n_atoms: NDArray[np.int64], tolerance: float 
 
 def direct_radius(potential: Potential, lattice: Lattice, budget: Array) -> Array:
     """Return the radius that sums ``potential`` without a split; infinite if none does."""
+
+    def tail(radius: Array) -> Array:
+        bound = potential.direct_tail(lattice, radius)
+        return np.full_like(radius, np.inf) if bound is None else bound
+
     low, high = np.zeros_like(lattice.volume), np.ones_like(lattice.volume)
-    tail = potential.direct_tail(lattice, high)
-    if tail is None:
-        return np.full_like(high, np.inf)
-    while (short := (tail > budget) & (high < _FARTHEST)).any():
+    while (short := (tail(high) > budget) & (high < _FARTHEST)).any():
         low, high = np.where(short, high, low), np.where(short, 2 * high, high)
-        tail = potential.direct_tail(lattice, high)
-    never = tail > budget
+    never = tail(high) > budget
     for _ in range(12):
         middle = 0.5 * (low + high)
-        enough = potential.direct_tail(lattice, middle) <= budget
+        enough = tail(middle) <= budget
         low, high = np.where(enough, low, middle), np.where(enough, middle, high)
     return np.where(never, np.inf, high)
 

@@ -317,9 +317,14 @@ def long_sums(
     step = max(1, working // max(1, n_graphs * k2.shape[1]))
     for start in range(0, n_pairs, step):
         block = slice(start, start + step)
-        phases = 2 * math.pi * fractions[:, block] @ integers.mT
+        cosines = (2 * math.pi * fractions[:, block] @ integers.mT).cos()
         across = (-h2[:, block, None] * t[:, None]).exp()
-        parts.append((phases.cos() @ waves * across) @ weights + across @ flat)
+        if cosines.shape[1] == 1:  # the product of a row and a matrix has an order of its own
+            along = (cosines * waves.mT).contiguous().sum(2)[:, None] * across
+            long = (along * weights.mT + across * flat.mT).contiguous().sum(2)[:, None]
+        else:
+            long = (cosines @ waves * across) @ weights + across @ flat
+        parts.append(long)
     total = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
     sizes = (waves.detach().sum(1)[:, None] @ weights.detach())[:, 0] + flat.detach().sum(1)
     if powers:

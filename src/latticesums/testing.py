@@ -111,11 +111,15 @@ def _check_halves(potential: Potential) -> None:
         a = torch.tensor(alpha, dtype=torch.float64)
         r, k = np.linspace(0.5, 9.0, 120), np.linspace(0.2, 12.0, 120)
         for name, half, bound in (
-            ("short", potential.short(torch.from_numpy(r * r), a), potential.short_bound(r, alpha)),
+            (
+                "short",
+                potential.short(torch.from_numpy(r * r), a),
+                potential.short_bound(r, np.full_like(r, alpha)),
+            ),
             (
                 "fourier",
                 potential.fourier(torch.from_numpy(k * k), a),
-                potential.fourier_bound(k, alpha),
+                potential.fourier_bound(k, np.full_like(k, alpha)),
             ),
         ):
             excess = half.abs().numpy() - bound * (1 + 1e-9) - 1e-14

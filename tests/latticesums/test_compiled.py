@@ -11,6 +11,7 @@ import torch
 
 from latticesums import differentiable
 from latticesums.compiled import sums as fast
+from latticesums.compiled.support import supports
 from latticesums.errors import ConfigError, StructureError
 from latticesums.potentials import Coulomb, Exponential, InversePower, London, Pauli, Shell
 
@@ -177,8 +178,8 @@ def test_orbit_sums_are_pair_sums_added_up(potentials):
 
 
 def test_supports_what_it_sums():
-    assert fast.supports((*SUMS, Exponential(0.01), *SHELLS, InversePower(6)))
-    assert not fast.supports((Coulomb(), InversePower(4)))
+    assert supports((*SUMS, Exponential(0.01), *SHELLS, InversePower(6)))
+    assert not supports((Coulomb(), InversePower(4)))
     with pytest.raises(ConfigError, match="Coulomb, London, exponentials or shells"):
         fast.pair_sums(np.zeros((1, 3)), np.eye(3)[None], np.array([1]), (InversePower(4),),
                        tolerance=1e-6)  # fmt: skip
@@ -239,12 +240,16 @@ def test_a_changed_source_is_compiled_again(tmp_path, monkeypatch):
     # numba looks at the file of the function it stores only: the fingerprint covers the others.
     from latticesums.compiled import jit
 
-    for name in ("compiled.py", "room.py"):
+    (tmp_path / "compiled").mkdir()
+    names = ("compiled/jit.py", "compiled/room.py", "bounds.py", "lattice.py")
+    for name in names:
         (tmp_path / name).write_text("")
-    monkeypatch.setattr(jit, "__file__", str(tmp_path / "compiled.py"))
-    before = jit.sources()
-    (tmp_path / "room.py").write_text("changed = True")
-    assert jit.sources() != before
+    monkeypatch.setattr(jit, "__file__", str(tmp_path / "compiled" / "jit.py"))
+    found = {jit.sources()}
+    for name in names:
+        (tmp_path / name).write_text("changed = True")
+        found.add(jit.sources())
+    assert len(found) == 1 + len(names)
     assert fast.evaluate.py_func.__closure__, "the fingerprint must be a part of numba's key"
 
 

@@ -5,15 +5,7 @@ import pytest
 import torch
 
 import potnet
-from latticesums import (
-    InversePower,
-    Shell,
-    Yukawa,
-    pair_sums,
-    parse_potential,
-    point_sums,
-    unit_of,
-)
+from latticesums import InversePower, Shell, Yukawa, unit_of
 from latticesums.points import APART, _blocks
 from potnet import ConfigError, Crystal
 from potnet.report import (
@@ -25,6 +17,7 @@ from potnet.report import (
     telling_section,
 )
 from potnet.report.landscape import CORE, VOLTS
+from potnet.sums import pair_sums, parse_potential, point_sums
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,7 @@ from latticesums.compiled.jit import entry, part, sources
 from latticesums.compiled.lattice import counting, invert, place_atoms, wrapped_length
 from latticesums.compiled.plan import COINCIDENT, TOO_LARGE, reduce_cell
 from latticesums.compiled.simd import BINS, GROUP, LANES, add_scaled, exponentials, gather_named
-from latticesums.lattice import SAME_SPOT
-from latticesums.plan import MAX_VECTORS
+from latticesums.lattice import MAX_VECTORS, SAME_SPOT
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -91,7 +91,8 @@ def counting(cell, inverse, volume):
 def _counts(l1, l2, l3, volume):
     faces, edges = 2 * (l1 * l2 + l1 * l3 + l2 * l3), PI * (l1 + l2 + l3)
     covering = 0.5 * math.sqrt(l1 * l1 + l2 * l2 + l3 * l3)
-    return Lattice(volume, faces, edges, 4 * PI / 3, covering, 3)
+    solid = 4 * PI / 3
+    return Lattice(volume, faces, edges, solid, covering, 3)  # pyright: ignore[reportArgumentType]
 
 
 @part

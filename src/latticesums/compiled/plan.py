@@ -16,8 +16,7 @@ from latticesums.compiled.lattice import (
     wrapped_length,
 )
 from latticesums.compiled.support import COULOMB, EXPONENTIAL, SHELL
-from latticesums.lattice import SAME_SPOT, reduce_in_place
-from latticesums.plan import MAX_VECTORS
+from latticesums.lattice import MAX_VECTORS, SAME_SPOT, reduce_in_place
 
 SINGULAR, TOO_SMALL, OUT_OF_REACH, TOO_LARGE, COINCIDENT, TOO_ROUGH = range(1, 7)
 

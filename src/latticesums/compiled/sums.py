@@ -35,8 +35,7 @@ from latticesums.compiled.directed import add_directed_shells
 from latticesums.compiled.evaluate import evaluate
 from latticesums.compiled.support import describe
 from latticesums.errors import ConfigError, LatticeSumsError, StructureError
-from latticesums.lattice import FAR, SAME_SPOT, bring_near
-from latticesums.plan import MAX_VECTORS
+from latticesums.lattice import FAR, MAX_VECTORS, SAME_SPOT, bring_near
 from latticesums.potentials import Potential, Shell, resolve
 from latticesums.radii import check_tolerance
 
@@ -67,6 +66,10 @@ class CompiledSums:
     failures: Ints
     cells: Floats
     tolerance: float
+
+    def is_too_large(self, crystal: int) -> bool:
+        """Return whether a crystal needs a longer list of images than it may have here."""
+        return bool(self.failures[crystal, 0] == plan.TOO_LARGE)
 
     def errors(self, names: Sequence[str] = ()) -> Iterator[tuple[int, LatticeSumsError]]:
         """Yield the number of each crystal that could not be summed, and the error it calls for."""
@@ -278,8 +281,7 @@ def _sums(
     tolerance = check_tolerance(tolerance)
     positions, rests, cells, counts = _check_crystals(positions, cells, counts)
     kinds, parameters = describe(tuple(potentials))
-    # The rest of the tolerance is for rounding: half of it from 4e-11 on.
-    budget = max(0.5 * tolerance, 0.98 * tolerance - 2e-11)
+    budget = _budget(tolerance)
     offsets = np.concatenate([[0], np.cumsum(counts)])
     out_offsets = np.concatenate([[0], np.cumsum(n_rows**2)])
     values = np.empty((out_offsets[-1], len(kinds)))
@@ -295,6 +297,44 @@ def _sums(
 
     _in_threads(run, counts, n_threads)
     return CompiledSums(values, bounds, failures, cells, tolerance)
+
+
+def sums_of_one(
+    positions: Floats, cells: Floats, kinds: Ints, parameters: Floats, tolerance: float
+) -> tuple[Floats, Floats] | None:
+    """Return the sums of one crystal and their bounds as fast as they can be called.
+
+    Args:
+        positions: Writable array in C order, shape (n_atoms, 3).
+        cells: The same for the lattice vectors, shape (1, 3, 3).
+        kinds: What :func:`describe` returns of the potentials.
+        parameters: The same.
+        tolerance: Largest absolute error of a sum.
+
+    Returns:
+        Shapes (n_atoms, n_atoms, n_potentials) and (n_potentials,); None if something is wrong.
+    """
+    n, n_potentials = len(positions), len(kinds)
+    if not n or positions.shape != (n, 3) or cells.shape != (1, 3, 3):
+        return None
+    if not np.abs(positions).max() <= FAR:
+        return None
+    values, bounds = np.empty((n, n, n_potentials)), np.empty((1, n_potentials))
+    failures = np.zeros((1, 3), np.int64)
+    evaluate(
+        0, 1, positions, _NO_RESTS, np.array([0, n]), _NO_ORBITS, np.array([0, n * n]), cells,
+        kinds, parameters, tolerance, _budget(tolerance), _tables(), values.reshape(-1), bounds,
+        failures,
+    )  # fmt: skip
+    return None if failures[0, 0] else (values, bounds[0])
+
+
+_NO_RESTS, _NO_ORBITS = np.empty((0, 3)), np.empty(0, np.int64)
+
+
+def _budget(tolerance: float) -> float:
+    """Return what truncation may take; the rest is for rounding: half of it from 4e-11 on."""
+    return max(0.5 * tolerance, 0.98 * tolerance - 2e-11)
 
 
 def _check_crystals(

@@ -25,7 +25,7 @@ def _kind(potential: Potential) -> int | None:
     if isinstance(potential, Shell):
         return SHELL
     if isinstance(potential, InversePower):
-        return {1: COULOMB, 6: LONDON}.get(potential.exponent)
+        return {1.0: COULOMB, 6.0: LONDON}.get(potential.exponent)
     return None
 
 

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from latticesums.errors import ConfigError
 from latticesums.potentials.base import (
     Array,
     Combination,
@@ -148,7 +149,7 @@ class Expansion:
         columns: list[dict[Potential, Scalar]] = []
         for potential in potentials:
             column: dict[Potential, Scalar] = {}
-            for coefficient, term in potential.terms:
+            for coefficient, term in _terms(potential):
                 column[term] = column[term] + coefficient if term in column else coefficient
             columns.append(column)
         terms = tuple(dict.fromkeys(term for column in columns for term in column))
@@ -198,6 +199,21 @@ class Expansion:
 
     def _roundings(self, values: Tensor) -> Tensor:
         return values.detach().abs() * ((len(self.terms) + 8) * 2.0**-53)
+
+
+def _terms(potential: Potential) -> tuple[tuple[Scalar, Potential], ...]:
+    """Return the terms of a potential, or raise if its coefficients are not finite numbers."""
+    try:
+        with np.errstate(over="ignore"):
+            terms = potential.terms
+    except OverflowError:
+        terms = ((np.inf, potential),)
+    if not all(np.isfinite(as_number(coefficient)) for coefficient, _ in terms):
+        raise ConfigError(
+            f"{potential.name}: its parameters must give coefficients that float64 can hold, got "
+            "larger ones. Give parameters of a pair of atoms."
+        )
+    return terms
 
 
 def largest_of_each(values: Tensor, counts: NDArray[np.int64]) -> Tensor:
