@@ -1,6 +1,6 @@
 """From crystals to properties: values, intervals, and flags where a model is out of its depth."""
 
-from potnet.prediction.predictor import Predictor, load, predict_stream
+from potnet.prediction.predictor import Predictor, Said, load, predict_each, predict_stream
 from potnet.prediction.rows import COLUMNS, Gradients, Prediction, PredictionFile, Predictions
 
 __all__ = [
@@ -10,6 +10,8 @@ __all__ = [
     "PredictionFile",
     "Predictions",
     "Predictor",
+    "Said",
     "load",
+    "predict_each",
     "predict_stream",
 ]

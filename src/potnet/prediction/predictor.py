@@ -6,6 +6,7 @@ import copy
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -283,6 +284,38 @@ def predict_stream(
         StructureError: If a crystal cannot be used and ``on_error`` is "raise".
         ModelError: If a network gives a number that is not finite and ``on_error`` is "raise".
     """
+    for item in predict_each(predictors, crystals, batch_size=batch_size, on_error=on_error):
+        if isinstance(item, Failure):
+            yield item
+        else:
+            for predictions in item.predictions:
+                yield from predictions
+            yield from item.failures
+
+
+@dataclass(frozen=True)
+class Said:
+    """What several models say of one crystal.
+
+    Attributes:
+        crystal: The crystal.
+        predictions: The rows of each model, in their order; none of a model that refused it.
+        failures: Why models refused it, each reason once.
+    """
+
+    crystal: Crystal
+    predictions: tuple[tuple[Prediction, ...], ...]
+    failures: tuple[Failure, ...]
+
+
+def predict_each(
+    predictors: Sequence[Predictor],
+    crystals: Iterable[Any],
+    *,
+    batch_size: int = BATCH_SIZE,
+    on_error: Literal["raise", "skip"] = "skip",
+) -> Iterator[Said | Failure]:
+    """Yield what several models say, crystal by crystal; see :func:`predict_stream`."""
     for batch in _batches(crystals, batch_size, on_error):
         good = [item for item in batch if isinstance(item, Crystal)]
         outcomes = zip(*(p._outcomes(good) for p in predictors), strict=True) if good else iter(())
@@ -290,17 +323,19 @@ def predict_stream(
             if isinstance(item, Failure):
                 yield item
                 continue
+            predictions: list[tuple[Prediction, ...]] = []
             # Two models that refuse a crystal for the same reason make one failure.
             refused: dict[Failure, None] = {}
-            for outcome in next(outcomes):
+            for outcome in next(outcomes, ()):
                 if isinstance(outcome, list):
-                    yield from outcome
-                elif on_error == "raise":
+                    predictions.append(tuple(outcome))
+                    continue
+                if on_error == "raise":
                     raise outcome
-                else:
-                    stage = "features" if isinstance(outcome, StructureError) else "predict"
-                    refused[Failure(item.id, stage, str(outcome))] = None
-            yield from refused
+                stage = "features" if isinstance(outcome, StructureError) else "predict"
+                refused[Failure(item.id, stage, str(outcome))] = None
+                predictions.append(())
+            yield Said(item, tuple(predictions), tuple(refused))
 
 
 def load(source: str | os.PathLike[str], *, device: str = "cpu") -> Predictor:

@@ -1,0 +1,250 @@
+"""The index of known crystals: which of them is this one, and which are near."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from potnet.crystal import Crystal
+from potnet.crystal.formula import reduced_formula
+from potnet.known.chemistry import chemistry
+from potnet.known.fingerprint import SIZE, fingerprint
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+INDEX = Path(__file__).parent / "crystals.npz"
+SOURCE = (
+    "Materials Project of 2018 and 2019 through MatBench 0.1 (PBE; CC BY 4.0; "
+    "Jain et al., APL Materials 1, 011002 (2013))"
+)
+SAME_STRUCTURE = 0.08
+SAME_VOLUME = 0.08
+"""A crystal is known if no number of the fingerprint and no logarithm of the volume differs more.
+
+Measured cells and those of PBE differ by less, as a rule."""
+_AS_GOOD = 2.0  # what is farther than so many times the best is another structure, unless it is
+_VERY_GOOD = 0.025  # so near that rounding and relaxation explain it
+N_NEAREST = 5
+
+# How each column is stored: type, steps per unit, and what stands for nothing.
+_CODES: dict[str, tuple[str, float, int | None]] = {
+    "id": ("<i4", 1, None),
+    "space_group": ("u1", 1, None),
+    "n_atoms": ("<u2", 1, None),
+    "gap": ("<u2", 1_000, 65_535),
+    "is_metal": ("u1", 1, None),
+    "formation_energy": ("<i2", 1_000, -32_768),
+    "bulk_modulus": ("<u2", 10, 65_535),
+    "shear_modulus": ("<u2", 10, 65_535),
+}
+# What a unit of the logarithm of the volume, and of group, period and radius in Å, counts beside
+# one of the fingerprint: so that values of the nearest crystal of another formula are the likest.
+_VOLUME = 4.0
+_CHEMISTRY = np.array([0.8, 0.8, 3.2])
+_PRINT_STEP = 0.015
+_PRINT_ZERO = np.repeat([0, 128], SIZE // 2)  # the second half has both signs
+_VOLUME_STEP = 1 / 6_000  # of the logarithm
+
+
+@dataclass(frozen=True)
+class KnownCrystal:
+    """A crystal of the index; nan where a value is not known.
+
+    Attributes:
+        id: Its id in the Materials Project, or its row in MatBench's mp_gap where that is not
+            certain.
+        formula: Reduced formula.
+        n_atoms: Atoms of the cell in the source.
+        space_group: Its number, 0 if not known.
+        volume: Volume per atom in Å^3.
+        distance: How far it is from the crystal that was asked about; 0 for the same.
+        gap: PBE band gap in eV.
+        is_metal: Whether the source calls it a metal.
+        formation_energy: In eV per atom, corrections of 2019.
+        bulk_modulus, shear_modulus: Voigt-Reuss-Hill averages in GPa.
+    """
+
+    id: str
+    formula: str
+    n_atoms: int
+    space_group: int
+    volume: float
+    distance: float
+    gap: float
+    is_metal: bool
+    formation_energy: float
+    bulk_modulus: float
+    shear_modulus: float
+
+
+class KnownCrystals:
+    """Many crystals with reference values, found by structure.
+
+    Args:
+        table: Columns, of which rows are crystals: those of ``_CODES``, ``volume`` per atom in
+            Å^3, ``print`` (n, SIZE), and the compositions: ``sizes`` (n,) elements of each, whose
+            ``elements`` and ``counts`` stand one crystal after the other.
+    """
+
+    def __init__(self, table: Mapping[str, NDArray]) -> None:
+        self._table = table
+        self._starts = np.concatenate([[0], np.cumsum(table["sizes"], dtype=np.int64)])
+        keys = _keys(table["elements"], table["counts"], self._starts[:-1])
+        self._order = np.argsort(keys, kind="stable")
+        self._keys = keys[self._order]
+
+    def __len__(self) -> int:
+        return len(self._table["id"])
+
+    def __repr__(self) -> str:
+        return f"<KnownCrystals: {len(self):,}>"
+
+    def match(self, crystal: Crystal) -> list[KnownCrystal]:
+        """Return the known crystals that are this one, the likest first.
+
+        The same are crystals of one reduced formula whose fingerprints differ by at most
+        ``SAME_STRUCTURE`` and whose volumes per atom by at most a share of ``SAME_VOLUME``,
+        whatever their cells. Where one fits well, those that fit much worse are others: polytypes
+        are alike. Mirror images are the same.
+
+        Raises:
+            StructureError: If the crystal is not periodic in all three directions.
+        """
+        rows, apart = self._alike(crystal, SAME_STRUCTURE, SAME_VOLUME)
+        as_good = apart <= max(_VERY_GOOD, _AS_GOOD * apart.min(initial=np.inf))
+        return [self._known(int(row), 0.0) for row in rows[as_good]]
+
+    def nearest(self, crystal: Crystal, n: int = N_NEAREST) -> list[KnownCrystal]:
+        """Return the ``n`` nearest crystals, by structure and by chemistry.
+
+        Raises:
+            StructureError: If the crystal is not periodic in all three directions.
+        """
+        numbers, counts = _composition(crystal)
+        volume = np.array([crystal.volume / crystal.n_atoms])
+        prints = fingerprint(crystal)[None]
+        point = _points(prints, volume, numbers, counts, np.array([0]))[0]
+        points, squares = self._located
+        n = min(n, len(self))
+        about = squares - 2 * (points @ point)
+        rows = np.argpartition(about, n - 1)[:n]
+        distances = np.linalg.norm(points[rows] - point, axis=1)
+        order = np.argsort(distances, kind="stable")
+        return [self._known(int(rows[k]), float(distances[k])) for k in order]
+
+    def rows_like(self, crystal: Crystal, structure: float, volume: float) -> NDArray[np.int64]:
+        """Return the rows of crystals within both tolerances, the likest first."""
+        return self._alike(crystal, structure, volume)[0]
+
+    def _alike(
+        self, crystal: Crystal, structure: float, volume: float
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return rows within both tolerances, the likest first, and how their structures differ."""
+        numbers, counts = _composition(crystal)
+        key = _keys(numbers, counts, np.array([0]))[0]
+        low, high = np.searchsorted(self._keys, [key, key + np.uint64(1)])
+        rows = self._order[low:high]
+        strain = np.log(self._table["volume"][rows] * crystal.n_atoms / crystal.volume)
+        apart = np.abs(self._table["print"][rows] - fingerprint(crystal)).max(1)
+        likest = np.argsort(apart / structure + np.abs(strain) / volume, kind="stable")
+        kept = likest[((apart <= structure) & (np.abs(strain) <= volume))[likest]]
+        return rows[kept], apart[kept]
+
+    @cached_property
+    def _located(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Where each crystal lies, and the square of its distance from the origin."""
+        table = self._table
+        compositions = (table["elements"], table["counts"], self._starts[:-1])
+        points = _points(table["print"], table["volume"], *compositions).astype(np.float32)
+        return points, np.einsum("nk,nk->n", points, points)
+
+    def _known(self, row: int, distance: float) -> KnownCrystal:
+        table, span = self._table, slice(self._starts[row], self._starts[row + 1])
+        amounts = zip(table["elements"][span].tolist(), table["counts"][span].tolist(), strict=True)
+        number = int(table["id"][row])
+        values = {name: float(table[name][row]) for name in _CODES if name not in _WHOLE}
+        return KnownCrystal(
+            id=f"mp-{number}" if number > 0 else f"matbench_mp_gap:{-number}",
+            formula=reduced_formula(dict(amounts)),
+            n_atoms=int(table["n_atoms"][row]),
+            space_group=int(table["space_group"][row]),
+            volume=float(table["volume"][row]),
+            distance=distance,
+            is_metal=bool(table["is_metal"][row]),
+            **values,
+        )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str] = INDEX) -> KnownCrystals:
+        """Return the crystals of a file of :meth:`save`."""
+        with np.load(path, allow_pickle=False) as file:
+            stored = {name: file[name] for name in file.files}
+        table: dict[str, NDArray] = {k: stored[k] for k in ("sizes", "elements", "counts")}
+        for name, (_, steps, missing) in _CODES.items():
+            column = stored[name]
+            if name not in _WHOLE:
+                values = column / np.float32(steps)
+                column = values if missing is None else np.where(column == missing, np.nan, values)
+            table[name] = column
+        table["volume"] = np.exp(stored["volume"] * np.float32(_VOLUME_STEP))
+        table["print"] = (stored["print"].T - _PRINT_ZERO) * np.float32(_PRINT_STEP)
+        return cls(table)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the crystals, values rounded to the steps of ``_CODES``."""
+        stored = {name: self._table[name].astype("u1") for name in ("sizes", "elements")} | {
+            "counts": self._table["counts"].astype("<u2")
+        }
+        for name, (kind, steps, missing) in _CODES.items():
+            values = np.round(self._table[name] * steps)
+            if missing is not None:
+                values = np.where(np.isnan(values), missing, values)
+            if not (values.astype(kind) == values).all():
+                raise ValueError(f"{name} does not fit into {kind}")
+            stored[name] = values.astype(kind)
+        stored["volume"] = np.round(np.log(self._table["volume"]) / _VOLUME_STEP).astype("<u2")
+        prints = np.round(self._table["print"] / _PRINT_STEP) + _PRINT_ZERO
+        stored["print"] = prints.clip(0, 255).astype("u1").T.copy()  # columns pack better
+        np.savez_compressed(path, allow_pickle=False, **stored)
+
+
+_WHOLE = ("id", "space_group", "n_atoms", "is_metal")
+
+
+@lru_cache(1)
+def load_known() -> KnownCrystals:
+    """Return the bundled index: 106,113 crystals of the Materials Project of 2018 and 2019."""
+    return KnownCrystals.load()
+
+
+def composition(crystal: Crystal) -> tuple[tuple[int, int], ...]:
+    """Return the elements by atomic number with their amounts, without a common factor."""
+    return tuple(zip(*(array.tolist() for array in _composition(crystal)), strict=True))
+
+
+def _composition(crystal: Crystal) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    numbers, counts = np.unique(crystal.numbers, return_counts=True)
+    return numbers, counts // np.gcd.reduce(counts)
+
+
+def _keys(elements: NDArray, counts: NDArray, starts: NDArray) -> NDArray[np.uint64]:
+    """Return a number for each composition, by which it is found (splitmix64 of its parts)."""
+    x = elements.astype(np.uint64) << np.uint64(32) | counts.astype(np.uint64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
+    return np.add.reduceat(x ^ (x >> np.uint64(31)), starts)
+
+
+def _points(
+    prints: NDArray, volume: NDArray, elements: NDArray, counts: NDArray, starts: NDArray
+) -> NDArray:
+    """Return where crystals lie, so that distances say how different they are, (n, k)."""
+    places = chemistry(elements, counts, starts) * np.tile(_CHEMISTRY, 2)
+    return np.hstack([prints, _VOLUME * np.log(volume)[:, None], places])

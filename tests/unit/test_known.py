@@ -1,0 +1,153 @@
+"""Known crystals are recognised however they are written down, others are not taken for them."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import potnet
+from potnet import Crystal, StructureError
+from potnet.known import KnownCrystals, load_known
+from potnet.known.chemistry import chemistry
+from potnet.known.fingerprint import SIZE, fingerprint
+from potnet.known.index import INDEX, composition
+from tests.conftest import rock_salt
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = potnet.read(ROOT / "examples" / "crystals")
+
+
+@given(seed=st.integers(0, 2**32 - 1), which=st.integers(0, len(EXAMPLES) - 1))
+def test_a_fingerprint_knows_nothing_of_the_cell(seed: int, which: int) -> None:
+    crystal, rng = EXAMPLES[which], np.random.default_rng(seed)
+    matrix = rng.integers(-2, 3, (3, 3))
+    while not 0 < abs(round(np.linalg.det(matrix))) <= 4:
+        matrix = rng.integers(-2, 3, (3, 3))
+    other = crystal.supercell(matrix)
+    rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    order = rng.permutation(other.n_atoms)
+    positions = ((other.positions + rng.normal(size=3)) @ rotation)[order]
+    other = Crystal(other.numbers[order], positions, other.cell @ rotation)
+    np.testing.assert_allclose(fingerprint(other), fingerprint(crystal), atol=1e-9)
+
+
+def test_a_fingerprint_does_not_know_the_volume_but_the_places_of_elements() -> None:
+    salt = rock_salt(11, 17, 2.82)
+    np.testing.assert_allclose(fingerprint(rock_salt(11, 17, 2.5)), fingerprint(salt), atol=1e-9)
+    swapped = Crystal(salt.numbers[[0, 0]], salt.positions, salt.cell)
+    assert abs(fingerprint(swapped)[SIZE // 2 :] - fingerprint(salt)[SIZE // 2 :]).max() > 0.1
+    np.testing.assert_allclose(fingerprint(swapped)[: SIZE // 2], fingerprint(salt)[: SIZE // 2])
+
+
+def test_a_fingerprint_changes_little_when_atoms_move_little() -> None:
+    rng = np.random.default_rng(0)
+    for crystal in EXAMPLES:
+        shaken = crystal.supercell(2)
+        shaken = shaken.replace(
+            positions=shaken.positions + 0.001 * rng.normal(size=(shaken.n_atoms, 3))
+        )
+        assert abs(fingerprint(shaken) - fingerprint(crystal)).max() < 0.01
+
+
+def test_a_slab_without_periods_has_no_fingerprint() -> None:
+    slab = rock_salt(11, 17, 2.82).replace(pbc=[True, True, False])
+    with pytest.raises(StructureError, match="must be true in all three"):
+        fingerprint(slab)
+
+
+@pytest.mark.parametrize("crystal", EXAMPLES, ids=lambda c: c.id)
+def test_the_example_crystals_are_known(crystal: Crystal) -> None:
+    found = load_known().match(crystal)
+    assert found
+    assert found[0].distance == 0
+    assert composition(crystal) == tuple(
+        sorted((potnet.crystal.NUMBERS[s], n) for s, n in parts(found[0].formula).items())
+    )
+
+
+def parts(formula: str) -> dict[str, int]:
+    from potnet.crystal.formula import parse_formula
+
+    return {potnet.crystal.SYMBOLS[z]: int(n) for z, n in sorted(parse_formula(formula).items())}
+
+
+def test_corundum_has_its_gap() -> None:
+    corundum = next(c for c in EXAMPLES if c.formula == "Al2O3")
+    found = load_known().match(corundum.primitive())[0]
+    assert found.gap == pytest.approx(5.85, abs=0.01)
+    assert not found.is_metal
+    assert found.space_group == 167
+    assert found.bulk_modulus == pytest.approx(232, abs=3)
+    assert found.formation_energy == pytest.approx(-3.44, abs=0.02)
+
+
+def test_other_structures_of_a_formula_and_stretched_cells_are_not_the_same() -> None:
+    known = load_known()
+    rutile = next(c for c in EXAMPLES if "rutile" in c.id)
+    found = {k.space_group for k in known.match(rutile)}
+    assert 136 in found
+    diamond = next(c for c in EXAMPLES if "diamond" in c.id)
+    assert {k.space_group for k in known.match(diamond)} == {227}
+    assert known.match(rock_salt(11, 17, 2.82))
+    assert not known.match(rock_salt(11, 17, 2.82 * 4 ** (1 / 3)))
+    assert not known.match(rock_salt(11, 18, 2.82))
+
+
+def test_salts_are_near_salts() -> None:
+    near = load_known().nearest(rock_salt(11, 17, 2.82))
+    assert len(near) == 5
+    assert near[0].formula == "NaCl"
+    assert [k.distance for k in near] == sorted(k.distance for k in near)
+    salts = {"Li", "Na", "K", "Rb", "Cs", "F", "Cl", "Br", "I"}
+    assert all(parts(k.formula).keys() <= salts for k in near)
+
+
+def test_an_index_is_saved_and_loaded(tmp_path: Path) -> None:
+    names = ("space_group", "n_atoms", "is_metal")
+    table = {name: np.array([k + 1 for k in range(len(EXAMPLES))]) for name in names}
+    table |= {"is_metal": np.zeros(len(EXAMPLES), dtype=int)}
+    table["id"] = np.array([-5, *range(1, len(EXAMPLES))])
+    for name in ("gap", "formation_energy", "bulk_modulus", "shear_modulus"):
+        table[name] = np.array([math.nan, *(0.1 * np.arange(1, len(EXAMPLES)))])
+    table["volume"] = np.array([c.volume / c.n_atoms for c in EXAMPLES])
+    table["print"] = np.array([fingerprint(c) for c in EXAMPLES])
+    found = [composition(c) for c in EXAMPLES]
+    table["sizes"] = np.array([len(c) for c in found])
+    table["elements"] = np.array([z for c in found for z, _ in c])
+    table["counts"] = np.array([n for c in found for _, n in c])
+    KnownCrystals(table).save(tmp_path / "a.npz")
+    loaded = KnownCrystals.load(tmp_path / "a.npz")
+    for number, crystal in enumerate(EXAMPLES):
+        (same,) = loaded.match(crystal.supercell([1, 2, 1]))
+        assert same.id == ("matbench_mp_gap:5" if number == 0 else f"mp-{number}")
+        assert same.gap == pytest.approx(0.1 * number, abs=1e-3) or number == 0
+        assert math.isnan(same.gap) == (number == 0)
+        assert same.volume == pytest.approx(crystal.volume / crystal.n_atoms, rel=2e-4)
+
+
+def test_the_index_is_small_and_quick() -> None:
+    assert INDEX.stat().st_size < 4e6
+    known, salt = load_known(), rock_salt(11, 17, 2.82)
+    known.nearest(salt)
+    times = []
+    for _ in range(10):
+        start = time.process_time()
+        known.match(salt)
+        known.nearest(salt)
+        times.append(time.process_time() - start)
+    assert min(times) < 0.02
+
+
+def test_chemistry_is_mean_and_spread_over_atoms() -> None:
+    salt = chemistry(np.array([11, 17]), np.array([1, 1]), np.array([0]))[0]
+    assert salt[:2].tolist() == [9.0, 3.0]
+    assert salt[3:5].tolist() == [8.0, 0.0]
+    many = chemistry(np.array([8, 13, 29]), np.array([3, 2, 4]), np.array([0, 2]))
+    assert many[0, 0] == pytest.approx((3 * 16 + 2 * 13) / 5)
+    assert many[1].tolist()[:2] == [11.0, 4.0]
