@@ -57,6 +57,10 @@ test: setup  ## run the fast tests
 test-slow: setup  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
+hunt: setup  ## fuzz all structure readers for HUNT_MINUTES, minimise what is found (Linux, macOS)
+	$(PIP) install --quiet -e '.[hunt]'
+	$(BIN)/python scripts/hunt.py --minutes $(HUNT_MINUTES) --output $(HUNT_OUTPUT)
+
 demo: setup  ## predict, train and evaluate on the bundled crystals and data (under 5 minutes)
 	$(BIN)/potnet demo --output $(OUTPUT) $(if $(DEMO_FAST),--fast)
 

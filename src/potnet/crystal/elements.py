@@ -54,6 +54,6 @@ def _number_of(symbol: str) -> int | None:
     if match is None:
         return None
     number = NUMBERS.get(match[1].capitalize(), 0)
-    # NO and CN are groups, and neither nobelium nor copernicium.
-    is_group = number > LAST_NATURAL and match[1] != SYMBOLS[number]
+    # NO and CN are groups, and neither nobelium nor copernicium; HO is rather hydroxyl.
+    is_group = (number > LAST_NATURAL or match[1] == "HO") and match[1] != SYMBOLS[number]
     return number if number and not is_group else None

@@ -133,10 +133,11 @@ def _format_block(crystal: Crystal, name: str) -> str:
 
 def _read_block(content: cif.Block, where: str) -> Crystal:
     block = Block(content, where)
-    if not block.has(("_cell_length", "_atom_site")):
+    if not block.has(("_atom_site_",)):  # text, or reflections, which repeat the cell
+        got = "none" if block.has(("_cell_length",)) else "neither"
         raise NoStructure(
-            f"{where}: the data block must list a cell and atoms, got neither. "
-            "Leave it out if it is only text."
+            f"{where}: the data block must list {'the' if got == 'none' else 'a cell and'} atoms, "
+            f"got {got}. Leave it out if it holds no structure."
         )
     if tag := block.has(_MODULATED):
         raise StructureError(

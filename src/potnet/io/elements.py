@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _LABEL = re.compile(r"([A-Za-z]*)(.*)", re.ASCII | re.DOTALL)
-# Behind the element: a bonded hydrogen (O-H), or water (O_W).
-_BONDED = re.compile(r"[^A-Za-z]*[HhWwDd]")
+# Oxygen with something behind it: a bonded hydrogen (O-H), or water (O_W).
+_BONDED = re.compile(r"O[^A-Za-z]*[HhWw]")
 
 
 def elements_of(
@@ -40,13 +40,17 @@ def elements_of(
         if symbol in UNKNOWN:
             numbers.append(_of_label(label, stated, f"{where}: site {label}"))
         else:
-            numbers.append(NUMBERS.get(symbol) or number_of(symbol, f"{where}: site {label}"))
+            # HO, in capitals, is holmium where the formula has it, and hydroxyl elsewhere.
+            capital = (
+                symbol if NUMBERS.get(symbol.capitalize()) not in stated else symbol.capitalize()
+            )
+            numbers.append(NUMBERS.get(capital) or number_of(symbol, f"{where}: site {label}"))
     return np.array(numbers, dtype=np.int64), np.array(is_deuterium)
 
 
 def _of_label(label: str, stated: set[int], site: str) -> int:
     letters, rest = _LABEL.fullmatch(label[:40]).groups()  # type: ignore[union-attr]
-    if letters in NUMBERS and (stated or not _BONDED.match(rest)):
+    if letters in NUMBERS and (stated or not _BONDED.match(letters + rest)):
         return NUMBERS[letters]
     if letters == "T":
         number_of(letters, site)  # says why not

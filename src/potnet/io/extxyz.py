@@ -28,6 +28,8 @@ MAX_LINE = 2**20  # characters
 MAX_FRAME = 2**26  # characters of all lines of a frame
 
 _DEFAULT = "species:S:1:pos:R:3"
+_LENGTH_UNIT = re.compile("(?:(?:length|position|pos|lattice|cell|coord)s?_)?units?", re.I)
+_OTHER_UNITS = ("bohr", "au", "a.u", "atomic", "nm", "nanometer", "nanometre", "pm", "m")
 _OCCUPANCIES = ("occupancy", "occupancies", "occ")
 
 
@@ -137,6 +139,11 @@ def _crystal(frame: _Frame, info: dict[str, Any], where: str, source: str) -> Cr
             f"{where}: `Lattice` must be nine numbers, the three lattice vectors, got {got}. "
             "Give the cell in the second line of the frame."
         )
+    for key, value in info.items():
+        if _LENGTH_UNIT.fullmatch(key) and str(value).lower().strip(".s") in _OTHER_UNITS:
+            raise StructureError(
+                f"{where}: lengths must be in Å, got {key}={str(value)[:40]}. Convert them."
+            )
     pbc = info.pop("pbc", True)
     numbers, positions = _parse_atoms(frame, str(info.pop("Properties", _DEFAULT)), source)
     return Crystal(numbers, positions, np.reshape(lattice, (3, 3)), pbc, id=where, info=info)

@@ -30,7 +30,7 @@ _CHARGE = re.compile(r"\s\d{0,2}[+-](?=[\s,)\]]|$)", re.ASCII)
 _TIMES = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(?=[(\[])", re.ASCII)  # of 2(H2 O)
 _FORMULAS = ("_chemical_formula_sum", "_chemical_formula_moiety")
 _OTHER_FORMULAS = ("_chemical_formula_structural", "_chemical_formula_iupac")
-_NAMES = ("_chemical_name_systematic", "_chemical_name_common", "_chemical_name_structure_type")
+_NAMES = ("_chemical_name_systematic", "_chemical_name_common")
 _HYDRATE = re.compile(
     r"\b(?:hemi|sesqui|mono|di|tri|tetra|penta|hexa|hepta|octa|nona|deca|dodeca)hydrate\b"
     r"|\bhydroxide\b",

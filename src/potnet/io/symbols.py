@@ -23,7 +23,7 @@ _POINT_GROUPS |= {"vd": "d2d", "c1v": "cs"}
 
 _CHOICE = re.compile(
     r"""\s*(?:
-    [:(]\s*(?:origin|cell|setting)?\s*(?:choice|at)?\s*(?P<stated>[12]|[hrsz]|rs|hr|hs|-?[abc][1-3]?|[-abc]{3,6})\s*\)?
+    [:(]\s*(?:origin|cell|setting)?\s*(?:choice|at)?\s*(?P<stated>[12]|[hrsz]|rs|hr|hs|-?[abc][1-9]?|[-abc]{3,6})\s*\)?
     |[(,]?\s*(?:origin|setting)\s*(?:choice)?\s*:?\s*(?P<origin>[12])\s*\)?
     |(?P<mark>rs|hr|hs|[hrsz]))$""",
     re.VERBOSE,
@@ -95,16 +95,17 @@ def chosen(settings: list[gemmi.SpaceGroup], choice: str) -> list[gemmi.SpaceGro
             that says nothing here leaves all, as the cell decides between the axes of R groups.
     """
     choice = _ORIGINS.get(choice.lower(), choice.lower())
-    match = re.fullmatch(r"([12hr]?)(-?[abc][1-3]?|[-abc]{3,6})?", choice)
+    match = re.fullmatch(r"([12hr]?)(-?[abc][1-9]?|[-abc]{3,6})?", choice)
     if not choice or match is None:
         return settings
     origin, axes = match[1].upper(), "" if match[2] in (None, "abc") else match[2]
     by_origin = [s for s in settings if s.ext == origin] if origin else settings
     left = by_origin or [s for s in settings if s.ext not in ("1", "2", "H", "R")]
     if match[2] is None:
-        return left
+        return [s for s in left if s.ext in ("1", "2") and not s.qualifier] or left
     # Of the groups with one axis, b stands for b1.
-    return [s for s in left if s.qualifier in (axes, f"{axes}1")]
+    exact = [s for s in left if s.qualifier == axes]
+    return exact or [s for s in left if s.qualifier == f"{axes}1"]
 
 
 def _named(text: str) -> list[gemmi.SpaceGroup]:

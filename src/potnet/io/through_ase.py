@@ -50,6 +50,9 @@ _DOUBTFUL = {
     "espresso-in": (re.compile(r"\bspace_group\s*=", re.I), "`space_group`: a part of the cell"),
 }
 
+# Formats that potnet reads itself, by their names.
+_OWN = {"cif": ".cif", "vasp": ".vasp", "extxyz": ".extxyz", "json": ".json", "res": ".res"}
+
 # Formats of no plain name, told by their content where one file is asked for.
 _BY_CONTENT = ("aims-output", "castep-md", "exciting", "elk", "gpaw-out", "abinit-out", "magres")
 
@@ -114,6 +117,11 @@ def parse_with_ase(path: Path, source: str, id: str) -> Iterator[Found]:
         yield id, StructureError(f"{source}: the file must hold a crystal, got none. Check it.")
         return
     second = next(answers, None)
+    if first.get("format") in _OWN:
+        raise StructureError(
+            f"{source}: the name must tell the format, got one without {_OWN[first['format']]}. "
+            "Add the suffix."
+        )
     if "format" in first:
         got = f"{first['format']!r}, which does not" if first["format"] else "one that is unknown"
         raise StructureError(
