@@ -12,6 +12,9 @@ PIP := $(BIN)/python -m pip
 STAMP := $(VENV)/.potnet-installed
 # Processes that run the tests side by side.
 JOBS ?= 2
+# How long `make hunt` looks for structure files that do harm, and where it keeps them.
+HUNT_MINUTES ?= 60
+HUNT_OUTPUT ?= hunt
 
 # What is installed is what was tested: the versions in constraints.txt, which `make lock` writes.
 # Torch comes first and without CUDA: from the indexes that pip already knows, else from PyTorch's
@@ -27,7 +30,7 @@ else
   CONSTRAINTS := --constraint $(VENV)/constraints.txt
 endif
 
-.PHONY: help setup lock test test-slow demo demo-short check lint types docs package benchmark clean
+.PHONY: help setup lock test test-slow hunt demo demo-short check lint types docs package benchmark clean
 
 help:  ## show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
