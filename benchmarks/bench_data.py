@@ -1,4 +1,4 @@
-"""Stores at scale: containers compared, building, a million crystals, an epoch, rivals.
+"""Datasets at scale: containers compared, building, a million crystals, an epoch, rivals.
 
 Each part runs in processes of its own, so that peaks of memory are its own, and replaces its
 entry in the results. Times are processor seconds unless they are called wall time.
@@ -76,32 +76,32 @@ def random_access_us(get, n: int, n_reads: int = 2000, repeats: int = 5) -> floa
 
 
 def build(table: str, output: str, workers: str) -> dict:
-    from potnet.data import build as build_store
+    from potnet.data import build as build_folder
 
     wall = time.monotonic()
-    store = build_store(table, output, workers=int(workers))
+    folder = build_folder(table, output, workers=int(workers))
     wall = time.monotonic() - wall
     n_bytes = size_of(Path(output))
     return {
-        "crystals": len(store),
-        "failures": len(store.failures),
+        "crystals": len(folder),
+        "failures": len(folder.failures),
         "wall_s": round(wall, 1),
-        "per_wall_s": round(len(store) / wall),
+        "per_wall_s": round(len(folder) / wall),
         **used(),
         "mb": round(n_bytes / 1e6, 1),
-        "bytes_per_crystal": round(n_bytes / len(store)),
+        "bytes_per_crystal": round(n_bytes / len(folder)),
     }
 
 
 def read(output: str) -> dict:
-    """Return what it takes to verify a store and to read crystals of it."""
-    from potnet.data import Store, open
+    """Return what it takes to verify a folder and to read crystals of it."""
+    from potnet.data import ParquetFolder, open
 
-    store = Store(output)
+    folder = ParquetFolder(output)
     start = time.process_time()
-    faults = store.verify()
+    faults = folder.verify()
     verified = time.process_time() - start
-    access = random_access_us(store.crystal, len(store))
+    access = random_access_us(folder.crystal, len(folder))
     start = time.process_time()
     dataset = open(output)
     opened = time.process_time() - start
@@ -121,10 +121,10 @@ def million(output: str) -> dict:
     import numpy as np
 
     from potnet.crystal import Crystal
-    from potnet.data import Record, Store, store
+    from potnet.data import ParquetFolder, Record, parquet_folder
 
     # Distinct ids and numbers around a few thousand checked crystals: what is measured is the
-    # store, not the checks of a crystal.
+    # writing, not the checks of a crystal.
     rng = np.random.default_rng(0)
     kinds = []
     for k in range(2000):
@@ -137,10 +137,10 @@ def million(output: str) -> dict:
                 np.diag([9.0, 9.0, 9.0 + 1e-3 * k]),
             )
         )
-    kept = Store.create(output)
+    kept = ParquetFolder.create(output)
     start, memory = time.monotonic(), []
-    for begin in range(0, MILLION, store.SHARD_ENTRIES * 12):
-        stop = min(begin + store.SHARD_ENTRIES * 12, MILLION)
+    for begin in range(0, MILLION, parquet_folder.SHARD_RECORDS * 12):
+        stop = min(begin + parquet_folder.SHARD_RECORDS * 12, MILLION)
         kept.append(
             Record(
                 f"made-up-{k}",
@@ -182,7 +182,7 @@ def features(table: str) -> dict:
 
 
 def epoch(stored: str, output: str, share: str, settings: str) -> dict:
-    """Train one epoch on the first ``share`` of a store and look at memory on the way."""
+    """Train one epoch on the first ``share`` of a folder and look at memory on the way."""
     import logging
 
     from potnet.data import open

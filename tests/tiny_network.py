@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from potnet.crystal import Crystal
-from potnet.data import Dataset, Record, Store, open
+from potnet.data import Dataset, ParquetFolder, Record, open
 from potnet.errors import StructureError
 from potnet.features import Batch, Pairs
 from potnet.models import registry
@@ -123,10 +123,10 @@ def made_up_dataset(n: int = 60, *, n_targets: int = 1) -> Dataset:
     )
 
 
-def made_up_store(path: Path) -> Dataset:
+def made_up_folder(path: Path) -> Dataset:
     """Return the made-up dataset from a new store in the folder ``path``."""
     dataset = made_up_dataset()
-    Store.create(path).append(
+    ParquetFolder.create(path).append(
         Record(id, crystal, {name: float(column[k]) for name, column in dataset.targets.items()})
         for k, (id, crystal) in enumerate(zip(dataset.ids, dataset.crystals, strict=True))
     )

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny_network import made_up_dataset, made_up_store, registered  # noqa: F401  (a fixture)
+from tiny_network import made_up_dataset, made_up_folder, registered  # noqa: F401  (a fixture)
 
 from potnet.errors import ConfigError, DataError
 from potnet.training import TrainingConfig, train
@@ -74,7 +74,7 @@ def test_a_run_killed_from_outside_resumes_to_the_same_bits(whole_run, tmp_path)
 
 
 def test_a_streamed_run_killed_within_an_epoch_resumes_to_the_same_bits(tmp_path):
-    dataset = made_up_store(tmp_path / "store")
+    dataset = made_up_folder(tmp_path / "store")
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     # One call learns the sizes, three train in an epoch and one validates: this is in the fourth.
     process = start(killed, "--store", str(tmp_path / "store"), "--die-at", "15")

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from tiny_network import TinyFeatures, made_up_store, registered  # noqa: F401  (a fixture)
+from tiny_network import TinyFeatures, made_up_folder, registered  # noqa: F401  (a fixture)
 
 from potnet.crystal import Crystal
 from potnet.errors import StructureError
@@ -29,7 +29,7 @@ RESULTS = ("metrics.csv", "predictions.csv", "predictions-val.csv", "split.json"
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
     """The made-up dataset in a store."""
-    return made_up_store(tmp_path_factory.mktemp("data") / "s")
+    return made_up_folder(tmp_path_factory.mktemp("data") / "s")
 
 
 def results(folder) -> dict[str, bytes]:

@@ -50,14 +50,15 @@ Structures = Annotated[
     list[str],
     typer.Argument(
         metavar="PATH...",
-        help="Structure files (CIF, POSCAR, extxyz, XSF, JSON, .gz), folders, patterns or stores.",
+        help="Structure files (CIF, POSCAR, extxyz, XSF, JSON, .gz), folders, patterns, or what "
+        "potnet datasets build wrote.",
     ),
 ]
 Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="A dataset by name (see potnet datasets), or a file, folder or store of your own.",
+        help="A dataset by name (see potnet datasets), or a file or folder of your own.",
     ),
 ]
 Recursive = Annotated[
@@ -71,15 +72,15 @@ Device = Annotated[str, typer.Option(help='Where to compute: "cpu", "cuda", "cud
 
 
 def structures(paths: list[str], recursive: bool, species: str = "") -> Iterator[Crystal | Failure]:
-    """Yield the crystals of stores, then those of files, folders and patterns."""
-    from potnet.data import Store
+    """Yield the crystals of datasets that were built, then those of files, folders and patterns."""
+    from potnet.data import ParquetFolder
     from potnet.io import scan
 
     files = []
     for path in paths:
-        if Store.exists(path):
-            store = Store(path)
-            yield from map(store.crystal, range(len(store)))
+        if ParquetFolder.exists(path):
+            folder = ParquetFolder(path)
+            yield from map(folder.crystal, range(len(folder)))
         else:
             files.append(path)
     if files:

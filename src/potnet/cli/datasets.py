@@ -31,50 +31,52 @@ def datasets(context: typer.Context) -> None:
 @group.command()
 def build(
     source: Data,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the store.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of Parquet files to write.")
+    ],
     target: Annotated[
         list[str] | None,
         typer.Option("--target", "-t", help="Column of numbers; may be repeated. Default: all."),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that read crystals.")] = 1,
 ) -> None:
-    """Read a dataset once into a store on disk, which any command takes as its data.
+    """Read a dataset once into a folder of Parquet files, which any command takes as its data.
 
-    A build that was interrupted goes on where it was. What cannot be used is listed in errors.csv
-    of the store; the exit code is then 3.
+    A build that was interrupted goes on where it was. What cannot be used is listed in
+    _errors.csv of the folder; the exit code is then 3.
     """
-    from potnet.data import build as build_store
+    from potnet.data import build as build_folder
 
     with show_progress("Reading") as bars:
 
         def show(done: int, total: int | None) -> None:
             bars.update(bars.task_ids[0], completed=done, total=total)
 
-        store = build_store(source, output, targets=target or (), workers=workers, progress=show)
-    typer.echo(f"{len(store)} crystals: {output}")
-    if store.failures:
-        typer.echo(f"{len(store.failures)} skipped: {output / 'errors.csv'}", err=True)
+        folder = build_folder(source, output, targets=target or (), workers=workers, progress=show)
+    typer.echo(f"{len(folder)} crystals: {output}")
+    if folder.failures:
+        typer.echo(f"{len(folder.failures)} skipped: {output / '_errors.csv'}", err=True)
         raise typer.Exit(SKIPPED)
 
 
 @group.command()
 def verify(
-    path: Annotated[Path, typer.Argument(metavar="STORE", help="Folder of a store.")],
+    path: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder that `build` made.")],
 ) -> None:
-    """Read every byte of a store and compare it with what was written."""
-    from potnet.data import Store
+    """Read every byte of a folder that was built and compare it with what was written."""
+    from potnet.data import ParquetFolder
 
-    store = Store(path)
+    folder = ParquetFolder(path)
     with show_progress("Verifying") as bars:
 
         def show(done: int, total: int) -> None:
             bars.update(bars.task_ids[0], completed=done, total=total)
 
-        faults = store.verify(show)
+        faults = folder.verify(show)
     for fault in faults:
         typer.echo(fault)
     if faults:
         raise typer.Exit(1)
-    typer.echo(f"{len(store)} crystals, {len(store.failures)} failures, version {store.version}")
-    if not store.is_complete:
+    typer.echo(f"{len(folder)} crystals, {len(folder.failures)} failures, version {folder.version}")
+    if not folder.is_complete:
         typer.echo("Not all of its source is in it yet: build it again to go on.")

@@ -4,6 +4,7 @@ from potnet.data.building import build
 from potnet.data.dataset import Dataset
 from potnet.data.opening import iter_records, open
 from potnet.data.origins import is_dataset, named_datasets, origin_of
+from potnet.data.parquet_folder import ParquetFolder
 from potnet.data.record import Record
 from potnet.data.splits import (
     Split,
@@ -15,14 +16,13 @@ from potnet.data.splits import (
     published_split,
     random_split,
 )
-from potnet.data.store import Store
 
 __all__ = [
     "Dataset",
     "Record",
     "Split",
     "SplitConfig",
-    "Store",
+    "ParquetFolder",
     "build",
     "given_split",
     "is_dataset",

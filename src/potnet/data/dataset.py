@@ -57,7 +57,7 @@ class Dataset:
 
     Attributes:
         ids: Name of each crystal; no two are equal.
-        crystals: The crystals, in the order of ``ids``: a tuple, or those of a store.
+        crystals: The crystals, in the order of ``ids``: a tuple, or those of a folder on disk.
         targets: Columns of numbers by name, float64, shape (n,); nan where a value is missing.
         units: Unit of each target; "" where it is not known.
         splits: Official labels "train", "val", "test" or "" (in no part), shape (n,): under ""

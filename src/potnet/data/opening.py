@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from potnet.data.dataset import Dataset
 from potnet.data.origins import Source, name_of, origin_of
+from potnet.data.parquet_folder import ParquetFolder
 from potnet.data.readers import rows_of
 from potnet.data.readers.rows import Row, record_of
 from potnet.data.record import Record, official_folds
-from potnet.data.store import Store
 from potnet.data.units import Units
 from potnet.errors import DataError, Failure, PotNetError
 
@@ -50,8 +50,8 @@ def iter_records(
             asked for.
     """
     wanted, asked = _listed(targets), Units(units or {}, source_units or {})
-    if Store.exists(source):
-        yield from _stored(Store(source), wanted, asked)
+    if ParquetFolder.exists(source):
+        yield from _stored(ParquetFolder(source), wanted, asked)
         return
     for item in _walk(source, wanted, asked):
         yield item if isinstance(item, Record) else item.failure
@@ -80,7 +80,7 @@ def open(  # noqa: A001  (potnet.data.open reads like gzip.open)
               responses of OPTIMADE servers;
             - extended XYZ with targets among the keys of the comment;
             - a database of ASE (.db or .json);
-            - the folder of a :class:`Store`, whose crystals stay on disk.
+            - a folder that :func:`build` made (:class:`ParquetFolder`): its crystals stay on disk.
         targets: Columns to keep, in this order; None keeps all that hold numbers and nothing else.
         units: Unit to have a target in, such as ``{"energy": "eV/atom"}``. Values are converted
             where the source names another unit; where it names none, this is taken to be it.
@@ -101,8 +101,8 @@ def open(  # noqa: A001  (potnet.data.open reads like gzip.open)
         UserWarning: If a column that was not asked for is mostly, but not always, numbers.
     """
     wanted = _listed(targets)
-    if Store.exists(source):
-        return Store(source).dataset(wanted, units=units, source_units=source_units)
+    if ParquetFolder.exists(source):
+        return ParquetFolder(source).dataset(wanted, units=units, source_units=source_units)
     records: dict[str, Record] = {}
     failures: list[Failure] = []
     for item in _walk(source, wanted, Units(units or {}, source_units or {})):
@@ -117,14 +117,16 @@ def open(  # noqa: A001  (potnet.data.open reads like gzip.open)
     return _collect(list(records.values()), failures, source, wanted, units or {})
 
 
-def _stored(store: Store, wanted: Sequence[str], units: Units) -> Iterator[Record | Failure]:
-    """Yield what a store holds, its failures last."""
-    store.require_targets(wanted)
-    for record in store:
+def _stored(
+    folder: ParquetFolder, wanted: Sequence[str], units: Units
+) -> Iterator[Record | Failure]:
+    """Yield what a folder holds, its failures last."""
+    folder.require_targets(wanted)
+    for record in folder:
         kept = {k: v for k, v in record.targets.items() if k in (wanted or record.targets)}
         values, names = units.of(record.units).applied(kept, record.crystal.n_atoms)
         yield replace(record, targets=values, units=names)
-    yield from store.failures
+    yield from folder.failures
 
 
 def _twice(source: Source, id: str) -> str:

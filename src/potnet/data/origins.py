@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from potnet.data.parquet_folder import ParquetFolder
 from potnet.data.public.catalogue import PUBLIC_DATASETS, PublicDataset
 from potnet.data.public.local import checked_files, files_of
 from potnet.data.public.rows import public_rows
 from potnet.data.readers import FORMATS, TABLE, stem_of
 from potnet.data.readers.rows import Rows
 from potnet.data.readers.text import plain_name
-from potnet.data.store import Store
 from potnet.errors import DataError
 
 EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
@@ -76,12 +76,12 @@ def named_datasets() -> dict[str, str]:
 
 
 def is_dataset(source: Source) -> bool:
-    """Return whether a source is a named dataset, a store, a table, or a folder with one.
+    """Return whether a source is a named dataset, a table, or a folder with one or built.
 
     Anything else, a folder without ``id_prop.csv`` included, may still hold structure files.
     """
     path = Path(source)
-    if str(source) in named_datasets() or path.name == TABLE or Store.exists(source):
+    if str(source) in named_datasets() or path.name == TABLE or ParquetFolder.exists(source):
         return True
     if path.is_dir():
         return (path / TABLE).is_file()

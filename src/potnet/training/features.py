@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from potnet.crystal import Crystal
-from potnet.data.building import in_order
 from potnet.errors import Failure, PotNetError
 from potnet.features import Batch
 from potnet.features.contract import Features
+from potnet.parallel import in_order
 
 CHUNK = 256
 CHUNK_PAIRS = 2**18  # of all atoms, before symmetry joins some

@@ -16,13 +16,9 @@ BATCH = 256  # rows in memory at once
 
 def read_parquet(path: Path) -> Rows:
     """Yield the rows of a table with a column of structures, or with lattice, species, ..."""
-    try:
-        import pyarrow as arrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise DataError(
-            f"{path}: Parquet needs pyarrow, got none. Run pip install 'potnet[parquet]'."
-        ) from error
+    import pyarrow as arrow
+    from pyarrow import parquet
+
     try:
         with parquet.ParquetFile(path) as file:
             expect(file.metadata.num_rows)

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from potnet.cli import app
-from potnet.data import Store
+from potnet.data import ParquetFolder
 
 
 def potnet_cli(*arguments: object) -> Result:
@@ -43,31 +43,31 @@ def stored(table) -> Path:
 
 
 def test_build_says_what_was_skipped_and_does_not_build_twice(table, stored):
-    assert "bad,read," in (stored / "errors.csv").read_text()
+    assert "bad,read," in (stored / "_errors.csv").read_text()
     again = potnet_cli("datasets", "build", table, "-o", stored, "--workers", 2)
     assert "30 crystals" in again.output
-    assert len(Store(stored)) == 30
+    assert len(ParquetFolder(stored)) == 30
 
 
 def test_verify_reads_every_byte(stored):
     whole = potnet_cli("datasets", "verify", stored)
     assert whole.exit_code == 0
     assert "30 crystals, 1 failures, version" in whole.output
-    shard = stored / "000000.safetensors"
+    shard = stored / "000000.parquet"
     content = bytearray(shard.read_bytes())
-    content[-1] ^= 1
+    content[40] ^= 1
     shard.write_bytes(content)
     damaged = potnet_cli("datasets", "verify", stored)
-    content[-1] ^= 1
+    content[40] ^= 1
     shard.write_bytes(content)
     assert damaged.exit_code == 1
-    assert "a shard must be as it was written, got changed bytes" in damaged.output
+    assert "must be as it was written, got changed bytes" in damaged.output
 
 
 def test_no_store_is_one_sentence(tmp_path):
     result = potnet_cli("datasets", "verify", tmp_path)
     assert result.exit_code == 1
-    assert "a store must have a readable store.json" in result.output
+    assert "a dataset of Parquet files must have a readable _potnet.json" in result.output
 
 
 def test_every_command_that_takes_data_takes_a_store(stored, tmp_path):

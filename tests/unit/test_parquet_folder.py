@@ -1,16 +1,20 @@
-"""The store on disk: what goes in comes out, in order, whole, once, and without growing memory."""
+"""Folders of Parquet files: what goes in comes out, in order, whole, once, in little memory."""
 
+import hashlib
 import json
 import threading
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 import potnet.data as data
 from potnet.crystal import Crystal
-from potnet.data import Record, Store, block, build, store
+from potnet.data import ParquetFolder, Record, build, ids, manifest, parquet_folder, shard
 from potnet.errors import DataError, Failure
 
 # A cubic cell whose atom count and size tell records apart.
@@ -45,8 +49,9 @@ def same(a: Record, b: Record) -> bool:
 @pytest.fixture
 def small_shards(monkeypatch):
     """Make shards so small that a few records need several."""
-    monkeypatch.setattr(store, "SHARD_ENTRIES", 10)
-    monkeypatch.setattr(store, "CHUNK", 4)
+    monkeypatch.setattr(parquet_folder, "SHARD_RECORDS", 10)
+    monkeypatch.setattr(parquet_folder, "CHUNK", 4)
+    monkeypatch.setattr(shard, "GROUP", 3)
     monkeypatch.setattr("potnet.data.building.CHUNK", 4)
 
 
@@ -75,7 +80,7 @@ def table(tmp_path: Path) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != store.LOCK}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != manifest.LOCK}
 
 
 # ------------------------------------------------------------------------------ what is kept
@@ -83,9 +88,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_entries_come_back_to_the_last_bit_in_order(tmp_path, small_shards):
     records = [made_up(k) for k in range(37)]
-    kept = Store.create(tmp_path / "s")
+    kept = ParquetFolder.create(tmp_path / "s")
     kept.append(records)
-    again = Store(tmp_path / "s")
+    again = ParquetFolder(tmp_path / "s")
     assert len(again) == 37
     assert all(same(a, b) for a, b in zip(again, records, strict=True))
     order = np.random.default_rng(0).permutation(37).tolist()
@@ -101,20 +106,20 @@ def test_entries_come_back_to_the_last_bit_in_order(tmp_path, small_shards):
 def test_open_directions_labels_by_target_and_crystal_info_are_kept(tmp_path):
     slab = Crystal([6], [[0, 0, 0]], SIDE * np.eye(3), pbc=[True, True, False], info={"a": [1, 2]})
     record = Record("slab", slab.replace(id="slab"), {}, {"gap": "test", "energy": "train"}, {})
-    kept = Store.create(tmp_path / "s")
+    kept = ParquetFolder.create(tmp_path / "s")
     kept.append([record])
     assert same(kept[0], record)
     assert kept[0].split == {"gap": "test", "energy": "train"}
 
 
 def test_arrays_of_a_stored_crystal_are_read_only(tmp_path):
-    kept = Store.create(tmp_path / "s")
+    kept = ParquetFolder.create(tmp_path / "s")
     kept.append([made_up(0)])
     for name in ("numbers", "positions", "cell", "pbc"):
         assert not getattr(kept.crystal(0), name).flags.writeable
 
 
-def test_a_store_opens_as_the_dataset_it_was_built_from(tmp_path, table):
+def test_a_folder_opens_as_the_dataset_it_was_built_from(tmp_path, table):
     build(table, tmp_path / "s")
     stored, read = data.open(tmp_path / "s"), data.open(table, on_error="skip")
     assert stored.ids == read.ids
@@ -129,12 +134,12 @@ def test_a_store_opens_as_the_dataset_it_was_built_from(tmp_path, table):
     assert stored.subset(part).sha256 == read.subset(part).sha256
     chosen = data.open(tmp_path / "s", targets="energy", units={"energy": "eV"})
     assert (list(chosen.targets), chosen.units["energy"]) == (["energy"], "eV")
-    with pytest.raises(DataError, match="targets must be columns of the store"):
+    with pytest.raises(DataError, match="targets must be columns of the data"):
         data.open(tmp_path / "s", targets="volume")
 
 
 def test_official_folds_are_kept(tmp_path):
-    kept = Store.create(tmp_path / "s")
+    kept = ParquetFolder.create(tmp_path / "s")
     kept.append(replace(made_up(k), split=f"fold{k % 4}" if k else None) for k in range(9))
     found = data.open(tmp_path / "s")
     assert found.folds is not None
@@ -142,8 +147,8 @@ def test_official_folds_are_kept(tmp_path):
     assert not found.splits
 
 
-def test_targets_of_a_store_are_converted(tmp_path):
-    kept = Store.create(tmp_path / "s")
+def test_stored_targets_are_converted(tmp_path):
+    kept = ParquetFolder.create(tmp_path / "s")
     kept.append(made_up(k) for k in range(6))
     found = data.open(tmp_path / "s", units={"gap": "meV"})
     assert found.units["gap"] == "meV"
@@ -152,7 +157,7 @@ def test_targets_of_a_store_are_converted(tmp_path):
     assert (record.targets["gap"], record.units["gap"]) == (1000.0, "meV")
 
 
-def test_scan_of_a_store_yields_its_entries_and_failures(tmp_path, table):
+def test_iterating_over_a_folder_yields_its_records_and_failures(tmp_path, table):
     build(table, tmp_path / "s")
     items, read = list(data.iter_records(tmp_path / "s")), list(data.iter_records(table))
     assert [x.id for x in items if isinstance(x, Record)] == [
@@ -167,29 +172,29 @@ def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path, table):
     assert [f.id for f in kept.failures] == ["crystal-7", "crystal-31", "crystal-0"]
     assert "Xx" in kept.failures[0].reason
     assert "ids must not repeat" in kept.failures[2].reason
-    lines = (tmp_path / "s" / "errors.csv").read_text().splitlines()
+    lines = (tmp_path / "s" / "_errors.csv").read_text().splitlines()
     assert lines[0] == "id,stage,reason"
     assert len(lines) == 4
 
 
 def test_a_target_has_one_unit(tmp_path):
-    kept = Store.create(tmp_path / "s")
+    kept = ParquetFolder.create(tmp_path / "s")
     kept.append([made_up(0)])
     with pytest.raises(DataError, match="'gap' must have one unit, got 'eV' and 'Ha'"):
         kept.append([replace(made_up(1), units={"gap": "Ha"})])
-    assert len(Store(tmp_path / "s")) == 1
+    assert len(ParquetFolder(tmp_path / "s")) == 1
 
 
 # -------------------------------------------------------------------------- building, appending
 
 
 def test_appending_fills_the_last_shard_and_keeps_what_was_there(tmp_path, small_shards):
-    kept = Store.create(tmp_path / "s")
+    kept = ParquetFolder.create(tmp_path / "s")
     early = None
     for k in range(0, 33, 3):
         kept.append(made_up(i) for i in range(k, k + 3))
-        early = early or Store(tmp_path / "s")
-    assert len(list((tmp_path / "s").glob("*.safetensors"))) <= 4
+        early = early or ParquetFolder(tmp_path / "s")
+    assert len(list((tmp_path / "s").glob("*.parquet"))) <= 4
     assert len(early) == 3
     assert all(same(early[k], made_up(k)) for k in range(3))
     early.refresh()
@@ -197,7 +202,7 @@ def test_appending_fills_the_last_shard_and_keeps_what_was_there(tmp_path, small
 
 
 def test_an_id_that_is_there_is_refused_or_listed(tmp_path):
-    kept = Store.create(tmp_path / "s")
+    kept = ParquetFolder.create(tmp_path / "s")
     kept.append([made_up(0), made_up(1)])
     with pytest.raises(DataError, match="ids must not repeat"):
         kept.append([made_up(2), made_up(1)])
@@ -208,8 +213,8 @@ def test_an_id_that_is_there_is_refused_or_listed(tmp_path):
 
 
 def test_many_ids_are_found_beyond_the_recent_ones(monkeypatch):
-    monkeypatch.setattr(store, "RECENT_IDS", 8)
-    index = store.Ids(())
+    monkeypatch.setattr(ids, "RECENT", 8)
+    index = ids.Ids()
     for start in range(0, 100, 5):
         assert index.add([f"id-{k}" for k in range(start, start + 5)]) == []
     assert index.find([f"id-{k}" for k in range(100)]).tolist() == list(range(100))
@@ -221,7 +226,7 @@ def test_two_processes_build_the_same_bytes_as_one(tmp_path, table, small_shards
     build(table, tmp_path / "one")
     build(table, tmp_path / "two", workers=2)
     one, two = contents(tmp_path / "one"), contents(tmp_path / "two")
-    shards = [name for name in one if name.endswith(".safetensors")]
+    shards = [name for name in one if name.endswith(".parquet")]
     assert len(shards) > 3
     assert all(one[name] == two[name] for name in shards)
 
@@ -240,7 +245,7 @@ def test_an_interrupted_build_goes_on_where_it_was(tmp_path, table, small_shards
 
     with pytest.raises(Stop):
         build(table, tmp_path / "s", progress=stop)
-    halfway = Store(tmp_path / "s")
+    halfway = ParquetFolder(tmp_path / "s")
     assert not halfway.is_complete
     assert 0 < len(halfway) < 57
     resumed = []
@@ -271,67 +276,66 @@ def test_a_source_that_changed_is_not_mixed_with_what_it_was(tmp_path, table):
         build(table, tmp_path / "s")
 
 
-def test_a_folder_with_files_does_not_become_a_store(tmp_path):
+def test_a_folder_with_files_does_not_become_a_dataset(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(DataError, match="folder of a new store must be empty"):
-        Store.create(tmp_path)
+    with pytest.raises(DataError, match="folder of a new dataset must be empty"):
+        ParquetFolder.create(tmp_path)
 
 
 def test_only_one_writes_at_a_time_and_readers_read_meanwhile(tmp_path, small_shards):
-    kept = Store.create(tmp_path / "s")
+    kept = ParquetFolder.create(tmp_path / "s")
     faults, done = [], threading.Event()
 
     def read() -> None:
         seen = 0
         while not done.is_set():
-            found = Store(tmp_path / "s")
+            found = ParquetFolder(tmp_path / "s")
             if len(found) < seen or any(not same(found[k], made_up(k)) for k in range(len(found))):
                 faults.append(len(found))
             seen = len(found)
 
     reader = threading.Thread(target=read)
     reader.start()
-    with store.Writer(kept) as writer:
+    with parquet_folder.Writer(kept) as writer:
         for k in range(0, 60, 3):
-            writer.add(block.Block.of([made_up(i) for i in range(k, k + 3)]))
+            writer.add(shard.Shard.of([made_up(i) for i in range(k, k + 3)]))
             if k == 30:
                 with pytest.raises(DataError, match="only one process may write"):
-                    Store(tmp_path / "s").append([made_up(99)])
+                    ParquetFolder(tmp_path / "s").append([made_up(99)])
     done.set()
     reader.join()
     assert not faults
-    assert len(Store(tmp_path / "s")) == 60
+    assert len(ParquetFolder(tmp_path / "s")) == 60
 
 
-def test_what_may_not_be_mapped_is_read_in_place(tmp_path, small_shards, monkeypatch):
-    kept = Store.create(tmp_path / "s")
+def test_what_may_not_stay_in_memory_is_read_again(tmp_path, small_shards, monkeypatch):
+    kept = ParquetFolder.create(tmp_path / "s")
     kept.append(made_up(k) for k in range(60))
-    monkeypatch.setattr(store, "MAPPED_SHARDS", 1)
-    monkeypatch.setattr(store, "OPEN_SHARDS", 2)
-    kept = Store(tmp_path / "s")
+    group = ParquetFolder(tmp_path / "s")._files[0].group_bytes(0)
+    monkeypatch.setattr(parquet_folder, "CACHE_BYTES", 3 * group)
+    kept = ParquetFolder(tmp_path / "s")
     for k in (0, 59, 31, 0, 12, 45, 59):
         assert same(kept[k], made_up(k))
         assert np.array_equal(kept.crystal(k).positions, made_up(k).crystal.positions)
-    assert len(kept._mapped) == 1
-    assert len(kept._opened) == 2
-    kept.append([made_up(60)])  # into the last shard, which was read before
+        assert 1 <= len(kept._groups) <= 4
+    assert kept._cached == sum(kept._files[k].group_bytes(g) for k, g in kept._groups)
+    kept.append([made_up(60)])  # into the last file, which was read before
     assert same(kept[60], made_up(60))
 
 
 def test_a_shard_that_changes_after_it_was_let_go_is_not_believed(
     tmp_path, small_shards, monkeypatch
 ):
-    kept = Store.create(tmp_path / "s")
+    kept = ParquetFolder.create(tmp_path / "s")
     kept.append(made_up(k) for k in range(60))
-    monkeypatch.setattr(store, "MAPPED_SHARDS", 0)
-    monkeypatch.setattr(store, "OPEN_SHARDS", 1)
+    monkeypatch.setattr(parquet_folder, "CACHE_BYTES", 1)
     assert same(kept[3], made_up(3))
     assert same(kept[59], made_up(59))
-    shard = tmp_path / "s" / "000000.safetensors"
-    content = bytearray(shard.read_bytes())
-    content[-1] ^= 1
-    shard.write_bytes(content)
-    with pytest.raises(DataError, match="000000.safetensors: a shard must be as it was written"):
+    path = tmp_path / "s" / "000000.parquet"
+    content = bytearray(path.read_bytes())
+    content[40] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="000000.parquet: must be as it was written"):
         kept[3]
 
 
@@ -340,62 +344,183 @@ def test_a_shard_that_changes_after_it_was_let_go_is_not_believed(
 
 @pytest.fixture
 def damaged(tmp_path, small_shards) -> Path:
-    """A store of several shards, to be damaged."""
-    kept = Store.create(tmp_path / "s")
+    """A folder of several files, to be damaged."""
+    kept = ParquetFolder.create(tmp_path / "s")
     kept.append(made_up(k) for k in range(40))
     assert kept.verify() == []
     return tmp_path / "s"
 
 
 def test_every_flipped_byte_of_a_shard_is_found(damaged):
-    path = damaged / "000001.safetensors"
+    path = damaged / "000001.parquet"
     whole = path.read_bytes()
     for place in np.random.default_rng(1).integers(len(whole), size=60).tolist():
         bad = bytearray(whole)
         bad[place] ^= 1 << place % 8
         path.write_bytes(bad)
-        with pytest.raises(DataError, match="000001.safetensors: |one of its|format must be") as e:
-            list(Store(damaged))
+        with pytest.raises(DataError, match="000001.parquet: |one of its|format must be") as e:
+            list(ParquetFolder(damaged))
         assert "\n" not in str(e.value)
     path.write_bytes(whole)
-    assert Store(damaged).verify() == []
+    assert ParquetFolder(damaged).verify() == []
 
 
 def test_verify_names_the_shard_with_changed_bytes(damaged):
-    path = damaged / "000002.safetensors"
+    path = damaged / "000002.parquet"
     bad = bytearray(path.read_bytes())
-    bad[-3] ^= 4
+    bad[40] ^= 4
     path.write_bytes(bad)
     seen = []
-    (fault,) = Store(damaged).verify(lambda *step: seen.append(step))
-    assert "000002.safetensors: a shard must be as it was written, got changed bytes" in fault
+    (fault,) = ParquetFolder(damaged).verify(lambda *step: seen.append(step))
+    assert "000002.parquet: must be as it was written, got changed bytes" in fault
     assert seen[-1] == (len(seen), len(seen))
 
 
 @pytest.mark.parametrize("size", [0, 5, 100, -1])
 def test_a_truncated_shard_is_named_on_opening(damaged, size):
-    path = damaged / "000001.safetensors"
+    path = damaged / "000001.parquet"
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(DataError, match="000001.safetensors: a shard must be as it was written"):
-        Store(damaged)
+    with pytest.raises(DataError, match="000001.parquet: must be as it was written"):
+        ParquetFolder(damaged)
 
 
 @pytest.mark.parametrize("name", ["000000", "000001", "000003"])
 def test_a_missing_shard_is_noticed(damaged, name):
-    (damaged / f"{name}.safetensors").unlink()
-    with pytest.raises(DataError, match="all shards of a store must be there"):
-        Store(damaged)
+    (damaged / f"{name}.parquet").unlink()
+    with pytest.raises(DataError, match="all files of a dataset must be there"):
+        ParquetFolder(damaged)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 2}'])
 def test_a_damaged_manifest_is_refused(damaged, text):
-    (damaged / store.MANIFEST).write_text(text)
-    with pytest.raises(DataError, match=r"must have a readable store.json"):
-        Store(damaged)
+    (damaged / manifest.MANIFEST).write_text(text)
+    with pytest.raises(DataError, match=r"must have a readable _potnet.json"):
+        ParquetFolder(damaged)
 
 
 def test_a_later_format_is_left_to_later_versions(damaged):
-    manifest = json.loads((damaged / store.MANIFEST).read_text())
-    (damaged / store.MANIFEST).write_text(json.dumps({**manifest, "format": 99}))
-    with pytest.raises(DataError, match="format must be 1, got 99"):
-        Store(damaged)
+    found = json.loads((damaged / manifest.MANIFEST).read_text())
+    (damaged / manifest.MANIFEST).write_text(json.dumps({**found, "format": 99}))
+    with pytest.raises(DataError, match="format must be 2, got 99"):
+        ParquetFolder(damaged)
+
+
+# ------------------------------------------------------------------------- read by other tools
+
+
+def test_any_reader_of_parquet_opens_the_folder_as_one_table(tmp_path, small_shards):
+    kept = ParquetFolder.create(tmp_path / "s")
+    kept.append(made_up(k) for k in range(37))
+    frame = pd.read_parquet(tmp_path / "s")
+    assert frame["id"].tolist() == kept.ids
+    np.testing.assert_array_equal(frame["gap"], kept.column("gap"))
+    np.testing.assert_array_equal(frame["energy"], kept.column("energy"))
+    assert frame["energy"].isna().sum() == 13
+    for k in (0, 20, 36):
+        crystal, row = made_up(k).crystal, frame.iloc[k]
+        np.testing.assert_array_equal(row["numbers"], crystal.numbers)
+        np.testing.assert_array_equal(np.stack(row["positions"]), crystal.positions)
+        np.testing.assert_array_equal(np.stack(row["cell"]), crystal.cell)
+        assert row["pbc"].tolist() == [True] * 3
+        assert row["split"] == made_up(k).split
+        assert json.loads(row["info"]) == {"functional": "PBE", "page": k}
+
+
+def test_a_single_file_is_a_table_that_potnet_reads_too(tmp_path):
+    ParquetFolder.create(tmp_path / "s").append(made_up(k) for k in range(5))
+    found = data.open(tmp_path / "s" / "000000.parquet", targets=["gap"])
+    assert found.ids == tuple(f"crystal-{k}" for k in range(5))
+    np.testing.assert_array_equal(found.crystals[3].positions, made_up(3).crystal.positions)
+
+
+@pytest.mark.parametrize(
+    "name", ["cell", "split", "id", "info", "target cell", "split of x", "a.b"]
+)
+def test_a_target_may_be_called_like_a_column_of_the_crystal(tmp_path, name):
+    record = replace(made_up(1), targets={name: 1.5, "x": 2.0}, split={"x": "test"}, units={})
+    kept = ParquetFolder.create(tmp_path / "s")
+    kept.append([record])
+    assert same(kept[0], record)
+    assert kept.column(name).tolist() == [1.5]
+    found = data.open(tmp_path / "s", targets=[name, "x"])
+    assert found.targets[name].tolist() == [1.5]
+    assert found.splits["x"].tolist() == ["test"]
+
+
+def crafted(folder: Path, **columns) -> Path:
+    """Replace columns of the first file by others, with the checksum that belongs to them."""
+    path = folder / "000000.parquet"
+    table = parquet.read_table(path)
+    for name, values in columns.items():
+        place = table.column_names.index(name)
+        table = table.set_column(place, name, [values])
+    parquet.write_table(table, path)
+    found = json.loads((folder / manifest.MANIFEST).read_text())
+    found["sha256"][path.name] = [hashlib.sha256(path.read_bytes()).hexdigest()]
+    (folder / manifest.MANIFEST).write_text(json.dumps(found))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"numbers": [[0], [1, 2]]}, "an atomic number that no element has"),
+        ({"numbers": [[119], [1, 2]]}, "an atomic number that no element has"),
+        ({"numbers": [[], [1, 2]]}, "lists whose lengths do not fit"),
+        ({"numbers": [[1, 2], [1]]}, "lists whose lengths do not fit"),
+        ({"numbers": [None, [1, 2]]}, "nulls in a column"),
+        ({"numbers": [[None], [1, 2]]}, "nulls in a list"),
+        ({"positions": [[[0.0, 0, 0]], [[0.0, 0], [0.0, 0, 0, 0]]]}, "lists whose lengths"),
+        ({"positions": [[[np.nan, 0, 0]], [[0.0, 0, 0], [1.0, 0, 0]]]}, "not finite"),
+        ({"cell": [[[1.0, 0, 0]] * 3, np.eye(3).tolist()]}, "that span no volume"),
+        ({"cell": [np.eye(3).tolist(), [[np.inf, 0, 0]] * 3]}, "not finite"),
+        ({"cell": [np.eye(3).tolist(), [[1.0, 0, 0]]]}, "lists whose lengths"),
+        ({"pbc": [[True], [True] * 3]}, "lists whose lengths"),
+        ({"positions": [None, [[0.0, 0, 0], None]]}, "nulls in a column"),
+        ({"id": ["a", None]}, "nulls in a column"),
+    ],
+)
+def test_a_crafted_file_is_refused_in_one_sentence(tmp_path, columns, message):
+    kept = ParquetFolder.create(tmp_path / "s")
+    kept.append([made_up(0), made_up(1)])
+    types = {"numbers": shard._CRYSTAL["numbers"], "positions": shard._CRYSTAL["positions"]}
+    arrays = {k: pa.array(v, types.get(k)) for k, v in columns.items()}
+    found = ParquetFolder(crafted(tmp_path / "s", **arrays))
+    for read in (lambda: found[0], lambda: list(found), lambda: found.crystal(1)):
+        with pytest.raises(DataError, match=f"000000.parquet: must hold crystals, got .*{message}"):
+            read()
+    (fault,) = found.verify()
+    assert "must hold crystals" in fault
+
+
+@pytest.mark.parametrize("name", ["id", "gap", "split", "info", "cell", "numbers"])
+def test_a_column_of_another_type_is_refused_on_opening(tmp_path, name):
+    kept = ParquetFolder.create(tmp_path / "s")
+    kept.append([made_up(0), made_up(1)])
+    crafted(tmp_path / "s", **{name: pa.array([b"a", b"b"])})
+    with pytest.raises(DataError, match=f"column '{name}' must be .*, got binary"):
+        ParquetFolder(tmp_path / "s")
+
+
+@pytest.mark.parametrize("info", ["{", "[]", "7", '{"a": ' + "[" * 10**5])
+def test_crafted_words_are_refused_in_one_sentence(tmp_path, info):
+    kept = ParquetFolder.create(tmp_path / "s")
+    kept.append([made_up(0), made_up(1)])
+    found = ParquetFolder(crafted(tmp_path / "s", info=pa.array([info, None])))
+    for read in (lambda: found[0], lambda: list(found), lambda: found.crystal(0)):
+        with pytest.raises(DataError, match="000000.parquet: `info` must be a JSON object"):
+            read()
+    assert same(found[1], replace(made_up(1), info={}))
+
+
+@pytest.mark.parametrize(
+    "about",
+    [b"", b"{", b"[]", b'{"format": 2}', b'{"format": 2, "units": 3}', b"\xff", b'{"format": {}}'],
+)
+def test_a_footer_that_somebody_else_wrote_is_refused_in_one_sentence(tmp_path, about):
+    ParquetFolder.create(tmp_path / "s").append([made_up(0)])
+    path = tmp_path / "s" / "000000.parquet"
+    table = parquet.read_table(path).replace_schema_metadata({"potnet": about})
+    parquet.write_table(table, path)
+    with pytest.raises(DataError, match="000000.parquet: (must be as it was|format must be 2)"):
+        ParquetFolder(tmp_path / "s")

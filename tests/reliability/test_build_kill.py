@@ -1,4 +1,4 @@
-"""A store whose writer is killed at any moment has a prefix of what was written, and goes on."""
+"""A dataset whose writer is killed at any moment has a prefix of what was written, and goes on."""
 
 import json
 import os
@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from potnet.data import Store
+from potnet.data import ParquetFolder
 from potnet.errors import DataError
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fill_store import N_ENTRIES, record
+from fill_folder import N_RECORDS, record
 
-SCRIPT = Path(__file__).parent / "fill_store.py"
+SCRIPT = Path(__file__).parent / "fill_folder.py"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
@@ -34,14 +34,14 @@ def finish(*arguments: object) -> None:
 
 
 def shards(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
+    return {path.name: path.read_bytes() for path in folder.glob("*.parquet")}
 
 
 def assert_prefix(folder: Path) -> int:
-    """Check that a store has the first records, sound and in order; return how many."""
-    if not Store.exists(folder):
+    """Check that a folder has the first records, sound and in order; return how many."""
+    if not ParquetFolder.exists(folder):
         return 0
-    kept = Store(folder)
+    kept = ParquetFolder(folder)
     assert kept.verify() == []
     assert kept.ids == [f"id-{k}" for k in range(len(kept))]
     for k in range(len(kept)):
@@ -55,7 +55,7 @@ def table(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("table") / "table.jsonl"
     records = (
         {**record(k).crystal.as_dict(), "id": f"id-{k}", "targets": {"energy": float(k)}}
-        for k in range(N_ENTRIES)
+        for k in range(N_RECORDS)
     )
     path.write_text("\n".join(map(json.dumps, records)))
     return path
@@ -63,10 +63,10 @@ def table(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module", params=["build", "append"])
 def undisturbed(request, tmp_path_factory, table) -> tuple[list, dict[str, bytes]]:
-    """What to run, and the shards of a store whose writer nobody killed."""
+    """What to run, and the files of a folder whose writer nobody killed."""
     folder = tmp_path_factory.mktemp(request.param) / "s"
     finish(request.param, folder, table)
-    assert assert_prefix(folder) == N_ENTRIES
+    assert assert_prefix(folder) == N_RECORDS
     return [request.param], shards(folder)
 
 
@@ -101,21 +101,21 @@ def test_a_build_by_two_processes_killed_from_outside_goes_on(tmp_path, table):
     process.communicate()
     assert assert_prefix(folder) > 0
     finish("build", folder, table)
-    assert assert_prefix(folder) == N_ENTRIES
+    assert assert_prefix(folder) == N_RECORDS
 
 
 def test_two_processes_do_not_write_at_once(tmp_path):
-    Store.create(tmp_path / "s")
+    ParquetFolder.create(tmp_path / "s")
     code = (
-        "import sys, time; from potnet.data import store\n"
-        "with store.Writer(store.Store(sys.argv[1])): print('in', flush=True); time.sleep(60)"
+        "import sys, time; from potnet.data import parquet_folder as p\n"
+        "with p.Writer(p.ParquetFolder(sys.argv[1])): print('in', flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "s")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout is not None
         assert first.stdout.readline() == "in\n"
-        with pytest.raises(DataError, match="only one process may write into a store"):
-            Store(tmp_path / "s").append([record(0)])
+        with pytest.raises(DataError, match="only one process may write into a folder"):
+            ParquetFolder(tmp_path / "s").append([record(0)])
         first.kill()
-    Store(tmp_path / "s").append([record(0)])  # the right to write dies with its holder
-    assert len(Store(tmp_path / "s")) == 1
+    ParquetFolder(tmp_path / "s").append([record(0)])  # the right to write dies with its holder
+    assert len(ParquetFolder(tmp_path / "s")) == 1

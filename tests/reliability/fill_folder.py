@@ -1,4 +1,4 @@
-"""A writer to be killed: ``python fill_store.py build|append FOLDER [--die-at CALL] [TABLE]``.
+"""A writer to be killed: ``python fill_folder.py build|append FOLDER [--die-at CALL] [TABLE]``.
 
 ``--die-at 7`` kills the process, without any chance to clean up, in the seventh call of
 ``os.fsync`` (a file is written but not in place) or ``os.replace`` (before it happens).
@@ -15,9 +15,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from killing import die_at
 
 from potnet.crystal import Crystal
-from potnet.data import Record, Store, build, building, store
+from potnet.data import ParquetFolder, Record, build, building, parquet_folder, shard
 
-N_ENTRIES = 120
+N_RECORDS = 120
 
 
 def record(k: int) -> Record:
@@ -30,14 +30,15 @@ def record(k: int) -> Record:
 
 def make_shards_small() -> None:
     """Let a few records need several shards."""
-    store.SHARD_ENTRIES, store.CHUNK, building.CHUNK = 16, 5, 5
+    parquet_folder.SHARD_RECORDS, parquet_folder.CHUNK, building.CHUNK = 16, 5, 5
+    shard.GROUP = 7
 
 
 def append(folder: Path) -> None:
     """Append what is missing, five records at a time."""
-    kept = Store(folder) if Store.exists(folder) else Store.create(folder)
-    for start in range(len(kept), N_ENTRIES, 5):
-        kept.append(record(k) for k in range(start, min(start + 5, N_ENTRIES)))
+    kept = ParquetFolder(folder) if ParquetFolder.exists(folder) else ParquetFolder.create(folder)
+    for start in range(len(kept), N_RECORDS, 5):
+        kept.append(record(k) for k in range(start, min(start + 5, N_RECORDS)))
 
 
 def main() -> None:
