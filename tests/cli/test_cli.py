@@ -18,7 +18,9 @@ from typer.testing import CliRunner, Result
 
 import potnet
 from potnet.cli import app
+from potnet.cli.train import settings_from
 from potnet.crystal import SYMBOLS
+from potnet.training import TrainingConfig
 
 POTNET = Path(sys.executable).with_name("potnet")
 CIF = """data_{name}
@@ -365,7 +367,7 @@ SMALL = ["--set", "network_settings={width: 8, n_layers: 1}", "--set", "threads=
 def run(own_data, tmp_path_factory) -> Path:
     """The folder of a training on ``own_data`` by the command."""
     output = tmp_path_factory.mktemp("runs") / "run"
-    options = ["--epochs", 3, "--batch-size", 8, *SMALL, "-o", output]
+    options = ["--epochs", 3, "--set", "batch_size=8", *SMALL, "-o", output]
     result = potnet_cli("train", own_data, *options)
     assert result.exit_code == 0, result.stderr
     assert "mean absolute error" in result.stdout
@@ -392,7 +394,7 @@ def test_train_converts_units_and_refuses_rows_with_words(own_data, tmp_path) ->
     lines = (copy / "id_prop.csv").read_text().splitlines()
     first = lines[0].partition(",")[0]
     (copy / "id_prop.csv").write_text("\n".join(["id,energy", f"{first},high", *lines[1:]]))
-    options = ["--target-key", "energy", "--epochs", 1, "--batch-size", 8, *SMALL]
+    options = ["--target", "energy", "--epochs", 1, "--set", "batch_size=8", *SMALL]
     units = ["--source-unit", "energy=eV/cell", "--unit", "energy=meV/atom"]
     result = potnet_cli("train", copy, *options, *units, "-o", tmp_path / "run")
     assert result.exit_code == 3
@@ -405,7 +407,19 @@ def test_train_converts_units_and_refuses_rows_with_words(own_data, tmp_path) ->
     assert "must measure the same as the old one, got 'eV' for 'GPa'" in result.stderr
 
 
-def test_train_goes_on_from_a_model_with_a_gap_and_a_question(run, own_data, tmp_path) -> None:
+def test_the_help_of_train_fits_a_screen(monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert len(potnet_cli("train", "--help").output.splitlines()) <= 40
+
+
+def test_every_setting_of_training_is_listed_and_can_be_set() -> None:
+    output = potnet_cli("train", "--settings").output
+    for name, default in TrainingConfig().to_dict().items():
+        assert f"{name} = {json.dumps(default)}\n" in output
+        assert settings_from([f"{name}={json.dumps(default)}"]) == {name: default}
+
+
+def test_train_goes_on_from_a_model_with_a_gap_and_a_binary_target(run, own_data, tmp_path) -> None:
     data, output = tmp_path / "gaps", tmp_path / "run"
     shutil.copytree(own_data, data)
     rows = [line.split(",") for line in (data / "id_prop.csv").read_text().splitlines()]
@@ -413,7 +427,7 @@ def test_train_goes_on_from_a_model_with_a_gap_and_a_question(run, own_data, tmp
     lines = [f"{id},{max(0.0, float(value) - middle)}" for id, value in rows]
     (data / "id_prop.csv").write_text("\n".join(["id,gap", *lines]) + "\n")
     options = ["-t", "gap", "-t", "gap > 0", "--set", "transform={gap: nonnegative}", "--epochs", 1]
-    result = potnet_cli("train", data, *options, "--start", run / "model", "-o", output)
+    result = potnet_cli("train", data, *options, "--finetune", run / "model", "-o", output)
     assert result.exit_code == 0, result.stderr
     assert "gap > 0" in result.stdout
     assert "right answers" in (output / "report.html").read_text("utf-8")
@@ -436,7 +450,7 @@ def test_train_does_not_write_over_another_run(run, own_data) -> None:
 
 def test_train_resumes_a_run_with_the_same_settings_only(run, own_data) -> None:
     before = (run / "model" / "model.safetensors").read_bytes()
-    same = ["--epochs", 3, "--batch-size", 8, *SMALL, "-o", run, "--resume"]
+    same = ["--epochs", 3, "--set", "batch_size=8", *SMALL, "-o", run, "--resume"]
     assert potnet_cli("train", own_data, *same).exit_code == 0
     assert (run / "model" / "model.safetensors").read_bytes() == before
     result = potnet_cli("train", own_data, "--epochs", 4, *SMALL, "-o", run, "--resume")
@@ -510,7 +524,7 @@ def test_a_terminal_shows_tables_and_progress(some_files, small_archive, own_dat
     assert "Predicting" in seen
     assert f"{len(some_files)}/?" in seen
     assert "eV/atom" in seen
-    options = ["--epochs", 2, "--batch-size", 8, *SMALL, "-o", tmp_path / "run"]
+    options = ["--epochs", 2, "--set", "batch_size=8", *SMALL, "-o", tmp_path / "run"]
     code, seen = on_terminal("train", own_data, *options)
     assert code == 0
     assert "Training 1" in seen

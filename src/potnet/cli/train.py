@@ -13,59 +13,69 @@ from potnet.cli.terminal import finish, show_metrics, training_progress
 from potnet.errors import ConfigError
 
 
+def _show_settings(wanted: bool) -> None:
+    if wanted:
+        from potnet.training.config import described
+
+        for name, default, meaning in described():
+            typer.echo(f"{name} = {default}\n    {meaning}")
+        raise typer.Exit
+
+
 @app.command()
 def train(
     data: Data,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Folder of the run.")
+    ],
     target: Annotated[
         list[str] | None,
-        typer.Option(
-            "--target",
-            "--target-key",
-            "-t",
-            help="Column, or key of an extxyz comment, to learn; may be repeated. Default: all.",
-        ),
+        typer.Option("-t", "--target", metavar="NAME", help="Column to learn; repeatable."),
     ] = None,
     unit: Annotated[
         list[str] | None,
-        typer.Option(metavar="TARGET=UNIT", help="Unit to have a target in; may be repeated."),
+        typer.Option(metavar="NAME=UNIT", help="Unit to have a target in; repeatable."),
     ] = None,
     source_unit: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="TARGET=UNIT", help="Unit that a target has in DATA, if DATA does not say."
-        ),
+        typer.Option(metavar="NAME=UNIT", help="Its unit in DATA, if DATA is silent."),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="Settings in YAML or JSON; flags win over it.")
+        Path | None, typer.Option(metavar="FILE", help="YAML or JSON; flags win over it.")
     ] = None,
-    network: Annotated[str | None, typer.Option(help="Name of the network.")] = None,
+    network: Annotated[
+        str | None, typer.Option(metavar="NAME", help="completenet, potnet, or another's.")
+    ] = None,
     finetune: Annotated[
-        str | None,
-        typer.Option(metavar="MODEL", help="A bundled model or an archive to go on from."),
+        str | None, typer.Option(metavar="MODEL", help="Bundled or an archive, to go on from.")
     ] = None,
     transform: Annotated[
-        str | None,
-        typer.Option(help="none, log10, nonnegative or binary: the kind of the targets."),
+        str | None, typer.Option(metavar="WORD", help="none, log10, nonnegative or binary.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training crystals.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Crystals per step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak of the one cycle.")] = None,
-    members: Annotated[int | None, typer.Option(help="Networks, from different seeds.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(metavar="N", help="Passes over the training crystals.")
+    ] = None,
+    members: Annotated[
+        int | None, typer.Option(metavar="N", help="Networks from different seeds.")
+    ] = None,
     split: Annotated[
         str | None,
-        typer.Option(
-            metavar="KIND[,NAME=VALUE...]",
-            help="given, random, published, k-fold, nested, composition, chemical-system, "
-            "prototype, cluster, element, time, or a file of potnet datasets split.",
-        ),
+        typer.Option(metavar="RULE", help="random, k-fold, ... with ,NAME=VALUE; or a file."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Of everything.")] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.")
+    ] = None,
     setting: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; may be repeated."),
+        typer.Option("--set", metavar="NAME=VALUE", help="Any setting; repeatable."),
     ] = None,
+    settings: Annotated[
+        bool,
+        typer.Option(
+            "--settings", callback=_show_settings, is_eager=True, help="List all settings."
+        ),
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run.")] = False,
 ) -> None:
     """Train a model, test it, and write a report.
@@ -84,15 +94,13 @@ def train(
         "finetune": finetune,
         "transform": transform,
         "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
         "members": members,
         "split": None if split is None else split_settings(split),
         "seed": seed,
         "device": device,
     }
-    settings = settings_from(setting or []) | {k: v for k, v in flags.items() if v is not None}
-    chosen = TrainingConfig.read(config, **settings) if config else TrainingConfig(**settings)
+    told = settings_from(setting or []) | {k: v for k, v in flags.items() if v is not None}
+    chosen = TrainingConfig.read(config, **told) if config else TrainingConfig(**told)
     columns = tuple(dict.fromkeys(column_of(name) for name in chosen.targets))
     dataset = open_dataset(
         data,

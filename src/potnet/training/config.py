@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -176,6 +178,19 @@ class TrainingConfig(BaseModel):
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON holds them."""
         return json.loads(self.model_dump_json())
+
+
+def described() -> list[tuple[str, str, str]]:
+    """Return the name, the default as JSON and the meaning of each setting, as documented above."""
+    text = inspect.cleandoc(TrainingConfig.__doc__ or "").partition("Attributes:")[2]
+    meanings = {
+        match["name"]: " ".join(match["meaning"].split())
+        for match in re.finditer(
+            r"^    (?P<name>\w+): (?P<meaning>.*(?:\n        .*)*)", text, re.MULTILINE
+        )
+    }
+    defaults = TrainingConfig().to_dict()
+    return [(name, json.dumps(defaults[name]), meanings[name]) for name in defaults]
 
 
 def _explain(error: ValidationError) -> str:
