@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from latticesums.compiled.sums import orbit_shells
     from latticesums.directed import directed_shells, directed_sums
+    from latticesums.energies import COULOMB_CONSTANT, Energies, energy
     from latticesums.errors import ConfigError, LatticeSumsError, StructureError
     from latticesums.lattice import Atoms, reduced
     from latticesums.orbits import orbit_sums
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "COULOMB_CONSTANT",
     "DEFAULT_POTENTIALS",
     "Atoms",
     "Buckingham",
@@ -50,6 +52,7 @@ __all__ = [
     "ConfigError",
     "Coulomb",
     "CutOff",
+    "Energies",
     "Exponential",
     "Gaussian",
     "InversePower",
@@ -67,6 +70,7 @@ __all__ = [
     "Yukawa",
     "directed_shells",
     "directed_sums",
+    "energy",
     "lattice_sums",
     "named_potentials",
     "orbit_shells",
@@ -84,6 +88,7 @@ _MODULES = {
     "lattice": ("Atoms", "reduced"),
     "pairs": ("DEFAULT_POTENTIALS", "LatticeSums", "PairSums", "lattice_sums", "pair_sums"),
     "points": ("PointSums", "point_sums"),
+    "energies": ("COULOMB_CONSTANT", "Energies", "energy"),
     "directed": ("directed_shells", "directed_sums"),
     "orbits": ("orbit_sums",),
     "compiled.sums": ("orbit_shells",),

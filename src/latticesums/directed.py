@@ -26,11 +26,11 @@ from latticesums.inputs import checked_batch
 from latticesums.lattice import (
     MAX_VECTORS,
     SAME_SPOT,
-    bring_near,
     check_cells,
     gram_schmidt_lengths,
     reduced,
 )
+from latticesums.neighbours import images_within, near_positions
 from latticesums.pairs import PairSums
 from latticesums.potentials import Expansion, Potential, Shell, resolve
 from latticesums.radii import balanced_radius, check_tolerance
@@ -38,8 +38,6 @@ from latticesums.radii import balanced_radius, check_tolerance
 Array = NDArray[np.float64]
 
 _ROUNDOFF = 2.0**-53
-#: Couples of a pair and an image looked at together while images are searched.
-_COUPLES = 1 << 20
 
 
 def directed_sums(
@@ -130,8 +128,8 @@ def directed_shells(
     if not shells:
         return positions.new_zeros(n_atoms * n_atoms, (degree + 1) ** 2, 0)
     cutoffs = [shell.cutoff for shell in shells]
-    positions, cell = _near(positions, cell)
-    pair, vectors = _images(positions, cell, max(float(cutoff) for cutoff in cutoffs))
+    positions, cell = near_positions(positions, cell)
+    pair, vectors = images_within(positions, cell, max(float(cutoff) for cutoff in cutoffs))
     r = vectors.norm(dim=1)[:, None]
     centers, widths, ends = (
         torch.stack(
@@ -190,66 +188,20 @@ def _solid(r: Tensor, degree: int) -> Tensor:
     return torch.stack([root * x * y, root * y * z, along, root * x * z, square], 1)
 
 
-def _near(positions: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    """Return positions from the first atom on, far ones moved by whole lattice vectors."""
-    rows, points = cell.detach().cpu().numpy(), positions.detach().cpu().numpy()
-    near = bring_near(points, rows[None], np.array([len(points)]))
-    if near is not None:
-        wraps = torch.from_numpy(near.wraps).to(positions.device)
-        moved = positions - wraps @ cell
-        positions = moved - moved.detach() + torch.from_numpy(near.positions).to(positions.device)
-    return positions - positions[:1].detach(), cell
-
-
-def _images(positions: Tensor, cell: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
-    """Return the pair i n_atoms + j, and the vector, of every image within the cutoff."""
-    given, points = cell.detach().cpu().numpy(), positions.detach().cpu().numpy()
-    basis, n = reduced(given), len(points)
-    inverse = np.linalg.inv(basis)
-    wraps = np.floor(points @ inverse + 0.5)
-    apart = points - wraps @ basis
-    # wrapped atoms differ by less than a basis vector along each axis
-    box = np.floor((cutoff * np.linalg.norm(inverse, axis=0)) + 1 + 1e-9)
-    if not n * n * np.prod(2 * box + 1) < 25.0 * MAX_VECTORS:
-        raise StructureError(
-            f"`cell` must need at most {25 * MAX_VECTORS} images of pairs, got "
-            f"{n * n * np.prod(2 * box + 1):.3g}. Give the cell in Å, or a larger tolerance or a "
-            "smaller cutoff."
-        )
-    shifts = np.stack(np.meshgrid(*(np.arange(-b, b + 1) for b in box), indexing="ij"), -1)
-    shifts = shifts.reshape(-1, 3)
-    lattice = shifts @ basis
-    found = []
-    step = max(1, _COUPLES // (n * len(shifts)))
-    for start in range(0, n, step):
-        vectors = apart - apart[start : start + step, None]
-        squares = ((vectors[:, :, None] + lattice) ** 2).sum(-1)
-        i, j, image = np.nonzero(squares < cutoff * cutoff * (1 + 1e-12))
-        found.append(np.stack([i + start, j, image]))
-    i, j, image = np.concatenate(found, 1)
-    foreign = (i != j) | shifts[image].any(1)
-    i, j, image = i[foreign], j[foreign], image[foreign]
-    # Back to the given cell: its integer combinations that lead from i to this image of j.
-    steps = np.rint((shifts[image] - wraps[j] + wraps[i]) @ basis @ np.linalg.inv(given))
-    first, second, steps = (torch.from_numpy(a).to(positions.device) for a in (i, j, steps))
-    vectors = positions[second] - positions[first] + steps.to(cell) @ cell
-    return first * n + second, vectors
-
-
 def _crystal_sums(
     positions: Tensor, cell: Tensor, terms: Sequence[Potential], degree: int, tolerance: Array
 ) -> tuple[Tensor, Tensor]:
     """Return the sums of all pairs of one crystal, and a bound per term."""
     rows = cell.detach().cpu().numpy()
     check_cells(rows[None])
-    positions, cell = _near(positions, cell)
+    positions, cell = near_positions(positions, cell)
     columns: list[Tensor] = []
     bounds: list[float] = []
     searched: dict[float, tuple[Tensor, Tensor]] = {}
     for p, potential in enumerate(terms):
         radii = _Radii.of(rows, len(positions), potential, degree, 0.5 * float(tolerance[p]))
         if radii.radius not in searched:
-            searched[radii.radius] = _images(positions, cell, radii.radius)
+            searched[radii.radius] = images_within(positions, cell, radii.radius)
         images = searched[radii.radius]
         column, bound = _sums_of(positions, cell, images, potential, degree, radii)
         columns.append(column)

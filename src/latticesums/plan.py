@@ -117,10 +117,11 @@ def make_plan(
     waves = Lattice.from_lengths(2 * np.pi / lengths)
     shape = (len(cells), len(potentials))
     tolerances = shared_tolerances(tolerance, share, shape)
+    planned = tolerances / _parameter_growth(potentials, lattice, n_atoms, tolerances)
     if lattice.dimension == 3:
-        halves = _balance(potentials, lattice, waves, n_atoms, tolerances)
+        halves = _balance(potentials, lattice, waves, n_atoms, planned)
     elif lattice.dimension:
-        budget = truncation_budget(tolerances)
+        budget = truncation_budget(planned)
         halves = balance_lower(potentials, lattice, waves, 2 * np.pi / lengths.max(1), budget)
     else:  # nothing repeats: a sum is the one term of its pair
         nothing = np.zeros(len(cells))
@@ -137,6 +138,32 @@ def make_plan(
     )
     _check_effort(plan, n_atoms)
     return plan
+
+
+def _parameter_growth(
+    potentials: Sequence[Potential],
+    lattice: Lattice,
+    n_atoms: NDArray[np.int64],
+    tolerances: Array,
+) -> Array:
+    """Return how much larger than V its derivatives by parameters are where a sum would end.
+
+    Sums whose parameters are differentiated go on until these derivatives keep the tolerance, too.
+    """
+    growth = np.ones(tolerances.shape)
+    balanced = balanced_radius(lattice.volume, n_atoms, tolerances.min(1))
+    for p, potential in enumerate(potentials):
+        if lattice.dimension and potential.tensors:
+            end = direct_radius(potential, lattice, truncation_budget(tolerances[:, p]))
+            if potential.can_split and not potential.least_alpha:
+                end = np.minimum(end, 1.4 * balanced)
+            growth[:, p] = np.maximum(potential.parameter_slope(np.minimum(end, 1e6)), 1.0)
+            mixed = potential.mixture and potential.mixture.as_numbers
+            if lattice.dimension < 3 and mixed and mixed.rate:
+                # of the widest Gaussian whose waves are integrated, exp(-rate^2 / 4 t)
+                widest = 4 * np.log(1 / tolerances[:, p]) / float(mixed.rate)
+                growth[:, p] = np.maximum(growth[:, p], widest)
+    return growth
 
 
 def _balance(

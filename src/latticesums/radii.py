@@ -109,9 +109,9 @@ def direct_radius(potential: Potential, lattice: Lattice, budget: Array) -> Arra
         return np.full_like(radius, np.inf) if bound is None else bound
 
     low, high = np.zeros_like(lattice.volume), np.ones_like(lattice.volume)
-    while (short := (tail(high) > budget) & (high < _FARTHEST)).any():
+    while (short := ~(tail(high) <= budget) & (high < _FARTHEST)).any():
         low, high = np.where(short, high, low), np.where(short, 2 * high, high)
-    never = tail(high) > budget
+    never = ~(tail(high) <= budget)
     for _ in range(12):
         middle = 0.5 * (low + high)
         enough = tail(middle) <= budget

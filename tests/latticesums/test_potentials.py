@@ -202,3 +202,19 @@ def test_combinations_and_parameters_hold_where_fewer_directions_repeat(n_period
     ]
     expected = sum(c * v for c, v in apart)
     assert (function(*parameters) - expected).abs().max() < 2e-10
+
+
+@pytest.mark.parametrize("n_periodic", [3, 2])
+@pytest.mark.parametrize(
+    ("make", "parameter"),
+    [(Exponential, 0.02), (Exponential, 0.5), (Yukawa, 0.02), (Yukawa, 0.6), (Gaussian, 8.0)],
+)
+def test_derivatives_by_parameters_keep_about_the_tolerance(make, parameter, n_periodic):
+    slopes = []
+    for tolerance in (1e-6, 1e-9):
+        x = number(parameter)
+        values = pair_sums(
+            ATOMS, CELL, [make(x)], tolerance=tolerance, pbc=[k < n_periodic for k in range(3)]
+        ).values
+        slopes.append(torch.autograd.grad(values[1, 0], x)[0].item())
+    assert abs(slopes[0] - slopes[1]) < 3e-6

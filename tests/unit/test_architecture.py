@@ -72,13 +72,13 @@ INSIDE: dict[str, list[str]] = {
     "latticesums": [
         "errors bounds",
         "lattice potentials",
-        "inputs radii relative",
+        "inputs neighbours radii relative",
         "slabs_and_wires",
         "plan",
         "rounding compiled",
         "differentiable",
         "pairs",
-        "directed orbits points testing",
+        "directed energies orbits points testing",
     ],
     "latticesums.compiled": [
         "jit simd support",

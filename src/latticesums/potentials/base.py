@@ -39,6 +39,10 @@ Array = NDArray[np.float64]
 Scalar = float | Tensor
 
 
+#: Lengths, rates and strengths beyond this, or its inverse, are not physics: powers overflow.
+_LARGEST = 1e30
+
+
 @dataclass(frozen=True)
 class Mixture:
     """The weight dM / dt = weight t^(power - 1) exp(-rate^2 / 4 t) of exp(-r^2 t) in V(r).
@@ -157,6 +161,13 @@ class Potential(ABC):
             alpha: Split width, 0 where there is none.
         """
         return total * (max(self.order, 2.0) / shortest + 2 * alpha**2 * radius + self.decay)
+
+    def parameter_slope(self, radius: Array) -> Array:
+        """Return about how many times larger than V at ``radius`` its parameters' derivatives are.
+
+        In Å per unit of the parameter; 1 where the sum ends by itself.
+        """
+        return np.ones_like(radius)
 
     @property
     def underflows(self) -> bool:
@@ -316,6 +327,11 @@ def require_number(where: str, name: str, value: object, *, least: float = -math
     number = as_number(value) if isinstance(value, float | int | Tensor | np.number) else math.nan
     if not math.isfinite(number):
         raise ConfigError(f"{where}: `{name}` must be a finite number, got {value}. Give one.")
+    if abs(number) > _LARGEST**3:
+        raise ConfigError(
+            f"{where}: `{name}` must be {_LARGEST**3:g} in size at most, got {number:g}. "
+            "Give a smaller one."
+        )
     if number < least:
         raise ConfigError(
             f"{where}: `{name}` must be a number not below {least:g}, got {number:g}. "
@@ -335,5 +351,10 @@ def require_positive(where: str, name: str, value: object) -> float:
         raise ConfigError(
             f"{where}: `{name}` must be a number larger than 0, got {number:g}. "
             "Give one in Å units."
+        )
+    if not 1 / _LARGEST <= number <= _LARGEST:
+        raise ConfigError(
+            f"{where}: `{name}` must lie between {1 / _LARGEST:g} and {_LARGEST:g}, got "
+            f"{number:g}. Give one in Å units."
         )
     return number

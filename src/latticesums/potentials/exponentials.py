@@ -53,6 +53,9 @@ class Exponential(Potential):
     def mixture(self) -> Mixture:
         return Mixture(self.rate / (2 * math.sqrt(math.pi)), -0.5, self.rate)
 
+    def parameter_slope(self, radius: Array) -> Array:
+        return radius  # d exp(-a r) / da = -r exp(-a r)
+
     def value(self, r2: Tensor) -> Tensor:
         return (-self.rate * r2.sqrt()).exp()
 
@@ -131,6 +134,9 @@ class Yukawa(Potential):
     @property
     def mixture(self) -> Mixture:
         return Mixture(1 / math.sqrt(math.pi), 0.5, self.rate)
+
+    def parameter_slope(self, radius: Array) -> Array:
+        return radius  # d exp(-a r) / da = -r exp(-a r)
 
     def value(self, r2: Tensor) -> Tensor:
         r = r2.sqrt()

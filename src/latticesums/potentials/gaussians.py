@@ -51,6 +51,9 @@ class Gaussian(Potential):
     def least_alpha(self) -> float:
         return 1 / as_number(self.width)
 
+    def parameter_slope(self, radius: Array) -> Array:
+        return 2 * radius**2 / as_number(self.width) ** 3
+
     def value(self, r2: Tensor) -> Tensor:
         return (-r2 / (self.width * self.width)).exp()
 
