@@ -728,8 +728,10 @@ def _certify(
         return
     graph, p = np.unravel_index(int(np.nan_to_num(excess, nan=np.inf).argmax()), excess.shape)
     advice = "check for atoms that almost touch" if dtype == torch.float64 else "use float64"
+    least = tolerance * excess[graph, p]
+    rule = f"at least {least:.1e}" if np.isfinite(least) else "one that float64 can keep"
     raise ConfigError(
-        f"crystal {graph}: `tolerance` must be at least {tolerance * excess[graph, p]:.1e} "
+        f"crystal {graph}: `tolerance` must be {rule} "
         f"for {potentials[int(p)].name} to be kept in {str(dtype)[6:]}, got {tolerance:g}. "
         f"Give a larger tolerance, or {advice}."
     )

@@ -84,6 +84,7 @@ class Plan(Halves):
         return 0.5 * ball * self.lattice.volume * (self.wave_radius / (2 * np.pi)) ** d
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # no bound, which is refused
 def make_plan(
     cells: Array,
     n_atoms: NDArray[np.int64],

@@ -37,6 +37,8 @@ from latticesums.radii import (
 
 Array = NDArray[np.float64]
 
+_MAX_NODES = 2000
+
 
 def balance_lower(
     potentials: Sequence[Potential],
@@ -196,7 +198,14 @@ def _nodes_needed(
     slope = np.pi / length
     per_node = 2 * np.log(slope + np.sqrt(slope**2 + 1))
     excess = np.log(_rule_error(mixed, waves, alpha, two, n_waves) / budget)
-    return 2 + np.ceil(np.maximum(excess / per_node, 0)).astype(np.int64)
+    needed = 2 + np.ceil(np.maximum(excess / per_node, 0))
+    if not (needed <= _MAX_NODES).all():
+        raise ConfigError(
+            "lattice sums: a potential must need at most "
+            f"{_MAX_NODES} nodes over a slab or a wire, got more. Give one that decays faster, "
+            "or a larger tolerance."
+        )
+    return needed.astype(np.int64)
 
 
 @cache
