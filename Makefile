@@ -92,4 +92,4 @@ benchmark: setup  ## measure the lattice sums: error and time side by side
 	$(BIN)/python benchmarks/bench_sums.py
 
 clean:  ## remove what was built, keep the environment
-	rm -rf build dist docs/_build .pytest_cache .ruff_cache demo-output
+	rm -rf build dist docs/_build docs/gallery docs/sg_execution_times.rst .pytest_cache .ruff_cache demo-output
