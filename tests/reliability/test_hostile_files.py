@@ -272,3 +272,21 @@ def test_nested_lists_and_nulls_are_one_sentence(tmp_path):
     found = list(io.scan(tmp_path / "a.jsonl"))
     assert [type(item) for item in found] == [Failure] * len(rows)
     assert all("Error" not in item.reason for item in found)
+
+
+def test_ids_and_names_of_files_are_printable(tmp_path):
+    import shutil
+
+    keys = ' id="\x1b]0;OWNED\x07\x1b[2Jred"'
+    (tmp_path / "a.extxyz").write_text(xyz(keys))
+    (crystal,) = io.scan(tmp_path / "a.extxyz")
+    assert crystal.id == r"\x1b]0;OWNED\x07\x1b[2Jred"
+    strange = os.fsencode(tmp_path) + b"/\x1b[31m\xff.cif"
+    try:
+        shutil.copy(CORPUS / "tag_twice_different.cif", strange)
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    (failure,) = (item for item in io.scan(tmp_path) if isinstance(item, Failure))
+    assert failure.id == r"\x1b[31m\udcff"
+    assert failure.reason.isprintable()
+    failure.reason.encode()

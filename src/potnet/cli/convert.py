@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +11,7 @@ import typer
 from potnet.cli.app import SKIPPED, Recursive, Species, Structures, app, structures
 from potnet.cli.terminal import SHOWN_ROWS, show_table
 from potnet.errors import ConfigError, Failure, StructureError
+from potnet.text import file_name
 
 if TYPE_CHECKING:
     from potnet.crystal import Crystal
@@ -75,10 +75,10 @@ def _write(crystals: list[Crystal], output: Path, to: str) -> str:
 
 
 def _named(crystals: Iterable[Crystal]) -> Iterable[tuple[str, Crystal]]:
-    """Yield a name for the file of each crystal: its id, in plain characters and once."""
+    """Yield a name for the file of each crystal: its id, once, in characters of file names."""
     taken: set[str] = set()
     for index, crystal in enumerate(crystals):
-        name = re.sub(r"[^A-Za-z0-9._+-]+", "_", crystal.id).strip("._")[:100] or f"crystal_{index}"
+        name = file_name(crystal.id or f"crystal_{index}")
         while name.lower() in taken:
             name = f"{name}_{index}"
         taken.add(name.lower())

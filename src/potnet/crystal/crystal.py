@@ -27,6 +27,7 @@ from potnet.crystal.elements import SYMBOLS
 from potnet.crystal.lattice import determinant, integer_basis
 from potnet.crystal.translations import Atoms, Fold
 from potnet.errors import StructureError
+from potnet.text import printable
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -90,7 +91,7 @@ class Crystal:
         for array in arrays.values():
             array.setflags(write=False)
         # Frozen: an ordinary assignment would raise.
-        vars(self).update(arrays, id=str(id), info=MappingProxyType(dict(info or {})))
+        vars(self).update(arrays, id=printable(id), info=MappingProxyType(dict(info or {})))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Let copies and worker processes rebuild the crystal through its checks."""
@@ -150,7 +151,7 @@ class Crystal:
         if not changes.keys() <= {"id", "info"}:
             return dataclasses.replace(self, **changes)
         copy = object.__new__(type(self))  # the atoms stay as they were checked
-        name, info = str(changes.get("id", self.id)), changes.get("info", self.info)
+        name, info = printable(changes.get("id", self.id)), changes.get("info", self.info)
         vars(copy).update(vars(self), id=name, info=MappingProxyType(dict(info)))
         return copy
 

@@ -25,6 +25,7 @@ from potnet.io.poscar import format_poscar, parse_poscar
 from potnet.io.records import dumps, parse_json
 from potnet.io.shelx import parse_shelx
 from potnet.io.through_ase import format_of, format_xsf, parse_with_ase, refusal_of
+from potnet.text import printable
 
 # Bytes of one file, decompressed, by its kind: what a parser can take within its memory and time.
 MAX_FILE_BYTES = 256 * 1024**2
@@ -173,11 +174,11 @@ def _walk(
     for source in sources:
         paths = _paths(Path(source), recursive)
         if not paths:
-            yield str(source), str(source), _nothing(source)
+            yield printable(source), printable(source), _nothing(source)
         for path in paths:
             # Only a file that is asked for by its name is looked into to tell its format.
             for name, found in read_file(path, is_named=path == Path(source), species=species):
-                yield str(path), name, found
+                yield printable(path), printable(name), found
 
 
 def _nothing(source: Source) -> StructureError:
