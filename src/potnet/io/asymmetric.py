@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -118,7 +119,7 @@ def expand(
             position, distance = _settled(sites, k, stabiliser, group, cell)
             moved += [distance] if distance else []
             # Operations g and g S make the same image: one of each coset of the stabiliser S.
-            chosen = np.unique(group.products[:, stabiliser].min(1))
+            chosen = np.flatnonzero(group.products[:, stabiliser].min(1) == _range(n_operations))
             orbits.append(group.rotations[chosen] @ position + group.shifts[chosen])
             total += len(chosen)
             if total > MAX_ATOMS:
@@ -135,6 +136,11 @@ def expand(
     kept = _without_images(sites, orbits, cell, where)
     site = np.repeat(kept, [len(orbits[k]) for k in kept])
     return site, np.concatenate([orbits[k] for k in kept])
+
+
+@lru_cache(maxsize=64)
+def _range(count: int) -> NDArray[np.int64]:
+    return np.arange(count)
 
 
 def _in_place(

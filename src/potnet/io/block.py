@@ -26,6 +26,7 @@ class Block:
             for column, tag in enumerate(tags):
                 place = (pair[1], -1) if pair is not None else (item.loop, column)
                 self._add(_plain(tag), place)
+        self._symmetry = [t for t in self._places if t.startswith(("_space_group", "_symmetry"))]
 
     def _add(self, tag: str, place: tuple[Any, int]) -> None:
         """Note where the values of a tag are; twice is an error unless they are the same."""
@@ -58,8 +59,8 @@ class Block:
         return next((tag for tag in self._places if tag.startswith(prefixes)), "")
 
     def matching(self, pattern: re.Pattern[str]) -> list[str]:
-        """Return the known values of all tags that match ``pattern`` wholly, in their order."""
-        values = (self.first(tag) for tag in self._places if pattern.fullmatch(tag))
+        """Return the known values of tags of the symmetry that match ``pattern`` wholly."""
+        values = (self.first(tag) for tag in self._symmetry if pattern.fullmatch(tag))
         return [value for value in values if value]
 
     def column(self, *tags: str) -> list[str]:

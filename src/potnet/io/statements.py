@@ -61,7 +61,7 @@ def parse_moiety(text: str) -> dict[int, float] | None:
     None if it is not in a form that can be compared, such as ``(Mg,Fe)2 Si O4`` or ``n(C6 H6)``.
     """
     total: dict[int, float] = {}
-    if len(text) > MAX_FORMULA:
+    if not 0 < len(text) <= MAX_FORMULA:
         return None
     for part in _CHARGE.sub("", text).split(","):
         match = _TIMES.match(part)
