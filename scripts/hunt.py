@@ -122,8 +122,10 @@ def hunt(minutes: float, output: Path) -> int:
         runs = re.findall(r"^(?:stat::number_of_executed_units: |Done )(\d+)", done, re.MULTILINE)
         coverage = re.findall(r"cov: (\d+)", done)
         print(f"{''.join(runs[-1:])} files, {''.join(coverage[-1:])} edges", flush=True)
-        if code == 0 or not artefact.exists():
+        if code == 0:
             break
+        if not artefact.exists():
+            raise SystemExit(f"hunt: atheris ended with code {code}:\n{done[-2000:]}")
         what = find[1] if find else "the process died: " + done.strip()[-300:]
         known.add(what)
         _keep(artefact, output / f"find-{len(known)}", what, known - {what})

@@ -22,8 +22,11 @@ EXPLAINED = {
     ("pymatgen", "H-M symbol with subscripts"): "takes the first origin or axes",
     ("pymatgen", "H-M symbol"): "takes the first origin or axes",
     ("pymatgen", "H-M symbol and number"): "takes the first origin or axes",
-    ("pymatgen", "operations"): "joins or splits sites by a tolerance of its own",
-    ("pymatgen", "operations and name"): "joins or splits sites by a tolerance of its own",
+    ("pymatgen", "operations"): "leaves out sites whose occupancy is '.', and joins by a tolerance",
+    (
+        "pymatgen",
+        "operations and name",
+    ): "leaves out sites whose occupancy is '.', and joins by a tolerance",
 }
 
 

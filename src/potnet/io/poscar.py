@@ -56,7 +56,6 @@ class _Reader:
     def __init__(self, text: str, source: str, given: Sequence[str]) -> None:
         self.lines = text.splitlines()
         self.given = given
-        self.is_selective = False
         self.source = source
         self.at = 0
 
@@ -99,7 +98,6 @@ class _Reader:
         numbers = self.species()
         mode = self.line()
         if mode[:1].lower() == "s":  # selective dynamics
-            self.is_selective = True
             mode = self.line()
         if not mode[:1].isalpha():
             raise self.error("the mode must be Direct or Cartesian", "Add the line.")
@@ -140,10 +138,11 @@ class _Reader:
         """Return the coordinates of a site; labels before or behind its flags must agree."""
         values = self.numbers("a site", 3)
         words = re.split("[!#]", self.lines[self.at - 1], maxsplit=1)[0].split()[3:]
-        if self.is_selective:
-            at = 0 if all(map(_FLAG.fullmatch, words[:3])) and len(words) < 4 else len(words) - 3
-            at = at if all(map(_FLAG.fullmatch, words[at : at + 3])) else 0
-            words = words[:at] + words[at + 3 :]
+        # Three flags of selective dynamics, with a label before or behind them, or with none.
+        for at in (0, len(words) - 3):
+            if at >= 0 and len(words) >= 3 and all(map(_FLAG.fullmatch, words[at : at + 3])):
+                words = words[:at] + words[at + 3 :]
+                break
         for word in words:
             label = _LABEL.fullmatch(word[:20])
             if label and NUMBERS.get(label[1], number) != number:

@@ -27,6 +27,7 @@ DEUTERIUM = 2.01410178  # units of mass, of the atom
 MAX_FORMULA = 400  # characters
 
 _CHARGE = re.compile(r"\s\d{0,2}[+-](?=[\s,)\]]|$)", re.ASCII)
+_WATER = re.compile(r"[.\u00b7\u2022*]\s*(\d{0,3})\s*\(?H2\s?O\)?")  # of CaSO4.2H2O
 _TIMES = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(?=[(\[])", re.ASCII)  # of 2(H2 O)
 _FORMULAS = ("_chemical_formula_sum", "_chemical_formula_moiety")
 _OTHER_FORMULAS = ("_chemical_formula_structural", "_chemical_formula_iupac")
@@ -36,8 +37,8 @@ _HYDRATE = re.compile(
     r"|\bhydroxide\b",
     re.I,
 )
-# O-H, OH1, O(H), OW, Ow2, Wat1: oxygen of hydroxyl or water.
-_WET = re.compile(r"(?:O[-_ (]?(?:[Hh]|[Ww])|[Ww]at|WAT|H2O)[^A-Za-z]*(?:[A-Za-z]?\)?)?")
+# O-H, OH1, O(H), OW, O1W, Ow2, Wat1: oxygen of hydroxyl or water.
+_WET = re.compile(r"(?:O\d{0,3}[-_ (]?(?:[Hh]|[Ww])|[Ww]at|WAT|H2O)[^A-Za-z]*(?:[A-Za-z]?\)?)?")
 
 
 class Content(NamedTuple):
@@ -63,6 +64,7 @@ def parse_moiety(text: str) -> dict[int, float] | None:
     total: dict[int, float] = {}
     if not 0 < len(text) <= MAX_FORMULA:
         return None
+    text = _WATER.sub(r", \1(H2O)", text)
     for part in _CHARGE.sub("", text).split(","):
         match = _TIMES.match(part)
         factor, rest = (float(match[1]), part[match.end() :]) if match else (1.0, part.strip())
