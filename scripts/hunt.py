@@ -23,8 +23,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 CORPUS = ROOT / "tests" / "reliability" / "corpus"
-KINDS = ("cif", "poscar", "extxyz", "shelx", "json", "jsonl")
-SUFFIXES = {".cif": 0, ".mcif": 0, ".vasp": 1, ".extxyz": 2, ".res": 3, ".ins": 3, ".json": 4}
+KINDS = ("cif", "poscar", "extxyz", "shelx", "json", "jsonl", "castep")
+SUFFIXES = {
+    ".cif": 0,
+    ".mcif": 0,
+    ".vasp": 1,
+    ".extxyz": 2,
+    ".res": 3,
+    ".ins": 3,
+    ".json": 4,
+    ".cell": 6,
+}
 MAX_SECONDS = 5.0  # of processor time, for a file of some kB
 MAX_BYTES = 4096
 MINIMISING = 30  # seconds
@@ -43,6 +52,8 @@ def found_in(kind: str, text: str) -> list:
         return [attempt("x", "x", lambda: files.parse_poscar(text, "x"))]
     if kind == "shelx":
         return [attempt("x", "x", lambda: files.parse_shelx(text, "x"))]
+    if kind == "castep":
+        return [attempt("x", "x", lambda: files.parse_castep_cell(text, "x"))]
     lines = text.splitlines(keepends=True)
     parse = {
         "cif": lambda: files.parse_cif(text, "x", "x"),

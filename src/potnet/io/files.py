@@ -11,6 +11,7 @@ import os
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 from potnet.crystal import Crystal
 from potnet.errors import Failure, StructureError
 from potnet.files import atomic_write
+from potnet.io.castep import parse_castep_cell
 from potnet.io.cif import format_cif, parse_cif
 from potnet.io.extxyz import format_extxyz, parse_extxyz
 from potnet.io.found import Found, attempt, walled
@@ -29,7 +31,12 @@ from potnet.text import printable
 
 # Bytes of one file, decompressed, by its kind: what a parser can take within its memory and time.
 MAX_FILE_BYTES = 256 * 1024**2
-MAX_BYTES = {"cif": 64 * 1024**2, "json": 128 * 1024**2, "shelx": 16 * 1024**2}
+MAX_BYTES = {
+    "cif": 64 * 1024**2,
+    "json": 128 * 1024**2,
+    "shelx": 16 * 1024**2,
+    "castep": 16 * 1024**2,
+}
 MAX_LINE_BYTES = {"jsonl": 16 * 1024**2, "extxyz": 1024**2}
 HEAD_BYTES = 16 * 1024**2  # of a POSCAR; what follows is a density
 MAX_BLANK_LINES = 10_000  # in a row
@@ -49,6 +56,7 @@ _KINDS = {
     **dict.fromkeys((".res", ".ins", ".shelx"), "shelx"),
     **dict.fromkeys((".jsonl", ".ndjson"), "jsonl"),
     ".json": "json",
+    ".cell": "castep",
     ".xsf": "xsf",
 }
 
@@ -255,8 +263,12 @@ def _parse(
             )
         elif kind in MAX_BYTES:
             text = _decode(_content(path, MAX_BYTES[kind]), path.name)
-            parsers = {"cif": parse_cif, "json": parse_json, "shelx": _parse_one_shelx}
-            yield from parsers[kind](text, path.name, id)
+            one = {"shelx": parse_shelx, "castep": parse_castep_cell}
+            if kind in one:
+                read_one = partial(one[kind], text, path.name)
+                yield attempt(id, path.name, lambda: read_one().replace(id=id))
+            else:
+                yield from (parse_cif if kind == "cif" else parse_json)(text, path.name, id)
         else:
             yield from _parse_with_ase(path, name, id, is_named)
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
@@ -265,10 +277,6 @@ def _parse(
             "Check that it exists and is complete."
         )
         yield id, reason
-
-
-def _parse_one_shelx(text: str, source: str, id: str) -> Iterator[Found]:
-    yield attempt(id, source, lambda: parse_shelx(text, source).replace(id=id))
 
 
 def _parse_with_ase(path: Path, name: str, id: str, is_named: bool) -> Iterator[Found]:

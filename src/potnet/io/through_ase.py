@@ -74,7 +74,6 @@ REFUSED: dict[str, str] = {
     "fort.34": "a CRYSTAL file lists a part of the cell",
     "CONFIG*": "DL_POLY names atoms and not elements",
     "HISTORY*": "DL_POLY names atoms and not elements",
-    "*.cell": "ASE asks CASTEP itself what a .cell file means",
     "*.mol": "a molecule has no cell",
     "*.mol2": "a molecule has no cell",
     "*.sdf": "a molecule has no cell",
