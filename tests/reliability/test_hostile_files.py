@@ -290,3 +290,14 @@ def test_ids_and_names_of_files_are_printable(tmp_path):
     assert failure.id == r"\x1b[31m\udcff"
     assert failure.reason.isprintable()
     failure.reason.encode()
+
+
+def test_a_list_of_operations_that_is_no_group_is_refused_soon(tmp_path):
+    """Its products are looked for, in case that it lists generators."""
+    text = (CORPUS / "all_atoms_and_ops.cif").read_text("utf-8")
+    assert "'-y,x,z'" in text
+    (tmp_path / "a.cif").write_text(text.replace("'-y,x,z'", "'-y,x,-z'", 1))
+    start = time.process_time()
+    (failure,) = io.scan(tmp_path / "a.cif")
+    assert "must be valid and form a group" in failure.reason
+    assert time.process_time() - start < 0.5

@@ -78,22 +78,28 @@ def group_of(triplets: tuple[str, ...]) -> Group:
 
 @lru_cache(maxsize=64)
 def closed(triplets: tuple[str, ...]) -> tuple[str, ...]:
-    """Return all products of the operations ``triplets``, the identity first.
+    """Return all products of the operations ``triplets``.
 
     Raises:
         ValueError: If an operation is not valid, or there are more than ``MAX_OPERATIONS``.
     """
-    found = {_key(_IDENTITY): _IDENTITY}
-    new = [_operation(triplet) for triplet in triplets]
-    generators = list(new)
-    while new:
-        fresh = [operation for operation in new if _key(operation) not in found]
-        found |= {_key(operation): operation for operation in fresh}
-        if len(found) > MAX_OPERATIONS:
+    operations = [_IDENTITY, *map(_operation, triplets)]
+    rotations = np.array([rotation for rotation, _ in operations])
+    shifts = np.array([shift for _, shift in operations])
+    n_before = 0
+    while len(rotations) != n_before:
+        if len(rotations) > MAX_OPERATIONS:
             raise ValueError(f"generators of more than {MAX_OPERATIONS} operations")
-        known = [found[_key(operation)] for operation in fresh]
-        new = [_product(one, other) for one in known for other in generators]
-    return tuple(map(_triplet, found.values()))
+        n_before = len(rotations)
+        products = np.einsum("gij,hjk->ghik", rotations, rotations).reshape(-1, 3, 3)
+        moves = (np.einsum("gij,hj->ghi", rotations, shifts) + shifts[:, None]).reshape(-1, 3)
+        moves -= np.floor(moves + SHIFT_TOLERANCE)
+        # The same for operations that differ by a lattice vector or by rounding.
+        steps = np.round(moves / SHIFT_TOLERANCE) % round(1 / SHIFT_TOLERANCE)
+        keys = np.concatenate([products.reshape(-1, 9), steps], axis=1)
+        first = np.unique(keys, axis=0, return_index=True)[1]
+        rotations, shifts = products[np.sort(first)], moves[np.sort(first)]
+    return tuple(map(_triplet, zip(rotations.tolist(), shifts.tolist(), strict=True)))
 
 
 def magnetic(operations: Iterable[str], centrings: Iterable[str]) -> tuple[str, ...]:
