@@ -79,8 +79,8 @@ def energy(
             for charges in e, which is ``COULOMB_CONSTANT`` eV.
         charged: Whether charges that do not add up to 0 are refused (more than 1e-6 off), or
             neutralised by a uniform background.
-        boundary: Conductor around the crystal, or vacuum around a sphere of it: adds 2 pi |M|^2 /
-            (3 V), M being the dipole of the cell as its atoms are written down.
+        boundary: Conductor around the crystal, or vacuum around a sphere of it: adds
+            ``2 pi M^2 / 3 V``, M being the dipole of the cell as its atoms are written down.
         graph_index: Crystal of each atom, ascending, shape (n_atoms,); not needed for one crystal.
         pbc: Periodic directions, one bool, three for all crystals, or shape (n_graphs, 3).
 
