@@ -41,6 +41,17 @@ class ModelError(PotNetError, ValueError):
     """A model archive is unknown, damaged or does not fit what is asked of it."""
 
 
+def as_refusal(where: str, error: Exception) -> PotNetError:
+    """Return the sentence for an item that ``error`` came of; one of ours is that already."""
+    if isinstance(error, PotNetError):
+        return error
+    what = " ".join(str(error).split())[:300] or "no more to say"
+    return ModelError(
+        f"{where}: it must be computable here, got {type(error).__name__}: {what}. "
+        "Leave it out, or give the computer what it lacks."
+    )
+
+
 @dataclass(frozen=True)
 class Failure:
     """One item that could not be processed, as ``errors.csv`` lists it.

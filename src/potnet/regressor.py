@@ -74,7 +74,12 @@ class Regressor:
             StructureError: If a structure cannot be used.
             DataError: If the values do not fit the structures.
         """
-        values = np.asarray(y, dtype=np.float64)
+        try:
+            values = np.asarray(y, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"Regressor.fit: `y` must be numbers, got others ({error}). Convert them."
+            ) from None
         if values.ndim not in (1, 2) or len(values) != len(structures):
             raise DataError(
                 f"Regressor.fit: `y` must have one row for each of {len(structures)} structures, "

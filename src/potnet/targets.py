@@ -8,6 +8,7 @@ way back.
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -39,8 +40,11 @@ _RULES: dict[Transform, tuple[str, Callable[[NDArray[np.float64]], NDArray[np.bo
     "binary": ("0 or 1", lambda values: (values == 0) | (values == 1)),
 }
 
+_log = logging.getLogger(__name__)
+
 _BY_THRESHOLD = re.compile(r"(\S.*) > ([-+0-9.eE]+)")
 
+LARGEST = 1e100  # Numbers whose squares, and those of their inverses, are numbers still.
 RIDGE = 0.1  # Crystals of one element that a reference of 0 counts for.
 EXPLAINED = 0.8  # Share of the variance that a function of the composition has to explain to pay.
 
@@ -106,6 +110,14 @@ def chosen_targets(
     for name, word in transforms.items():
         values = dataset.targets[name]
         rule, fits = _RULES[word]
+        size = np.abs(values)
+        beyond = np.flatnonzero((size > LARGEST) | ((size > 0) & (size < 1 / LARGEST)))
+        if len(beyond):
+            raise DataError(
+                f"{dataset.name or 'dataset'}: target {name!r} must be between {1 / LARGEST:g} and "
+                f"{LARGEST:g} in size, or 0, got {values[beyond[0]]:g} for "
+                f"{dataset.ids[beyond[0]]!r}. Correct it, or give it in another unit."
+            )
         bad = np.flatnonzero(np.isfinite(values) & ~fits(values))
         if len(bad):
             raise DataError(
@@ -305,6 +317,11 @@ def fit_scale(
             f"{dataset.name or 'dataset'}: target {name!r} must be known for a training "
             "crystal, got none. Check the column and the split."
         )
+    if values.min() == values.max():
+        _log.warning(
+            "Target %s is %g for all %d training crystals where it is known: there is nothing to "
+            "learn but this number.", name, values[0], len(values),
+        )  # fmt: skip
     if transform == "binary":  # The output is a logit, which has no scale of its own.
         scale = Scale(name, dataset.units[name], transform, 0.0, 1.0, float(values.mean()))
         return scale, np.zeros(composition.shape[1])
@@ -312,6 +329,6 @@ def fit_scale(
     mean, largest = float(scaled.mean()), float(np.abs(scaled).max())
     references, left = fit_references(composition[train][known], scaled - mean)
     std = float(left.std())
-    std = std if std > 1e-12 * max(1.0, largest) else 1.0
+    std = std if std > 1e-12 * largest else 1.0
     scale = Scale(name, dataset.units[name], transform, mean, std, float(values.mean()))
     return scale, references / std

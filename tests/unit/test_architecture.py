@@ -28,8 +28,9 @@ ALLOWED["data"] = {"io", "parallel", *ALLOWED["io"]}
 ALLOWED["checks"] = {"data", "sums", *ALLOWED["data"]}
 ALLOWED["features"] = {"sums", "io", *ALLOWED["io"]}
 ALLOWED["targets"] = {"data", *ALLOWED["data"]}
+ALLOWED["devices"] = {"errors", "text"}
 ALLOWED["models"] = {"features", "targets", *ALLOWED["features"], *ALLOWED["targets"]}
-ALLOWED["prediction"] = {"models", *ALLOWED["models"]}
+ALLOWED["prediction"] = {"devices", "models", *ALLOWED["models"]}
 ALLOWED["training"] = {"prediction", "data", *ALLOWED["prediction"]}
 ALLOWED["report"] = {"checks", "training", "data", *ALLOWED["training"]}
 ALLOWED["known"] = {"crystal", "errors"}
@@ -108,7 +109,12 @@ KNOWN = {
 }
 
 # Where every exception is caught, with the reason beside it: the wall around what is foreign.
-WALLS = {"potnet.io.found", "potnet.io.ase_child"}
+WALLS = {
+    "potnet.io.found",
+    "potnet.io.ase_child",
+    "potnet.prediction.predictor",
+    "potnet.training.features",
+}
 
 HEAVY = (
     "torch",

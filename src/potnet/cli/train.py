@@ -149,8 +149,13 @@ def split_settings(text: str) -> dict[str, Any]:
 
     >>> split_settings("k-fold,fold=2,by=composition")
     {'fold': 2, 'by': 'composition', 'kind': 'k-fold'}
+    >>> split_settings("k-fold,folds=10")
+    {'n_folds': 10, 'kind': 'k-fold'}
     """
     kind, *rest = text.split(",")
     if kind.endswith(".json"):
         return {"kind": "file", "path": text}
-    return settings_from(rest) | {"kind": kind.strip()}
+    settings = settings_from(rest)
+    if "folds" in settings:  # as people say it
+        settings["n_folds"] = settings.pop("folds")
+    return settings | {"kind": kind.strip()}

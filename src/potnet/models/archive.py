@@ -22,7 +22,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from potnet.crystal import Crystal
 from potnet.errors import ConfigError, ModelError, PotNetError
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 WEIGHTS_NAME, CARD_NAME = "model.safetensors", "model.json"
 SIZE_LIMITS = {WEIGHTS_NAME: 2**30, CARD_NAME: 2**24}  # Bytes.
+UNSTORED = 2**20  # Numbers that a network may hold beside its weights.
 GOLDEN_TOLERANCE = 1e-4  # In standard deviations of the target.
 # What zipfile raises for a damaged file, or (RuntimeError) for one it cannot read.
 ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
@@ -133,7 +135,7 @@ def load(source: str | os.PathLike[str], *, verify: bool = True) -> tuple[list[N
     """Return the networks of an archive, in evaluation mode, and its card.
 
     Args:
-        source: Name of a bundled model, or path of a folder or ``.zip`` file.
+        source: Name of a bundled model, or path of a folder, of a ``.zip`` file or of a run.
         verify: Predict the golden crystals and compare.
 
     Raises:
@@ -185,6 +187,8 @@ def _find(source: str | os.PathLike[str]) -> tuple[Path, tuple[str, ...]]:
     if str(source) in found:
         return found[str(source)]
     path = Path(source)
+    if (path / "model" / CARD_NAME).is_file() and not (path / CARD_NAME).exists():
+        return path / "model", ()  # the folder of a run
     if not path.exists():
         known = f"one of {', '.join(found)}" if found else "(none is bundled)"
         raise ModelError(
@@ -246,7 +250,7 @@ def _assemble(
 def _parse_card(where: str, content: bytes) -> ModelCard:
     try:
         fields = json.loads(content)
-    except ValueError as error:  # Of JSON and of UTF-8.
+    except (ValueError, RecursionError) as error:  # Of JSON, of UTF-8, of what is nested deeply.
         raise ModelError(
             f"{where}: `{CARD_NAME}` must be JSON, got a file that is not ({error}). "
             "Copy the archive again."
@@ -276,7 +280,7 @@ def _parse_weights(where: str, card: ModelCard, content: bytes) -> dict[str, Ten
         )
     try:
         return tensors_from_bytes(content)
-    except SafetensorError as error:
+    except (SafetensorError, KeyError, ValueError) as error:  # The last two: of unknown types.
         raise ModelError(
             f"{where}: `{WEIGHTS_NAME}` must be a safetensors file, got one that cannot be read "
             f"({error}). Copy the archive again."
@@ -288,9 +292,10 @@ def _build_members(where: str, card: ModelCard, tensors: Mapping[str, Tensor]) -
     n_members = len({name.partition(".")[0] for name in tensors})
     members = []
     for k in range(max(n_members, 1)):
-        member = _build_empty(where, card)
-        state = member.state_dict()
         prefix = f"member{k}."
+        stored = sum(t.numel() for name, t in tensors.items() if name.startswith(prefix))
+        member = _build_empty(where, card, stored)
+        state = member.state_dict()
         given = {
             name.removeprefix(prefix): tensor.float() if tensor.dtype == torch.float16 else tensor
             for name, tensor in tensors.items()
@@ -302,10 +307,29 @@ def _build_members(where: str, card: ModelCard, tensors: Mapping[str, Tensor]) -
     return members
 
 
-def _build_empty(where: str, card: ModelCard) -> Network:
-    """Return the network of ``card``; the caller's random numbers stay as they were."""
+class _Allowance(TorchFunctionMode):
+    """Lets a network be built only while its tensors hold at most ``numbers`` numbers in all."""
+
+    def __init__(self, numbers: int) -> None:
+        super().__init__()
+        self.left = numbers
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn):
+            sizes = args[0] if args and isinstance(args[0], list | tuple) else args
+            self.left -= math.prod(size for size in sizes if isinstance(size, int))
+            if self.left < 0:
+                raise ConfigError("`settings` must be those of the weights, got larger ones.")
+        return func(*args, **(kwargs or {}))
+
+
+def _build_empty(where: str, card: ModelCard, stored: int) -> Network:
+    """Return the network of ``card``; the caller's random numbers stay as they were.
+
+    A card that asks for far more than the ``stored`` numbers is refused before it fills memory.
+    """
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _Allowance(stored + UNSTORED):
             return build(card.network, card.settings, len(card.targets))
     except ConfigError as error:
         raise ModelError(f"{where}: the card must describe a known network. {error}") from error

@@ -12,6 +12,7 @@ from potnet.crystal import Crystal
 from potnet.targets import Scale, Transform, present_word
 
 FORMAT = 1
+MAX_GOLDEN_ATOMS = 500  # of a crystal that is predicted whenever a model is loaded
 
 
 class Card(BaseModel):
@@ -107,8 +108,8 @@ class GoldenCrystal(Card):
         prediction: One transformed value per target (log10 of the value if the target says so).
     """
 
-    numbers: tuple[int, ...]
-    positions: tuple[tuple[float, float, float], ...]
+    numbers: tuple[int, ...] = Field(min_length=1, max_length=MAX_GOLDEN_ATOMS)
+    positions: tuple[tuple[float, float, float], ...] = Field(max_length=MAX_GOLDEN_ATOMS)
     cell: tuple[tuple[float, float, float], ...]
     prediction: tuple[float, ...]
 

@@ -22,10 +22,9 @@ class Network(nn.Module, ABC):
 
     A subclass has a ``name``, ``Settings`` (a pydantic model that is frozen and forbids unknown
     keys, with a field ``features`` for what the network reads) and ``forward``. It is built by its
-    settings and the number of targets alone, on the CPU or, to learn the shapes of its weights, on
-    torch's device "meta". A crystal's row may depend neither on the other crystals of the batch
-    (but for statistics of normalisation while training) nor on how the crystal is written down:
-    :func:`potnet.testing.check_network` looks.
+    settings and the number of targets alone. A crystal's row may depend neither on the other
+    crystals of the batch (but for statistics of normalisation while training) nor on how the
+    crystal is written down: :func:`potnet.testing.check_network` looks.
 
     Args:
         settings: All settings.

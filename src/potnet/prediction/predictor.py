@@ -8,13 +8,16 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from potnet.crystal import Crystal
-from potnet.errors import Failure, ModelError, PotNetError, StructureError
+from potnet.devices import device as find_device
+from potnet.errors import Failure, ModelError, PotNetError, StructureError, as_refusal
 from potnet.models import archive
 from potnet.prediction.rows import Gradients, Prediction, Predictions
 
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from potnet.features.contract import Features
     from potnet.models.card import ModelCard
     from potnet.models.contract import Network
+
+_TURNS = Lock()  # Of threads that use the networks in float64.
 
 BATCH_SIZE = 64
 MAX_PAIRS = 4_000_000
@@ -67,10 +72,16 @@ class Predictor:
         return next(self.members[0].parameters()).device
 
     def to(self, device: torch.device | str) -> Predictor:
-        """Move the networks to ``device`` ("cpu", "cuda") and return the predictor."""
-        for member in self.members:
-            member.to(device)
-        self.__dict__.pop("_copies", None)
+        """Move the networks to ``device`` ("cpu", "cuda") and return the predictor.
+
+        Raises:
+            ConfigError: If there is no such device.
+        """
+        device = find_device(device)
+        with _TURNS:
+            for member in self.members:
+                member.to(device)
+            self.__dict__.pop("_copies", None)
         return self
 
     def predict(
@@ -131,7 +142,8 @@ class Predictor:
     def gradients(self, crystal: Any) -> list[Gradients]:
         """Return each property of a crystal with its derivatives by positions and strain.
 
-        Computed in float64 with the network's weights, through the differentiable sums.
+        Computed in float64 with the network's weights, through the differentiable sums. Threads
+        take turns.
 
         Args:
             crystal: One structure: Crystal, ASE Atoms, pymatgen Structure and so on.
@@ -158,7 +170,12 @@ class Predictor:
         batch = self.features.differentiable(
             crystal, (positions + moves) @ deformation, cell @ deformation
         )
-        outputs = torch.stack([member(batch)[0] for member in self._in_double()])
+        with _TURNS:
+            outputs = torch.stack([member(batch)[0] for member in self._in_double()])
+            return self._derivatives(outputs, moves, strain)
+
+    def _derivatives(self, outputs: Tensor, moves: Tensor, strain: Tensor) -> list[Gradients]:
+        """Return each property with its derivatives; outputs have shape (n_members, n_targets)."""
         z = outputs.quantile(0.5, dim=0) if self.card.combine == "median" else outputs.mean(0)
         found = []
         for output, card in zip(z, self.card.targets, strict=True):
@@ -215,11 +232,13 @@ class Predictor:
         """Return the rows of each crystal, or what is wrong with it."""
         try:
             batch = self.features.once(crystals)
-        except StructureError as error:
+            z = self._standardised(batch)
+        # The wall around one crystal: whatever it does to features or network, memory that is not
+        # there included, it never costs the other crystals.
+        except Exception as error:  # noqa: BLE001
             if len(crystals) == 1:
-                return [error]
+                return [as_refusal(crystals[0].id, error)]
             return [outcome for crystal in crystals for outcome in self._outcomes([crystal])]
-        z = self._standardised(batch)
         numbers = np.stack([self._restored(z, end=end) for end in (0, -1, 1)], axis=-1)
         atoms = batch.atom_counts.tolist()
         items = zip(crystals, numbers.tolist(), atoms, strict=True)
@@ -316,6 +335,11 @@ def predict_each(
     on_error: Literal["raise", "skip"] = "skip",
 ) -> Iterator[Said | Failure]:
     """Yield what several models say, crystal by crystal; see :func:`predict_stream`."""
+    if isinstance(crystals, str | os.PathLike) or not isinstance(crystals, Iterable):
+        raise StructureError(
+            f"predict: `crystals` must be structures, got {type(crystals).__name__} "
+            f"{str(crystals)[:60]!r}. Read files with potnet.read."
+        )
     for batch in _batches(crystals, batch_size, on_error):
         good = [item for item in batch if isinstance(item, Crystal)]
         outcomes = zip(*(p._outcomes(good) for p in predictors), strict=True) if good else iter(())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from potnet.files import atomic_write
 from potnet.report.page import Report, versions
 from potnet.report.plots import learning_curve, parity_plot, png, residual_histogram
+from potnet.text import file_name
 from potnet.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def _add_property(report: Report, compared: Compared, folder: Path) -> None:
     pair = (compared.target, compared.prediction)
     parity = parity_plot(*pair, name=name, unit=unit)
     residuals = residual_histogram(*pair, name=name, unit=unit)
-    stem = re.sub(r"[^\w.-]", "_", name)
+    stem = file_name(name)
     _save(parity, folder / f"parity-{stem}.png")
     _save(residuals, folder / f"residuals-{stem}.png")
     report.figures({f"{name}: parity": parity, f"{name}: residuals": residuals})

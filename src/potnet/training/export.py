@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from potnet.crystal import Crystal
 from potnet.data.dataset import Dataset, take
 from potnet.data.splits import Split
 from potnet.models import archive
-from potnet.models.card import DataCard, ModelCard, TargetCard
+from potnet.models.card import MAX_GOLDEN_ATOMS, DataCard, ModelCard, TargetCard
 from potnet.models.contract import Network
 from potnet.targets import Scale
 from potnet.training.config import TrainingConfig
@@ -64,6 +65,10 @@ def write_archive(
         key=lambda k: (dataset.crystals[k].n_atoms, dataset.ids[k]),
     )
     golden = [dataset.crystals[k] for k in smallest[:N_GOLDEN]]
+    golden = [crystal for crystal in golden if crystal.n_atoms <= MAX_GOLDEN_ATOMS]
+    if len(golden) < 2:  # Where all are large, simple ones of an element they have.
+        number = int(dataset.crystals[smallest[0]].numbers[0])
+        golden = [Crystal([number], np.zeros((1, 3)), size * np.eye(3)) for size in (3.0, 3.5)]
     archive.save(path, networks, archive.with_golden(card, networks, golden))
 
 

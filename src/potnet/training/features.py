@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from potnet.crystal import Crystal
-from potnet.errors import Failure, PotNetError
+from potnet.errors import Failure, PotNetError, as_refusal
 from potnet.features import Batch
 from potnet.features.contract import Features
 from potnet.parallel import in_order
@@ -187,7 +187,7 @@ def _one_part(
     """Return the features of a chunk; when it fails, of its crystals one by one."""
     try:
         return features(crystals), list(range(len(crystals))), []
-    except PotNetError:
+    except Exception:  # noqa: BLE001  (as below)
         if on_error == "raise":
             raise
     batches, kept, failures = [], [], []
@@ -195,8 +195,10 @@ def _one_part(
         try:
             batches.append(features([crystal]))
             kept.append(k)
-        except PotNetError as error:
-            failures.append(Failure(crystal.id, "features", str(error)))
+        # The wall around one crystal: whatever it does, it never costs the others.
+        except Exception as error:  # noqa: BLE001
+            reason = str(as_refusal(crystal.id, error))
+            failures.append(Failure(crystal.id, "features", reason))
     return (Batch.cat(batches) if batches else None), kept, failures
 
 

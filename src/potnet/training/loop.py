@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from potnet.data.dataset import Dataset
+from potnet.devices import device
 from potnet.errors import ConfigError, Failure
 from potnet.features import Batch
 from potnet.targets import chosen_targets, with_binary_targets
@@ -111,12 +112,19 @@ def train(
         StructureError: If a crystal cannot be prepared and ``on_error`` is "raise".
     """
     start = time.monotonic()
+    if not isinstance(dataset, Dataset) or not isinstance(config, TrainingConfig):
+        raise ConfigError(
+            "train: `dataset` must be a Dataset and `config` a TrainingConfig, got "
+            f"{type(dataset).__name__} and {type(config).__name__}. Open a file with "
+            "potnet.data.open, and write potnet.TrainingConfig(...)."
+        )
     folder = RunFolder(output)
     dataset = with_binary_targets(dataset, config.targets)
     transforms = chosen_targets(dataset, config.targets, config.transform)
     fabric = _launched(config)
     report = progress if progress and fabric.is_global_zero else lambda _: None
-    with _own_state_of_torch(fabric, config):
+    lock = folder.locked() if fabric.is_global_zero else nullcontext()
+    with _own_state_of_torch(fabric, config), lock:
         network = first_network(config, len(transforms))
         if fabric.is_global_zero:
             folder.open(config, resume=resume)
@@ -154,6 +162,8 @@ def _launched(config: TrainingConfig) -> Fabric:
     """Return the launched processes; under torchrun these are the ones it started."""
     from lightning_fabric import Fabric
 
+    if config.device != "auto":
+        device(config.device)  # one sentence where there is none
     n_processes = config.devices * config.n_nodes
     if config.batch_size < n_processes:
         raise ConfigError(

@@ -7,7 +7,8 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from potnet.data.dataset import PARTS
 from potnet.errors import ConfigError
-from potnet.files import atomic_write, remove_leftovers
+from potnet.files import atomic_write, exclusive, remove_leftovers
 from potnet.targets import Scale
 from potnet.text import file_name
 from potnet.training.batches import HeldFeatures
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from potnet.models.contract import Network
 
 Epoch = dict[str, float]
+LOCK = ".lock"
 
 
 class RunFolder:
@@ -61,6 +63,24 @@ class RunFolder:
         """Where the checkpoints are."""
         return self.path / "checkpoints"
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process alone.
+
+        Raises:
+            ConfigError: If another process trains in it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(exclusive(self.path / LOCK))
+            except BlockingIOError:
+                raise ConfigError(
+                    f"{self.path}: the output folder must be free, got one that another process "
+                    "trains in. Wait for it, or choose another folder."
+                ) from None
+            yield
+
     def open(self, config: TrainingConfig, *, resume: bool) -> None:
         """Make the folder ready for a run, or for its continuation.
 
@@ -69,7 +89,7 @@ class RunFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         path = self.path / "config.json"
-        if not resume and any(self.path.iterdir()):
+        if not resume and any(item.name != LOCK for item in self.path.iterdir()):
             raise ConfigError(
                 f"{self.path}: the output folder must be empty or missing, got one with files. "
                 "Choose another folder, or continue the run in it with resume."
