@@ -65,6 +65,19 @@ def check_output(path: AnyPath, *, inputs: Iterable[AnyPath] = (), option: str =
     return path
 
 
+def check_output_folder(path: AnyPath, *, option: str = "output") -> Path:
+    """Return ``path`` if files can be written into that folder, which is made if it is missing.
+
+    Raises:
+        ConfigError: If it is a file, or takes no files.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"`{option}` must be a folder, got the file {path}. Choose another name.")
+    check_output(path / ".potnet", option=option)
+    return path
+
+
 def check_own_table(path: AnyPath, header: str) -> None:
     """Raise unless ``path`` is missing, empty, or a table that begins with the line ``header``.
 

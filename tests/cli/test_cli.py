@@ -130,7 +130,7 @@ def test_predict_exits_with_0_if_all_is_well(some_files, small_archive, tmp_path
     out = tmp_path / "out.csv"
     result = potnet_cli("predict", *some_files, "-m", small_archive, "-o", out)
     assert result.exit_code == 0
-    assert table(tmp_path / "errors.csv") == []
+    assert not (tmp_path / "errors.csv").exists()
     expected = potnet.load(small_archive).predict([potnet.read(p)[0] for p in some_files])
     got = [float(row["prediction"]) for row in table(out)]
     np.testing.assert_allclose(got, expected.values, rtol=1e-5)
@@ -187,8 +187,8 @@ def test_mistakes_give_one_sentence_and_no_trace(some_files, small_archive, tmp_
     assert len(unknown.stderr.splitlines()) == 1
     no_folder = tmp_path / "no" / "folder" / "out.csv"
     result = potnet_cli("predict", some_files[0], "-m", small_archive, "-o", no_folder)
-    assert result.exit_code == 1
-    assert "No such file or directory" in result.stderr
+    assert result.exit_code == 0
+    assert len(table(no_folder)) == 2
     named = potnet_cli("predict", some_files[0], "-m", small_archive, "-o", tmp_path / "errors.csv")
     assert named.exit_code == 1
     assert "must not be named errors.csv" in named.stderr

@@ -2,39 +2,86 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import io
 import logging
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from potnet.errors import Failure, PotNetError
+from potnet.errors import ConfigError, Failure, PotNetError
+from potnet.text import printable
 
 if TYPE_CHECKING:
     from potnet.crystal import Crystal
 
-# Exit code where some items were skipped.
+# Exit codes beside 0, 1 (failure) and 2 (wrong usage): done but for some items; stopped by Ctrl-C.
 SKIPPED = 3
+INTERRUPTED = 130
 
 
 class Commands(TyperGroup):
     """Commands whose users see one sentence where they made a mistake, never a stack trace."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        _repair_streams()
+        return super().main(*args, **kwargs)
+
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # a full disk is told here, not when the interpreter ends
+            return result
         except BrokenPipeError:
-            raise  # "potnet ... | head" is no mistake; the framework ends it quietly.
+            _end_quietly()
+        except KeyboardInterrupt:
+            raise _failed("stopped.", INTERRUPTED) from None
         except (PotNetError, OSError) as error:
-            typer.echo(f"potnet: {_sentence(error)}", err=True)
-            raise typer.Exit(1) from None
+            raise _failed(_sentence(error)) from None
+        except MemoryError:
+            raise _failed("out of memory. Close other programs, or give less at a time.") from None
+        except RuntimeError as error:
+            if "allocate" not in str(error) and "out of memory" not in str(error):
+                raise
+            raise _failed("out of memory. Lower --batch-size, or give less at a time.") from None
+
+
+def _failed(sentence: str, code: int = 1) -> typer.Exit:
+    """Say why the command ends, and return what ends it."""
+    with contextlib.suppress(OSError):  # standard error may be closed or full as well
+        typer.echo(f"potnet: {printable(sentence)}", err=True)
+    return typer.Exit(code)
+
+
+def _end_quietly() -> NoReturn:
+    """End after ``potnet ... | head``: no mistake, and nobody reads on."""
+    # What is still in the buffer would fail once more when the interpreter ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    raise typer.Exit(1) from None
 
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)
+
+
+@contextlib.contextmanager
+def kept(what: str) -> Iterator[None]:
+    """Say on Ctrl-C what is kept and how to go on, and end with code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise _failed(f"stopped. {what}", INTERRUPTED) from None
 
 
 app = typer.Typer(
@@ -68,16 +115,42 @@ Species = Annotated[
     str,
     typer.Option("--species", help='Elements of POSCAR files that do not say them: "Na Cl".'),
 ]
-Device = Annotated[str, typer.Option(help='Where to compute: "cpu", "cuda", "cuda:1".')]
 
 
-def structures(paths: list[str], recursive: bool, species: str = "") -> Iterator[Crystal | Failure]:
-    """Yield the crystals of datasets that were built, then those of files, folders and patterns."""
+def _device(name: str | None) -> str | None:
+    """Return the name of a device that this machine has."""
+    kind, _, number = (name or "cpu").partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (number and not number.isdecimal()):
+        raise ConfigError(
+            f"`--device` must be auto, cpu, cuda, cuda:N or mps, got {name!r}. Correct it."
+        )
+    if kind in ("auto", "cpu"):
+        return name
+    import torch
+
+    here = torch.cuda.device_count() if kind == "cuda" else int(torch.backends.mps.is_available())
+    if int(number or 0) >= here:
+        raise ConfigError(
+            f"`--device` must be one that this machine has, got {name}, of which there are {here}. "
+            "Use cpu."
+        )
+    return name
+
+
+Device = Annotated[
+    str, typer.Option(callback=_device, help="Where to compute: cpu, cuda, cuda:1 or mps.")
+]
+
+
+def structures(
+    paths: Sequence[str], recursive: bool, species: str = ""
+) -> Iterator[Crystal | Failure]:
+    """Yield the crystals of datasets that were built, then of files, folders, patterns, standard input."""
     from potnet.data import ParquetFolder
     from potnet.io import scan
 
     files = []
-    for path in paths:
+    for path in map(given, paths):
         if ParquetFolder.exists(path):
             folder = ParquetFolder(path)
             yield from map(folder.crystal, range(len(folder)))
@@ -86,6 +159,58 @@ def structures(paths: list[str], recursive: bool, species: str = "") -> Iterator
     if files:
         symbols = species.replace(",", " ").split()
         yield from scan(files, recursive=recursive, species=symbols)
+
+
+def given(path: str) -> str:
+    """Return ``path``, or for "-" that of a file with what standard input says.
+
+    The format of standard input is told by what it begins with: CIF, JSON, XSF, extxyz, a table
+    with commas, else POSCAR.
+    """
+    if path != "-":
+        return path
+    if sys.stdin is None or sys.stdin.isatty():
+        raise ConfigError("-: standard input must be a file or a pipe, got a terminal. Name files.")
+    content = sys.stdin.buffer.read()
+    folder = tempfile.TemporaryDirectory(prefix="potnet-")
+    atexit.register(folder.cleanup)
+    copy = Path(folder.name, f"stdin{_suffix(content)}")
+    copy.write_bytes(content)
+    return str(copy)
+
+
+def _suffix(content: bytes) -> str:
+    """Return the suffix of the format that ``content`` has."""
+    if content.startswith(b"\x1f\x8b"):
+        import zlib
+
+        head = zlib.decompressobj(wbits=31).decompress(content, 4096)
+        return f"{_suffix(head)}.gz"
+    text = content[:4096].decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
+    words = [line.split() for line in text.splitlines() if line.strip()]
+    first = words[0] if words else [""]
+    if first[0].lower().startswith("data_") or "_cell_length_a" in text:
+        return ".cif"
+    if text.startswith(("{", "[")):
+        return ".json"
+    if any(line[0] in ("CRYSTAL", "PRIMVEC", "SLAB", "POLYMER") for line in words[:20]):
+        return ".xsf"
+    if len(first) == 1 and first[0].isdecimal():
+        return ".extxyz"
+    return ".csv" if "," in text.partition("\n")[0] else ".vasp"
+
+
+def check_suffix(option: str, path: Path | None, *suffixes: str) -> None:
+    """Raise if a file is to get a name that promises another format than one of ``suffixes``.
+
+    Raises:
+        ConfigError: If the suffix is none of them; a device or pipe may have any name.
+    """
+    if path is None or path.suffix.lower() in suffixes or (path.exists() and not path.is_file()):
+        return
+    *others, last = suffixes
+    names = f"{', '.join(others)} or {last}" if others else last
+    raise ConfigError(f"`{option}` must end in {names}, got {path}. Rename it.")
 
 
 def _show_version(wanted: bool) -> None:
@@ -106,11 +231,29 @@ def main(
     from potnet.files import end_on_termination
 
     end_on_termination()
+    warnings.showwarning = _say_warning
     for name in ("potnet", "latticesums"):
         log = logging.getLogger(name)
         if not any(isinstance(handler, _Spoken) for handler in log.handlers):
             log.addHandler(_Spoken())
             log.setLevel(logging.INFO)
+
+
+def _repair_streams() -> None:
+    """Make up for standard streams that are closed, or cannot encode what is written."""
+    for number in range(3):  # else the next file to be opened would be standard output
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Say in a line what some library warns of."""
+    typer.echo(f"potnet: {printable(message, limit=300)}", err=True)
 
 
 class _Spoken(logging.Handler):

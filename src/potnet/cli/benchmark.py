@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from potnet.cli.app import Commands, app
+from potnet.cli.app import Commands, app, kept
 from potnet.cli.terminal import show_table, training_progress
 from potnet.cli.train import settings_from
 from potnet.errors import ConfigError
+from potnet.files import check_output_folder
 
 if TYPE_CHECKING:
     from potnet.benchmark import Contestant, Suite, TableRow
@@ -32,7 +33,7 @@ group = typer.Typer(
     pretty_exceptions_enable=False,
     help="Measure networks on exact crystals and folds: potnet benchmark SUITE -o FOLDER.",
 )
-app.add_typer(group, name="benchmark")
+app.add_typer(group, name="benchmark", rich_help_panel="Data")
 
 
 @group.command()
@@ -100,10 +101,11 @@ def run(
     else:
         contestant = _contestant(network, rival, title, config, settings, budget)
         suite, rows = get(name), [_row(title or contestant.network, contestant, output)]
+    check_output_folder(output, option="--output")
     opened = open_suite(suite, data)
     for note in opened.notes:
         typer.echo(note)
-    with training_progress() as bars:
+    with kept("What is finished is kept: the same command goes on."), training_progress() as bars:
         found = run_benchmark(
             opened,
             rows,

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from potnet.cli.app import SKIPPED, Recursive, Species, app, structures
+from potnet.cli.app import SKIPPED, Recursive, Species, app, check_suffix, given, structures
 from potnet.cli.terminal import counted, show_progress, show_table, write_failures
+from potnet.files import check_output
 
 if TYPE_CHECKING:
     from potnet.checks import CheckResult
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 SHOWN_REFUSED = 20
 
 
-@app.command()
+@app.command(rich_help_panel="Crystals")
 def check(
     paths: Annotated[
         list[str],
@@ -54,7 +55,12 @@ def check(
     """
     from potnet.checks import check_records
 
-    items, units = _items(paths, recursive, target, species)
+    check_suffix("--output", output, ".csv", ".txt", "")
+    check_suffix("--report", report, ".html", ".htm")
+    for option, path in (("--output", output), ("--report", report)):
+        if path is not None:
+            check_output(path, inputs=paths, option=option)
+    items, units = _items([given(path) for path in paths], recursive, target, species)
     parts = None if split is None else _parts(split)
     with show_progress("Checking") as progress:
         found = check_records(counted(items, progress), name=_name(paths), split=parts, units=units)

@@ -11,6 +11,7 @@ import typer
 from potnet.cli.app import SKIPPED, Recursive, Species, Structures, app, structures
 from potnet.cli.terminal import SHOWN_ROWS, show_table
 from potnet.errors import ConfigError, Failure, StructureError
+from potnet.files import check_output
 from potnet.text import file_name
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _SUFFIXES = ("cif", "vasp", "extxyz", "xsf", "json", "jsonl")
 
 
-@app.command()
+@app.command(rich_help_panel="Crystals")
 def convert(
     paths: Structures,
     output: Annotated[
@@ -39,6 +40,8 @@ def convert(
     Formats: .cif, .vasp, .extxyz, .xsf, .json, .jsonl, each with .gz or not. What cannot be read is
     listed with the reason and skipped; the exit code is then 3.
     """
+    if not to and not output.is_dir():
+        check_output(output, inputs=paths, option="--output")
     crystals, failures = [], []
     for item in structures(paths, recursive, species):
         (failures if isinstance(item, Failure) else crystals).append(item)

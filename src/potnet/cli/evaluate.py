@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from potnet.cli.app import Data, Device, app
+from potnet.cli.app import Data, Device, app, given
 from potnet.cli.terminal import finish, show_metrics, write_failures
 from potnet.errors import ConfigError
+from potnet.files import check_output_folder
 
 
-@app.command()
+@app.command(rich_help_panel="Models")
 def evaluate(
     data: Data,
     model: Annotated[str, typer.Option("--model", "-m", help="Bundled model or archive.")],
@@ -39,8 +40,10 @@ def evaluate(
         raise ConfigError(
             f"evaluate: `--part` must be all, train, val or test, got {part}. Choose one of them."
         )
+    if output is not None:
+        check_output_folder(output, option="--output")
     predictor = load(model, device=device)
-    dataset = open_dataset(data, on_error="skip")
+    dataset = open_dataset(given(data), on_error="skip")
     found = compare(predictor, dataset, targets=target or (), part=part, on_error="skip")
     show_metrics(found.metrics, {card.name: card.unit for card in predictor.card.targets})
     failures = [*dataset.failures, *found.failures]

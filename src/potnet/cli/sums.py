@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from potnet.cli.app import app
+from potnet.cli.app import app, check_suffix, given
 from potnet.cli.terminal import SHOWN_ROWS, show_table
 from potnet.errors import ConfigError
+from potnet.files import check_output
 
 if TYPE_CHECKING:
     from latticesums import LatticeSums, Potential
@@ -21,7 +22,7 @@ TABLES = (".json", ".npz")
 PICTURES = (".png", ".svg", ".pdf")
 
 
-@app.command()
+@app.command(rich_help_panel="Crystals")
 def sums(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="A structure file.")],
     potential: Annotated[
@@ -65,14 +66,16 @@ def sums(
     """Sum potentials over all periodic images of each pair of atoms, to a proven tolerance."""
     from potnet.sums import lattice_sums, parse_potential
 
-    _check_ending("--output", output, TABLES)
-    _check_ending("--plot", plot, PICTURES)
+    for option, file, suffixes in (("--output", output, TABLES), ("--plot", plot, PICTURES)):
+        check_suffix(option, file, *suffixes)
+        if file is not None:
+            check_output(file, inputs=[path], option=option)
     if plot is None and (plane or through or charge or width is not None):
         raise ConfigError(
             "sums: `--plot` must name a file where a plane, a width or charges are given, got "
             "none. Add --plot FILE.png."
         )
-    crystal = _one_crystal(path, index)
+    crystal = _one_crystal(Path(given(str(path))), index)
     chosen = [parse_potential(text) for text in potential or ("coulomb", "london", "pauli")]
     if plot is not None:
         section = _section(crystal, plane, atom, through)
@@ -86,12 +89,6 @@ def sums(
         typer.echo(f"Sums of {crystal.n_atoms**2} pairs: {output}")
     else:
         _show_sums(crystal, chosen, result, "relative error" if relative else "error")
-
-
-def _check_ending(option: str, path: Path | None, endings: Sequence[str]) -> None:
-    if path is not None and path.suffix not in endings:
-        names = f"{', '.join(endings[:-1])} or {endings[-1]}"
-        raise ConfigError(f"sums: `{option}` must end in {names}, got {path}. Rename it.")
 
 
 def _one_crystal(path: Path, index: int | None) -> Crystal:

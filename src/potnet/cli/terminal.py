@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,50 +13,96 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from potnet.cli.app import SKIPPED
-from potnet.errors import Failure
+from potnet.errors import ConfigError, Failure
+from potnet.files import check_own_table
+from potnet.text import csv_cell
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from potnet.training import Progress as TrainingProgress
 
 Item = TypeVar("Item")
 
+FAILURE_COLUMNS = "id,stage,reason"
 SHOWN_ROWS = 20
 PIPE_WIDTH = 200  # columns of a table that no terminal folds
+FIRST_LINE, NEXT_LINE = 10.0, 30.0  # seconds until a log says how far the work is
+
+
+class Lines:
+    """Progress for a log: a line after a while and then now and again, nothing for short work.
+
+    It has the methods of ``rich.progress.Progress`` that the commands use.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: list[dict[str, Any]] = []
+        self._next = time.monotonic() + FIRST_LINE
+
+    @property
+    def task_ids(self) -> list[int]:
+        """Numbers of the tasks."""
+        return list(range(len(self._tasks)))
+
+    def add_task(self, title: str, *, total: float | None = None, **_: Any) -> int:
+        """Begin something; return its number."""
+        self._tasks.append({"title": title, "completed": 0, "total": total, "note": ""})
+        return len(self._tasks) - 1
+
+    def advance(self, task: int) -> None:
+        """Count one."""
+        self.update(task, completed=self._tasks[task]["completed"] + 1)
+
+    def update(self, task: int, **changes: Any) -> None:
+        """Take what is new, and say it if it is time to."""
+        now = self._tasks[task]
+        now.update(changes)
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + NEXT_LINE
+        total = f" of {now['total']:,}" if now["total"] else ""
+        note = f", {now['note']}" if now["note"] else ""
+        typer.echo(f"{now['title']}: {now['completed']:,}{total}{note}", err=True)
 
 
 @contextmanager
-def show_progress(title: str = "") -> Iterator[Progress]:
-    """Show progress on the terminal; stay silent in a pipe or a log."""
+def show_progress(title: str = "", *, transfers: bool = False) -> Iterator[Any]:
+    """Show bars on a terminal, and lines now and again in a pipe or a log.
+
+    Args:
+        title: Of a first bar; none by default.
+        transfers: Count bytes.
+
+    Yields:
+        A ``rich.progress.Progress``, or :class:`Lines`.
+    """
+    from rich import progress as bars
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        SpinnerColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
     console = Console(stderr=True)
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+    if not console.is_terminal:
+        lines = Lines()
+        if title:
+            lines.add_task(title)
+        yield lines
+        return
+    counts = (
+        (bars.DownloadColumn(), bars.TransferSpeedColumn(), bars.TimeRemainingColumn())
+        if transfers
+        else (
+            bars.MofNCompleteColumn(),
+            bars.TimeElapsedColumn(),
+            bars.TimeRemainingColumn(),
+            bars.TextColumn("{task.fields[note]}"),
+        )
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    first = (bars.SpinnerColumn(), bars.TextColumn("{task.description}"), bars.BarColumn())
+    with bars.Progress(*first, *counts, console=console) as progress:
         if title:
             progress.add_task(title, total=None, note="")
         yield progress
 
 
-def counted(items: Iterable[Item], progress: Progress) -> Iterator[Item]:
+def counted(items: Iterable[Item], progress: Any) -> Iterator[Item]:
     """Pass the items on and move the bar by one for each."""
     for item in items:
         yield item
@@ -66,6 +114,8 @@ def show_table(header: list[str], rows: list[list[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    if sys.stdout is None:  # closed
+        return
     console = Console()
     if not console.is_terminal:
         console.width = PIPE_WIDTH
@@ -82,7 +132,7 @@ def show_table(header: list[str], rows: list[list[str]]) -> None:
 def training_progress() -> Iterator[Callable[[TrainingProgress], None]]:
     """Yield what :func:`potnet.train` calls: it shows a bar per stage and network."""
     with show_progress() as bars:
-        tasks: dict[tuple[str, int], TaskID] = {}
+        tasks: dict[tuple[str, int], Any] = {}
 
         def show(progress: TrainingProgress) -> None:
             key = (progress.stage, progress.member)
@@ -110,13 +160,35 @@ def show_metrics(metrics: Mapping[str, Any], units: Mapping[str, str]) -> None:
     )
 
 
+def errors_beside(output: Path) -> Path:
+    """Return where to list what was skipped while ``output`` was made: ``errors.csv`` beside it.
+
+    The list of another output stays: if there is one and ``output`` is new, or has had its own
+    already, the list gets the name of ``output``.
+    """
+    shared, own = output.with_name("errors.csv"), output.with_name(f"{output.stem}.errors.csv")
+    if output.name in (shared.name, own.name):
+        raise ConfigError(
+            f"`--output` must not be named {output.name}, the list of what was skipped takes that "
+            "name. Choose another one."
+        )
+    if own.exists() or (shared.exists() and not output.exists()):
+        return own
+    check_own_table(shared, FAILURE_COLUMNS)
+    return shared
+
+
 def write_failures(failures: Sequence[Failure], path: Path) -> None:
+    """Write a table of what was skipped, if anything was."""
     from potnet.files import atomic_write
 
+    if not failures:
+        return
+    check_own_table(path, FAILURE_COLUMNS)
     with atomic_write(path) as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["id", "stage", "reason"])
-        writer.writerows([f.id, f.stage, f.reason] for f in failures)
+        writer.writerow(FAILURE_COLUMNS.split(","))
+        writer.writerows([csv_cell(f.id), f.stage, csv_cell(f.reason)] for f in failures)
 
 
 def finish(failures: Sequence[Failure], path: Path | None) -> None:

@@ -8,11 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from potnet.cli.app import Data, app
+from potnet.cli.app import Data, app, given, kept
 from potnet.cli.terminal import finish, show_metrics, training_progress
 from potnet.errors import ConfigError
+from potnet.files import check_output_folder
 
 
+<<<<<<< HEAD
 def _show_settings(wanted: bool) -> None:
     if wanted:
         from potnet.training.config import described
@@ -23,6 +25,9 @@ def _show_settings(wanted: bool) -> None:
 
 
 @app.command()
+=======
+@app.command(rich_help_panel="Models")
+>>>>>>> 4b8e37a (Merge the commands' twins, keep what an interruption leaves)
 def train(
     data: Data,
     output: Annotated[
@@ -102,15 +107,17 @@ def train(
     told = settings_from(setting or []) | {k: v for k, v in flags.items() if v is not None}
     chosen = TrainingConfig.read(config, **told) if config else TrainingConfig(**told)
     columns = tuple(dict.fromkeys(column_of(name) for name in chosen.targets))
+    check_output_folder(output, option="--output")
     dataset = open_dataset(
-        data,
+        given(data),
         # Rows with words for numbers are refused then; a column of times is no target.
         targets=columns if columns and not chosen.split.column else None,
         units=units_from(unit or []),
         source_units=units_from(source_unit or []),
         on_error="skip",
     )
-    with training_progress() as report:
+    on = f"What was learned is in {output}: the same command with --resume goes on."
+    with kept(on), training_progress() as report:
         result = run(dataset, chosen, output, resume=resume, on_error="skip", progress=report)
     page = training_report(output)
     show_metrics(result.metrics.get("test") or result.metrics["val"], dataset.units)

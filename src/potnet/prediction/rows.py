@@ -14,6 +14,7 @@ import numpy as np
 
 from potnet.errors import Failure
 from potnet.files import atomic_write
+from potnet.text import csv_cell
 
 if TYPE_CHECKING:
     import pandas
@@ -121,7 +122,8 @@ class PredictionFile:
 
     Args:
         path: The file to write; its folder must exist.
-        errors: A second file that lists the failures (id, stage, reason), if wanted.
+        errors: A second file that lists the failures (id, stage, reason), if wanted. It is
+            written when there are some, and stays as it is when there are none.
     """
 
     def __init__(
@@ -129,15 +131,11 @@ class PredictionFile:
     ) -> None:
         self._path = Path(path)
         self._errors = None if errors is None else Path(errors)
-        self._stack = ExitStack()
 
     def __enter__(self) -> PredictionFile:
-        with ExitStack() as stack:
-            self._rows = _table(stack, self._path, COLUMNS)
-            self._failures = None
-            if self._errors is not None:
-                self._failures = _table(stack, self._errors, ("id", "stage", "reason"))
-            self._stack = stack.pop_all()
+        self._stack = ExitStack()
+        self._failures: Any = None
+        self._rows = self._table(self._path, COLUMNS)
         return self
 
     def __exit__(self, *exception: Any) -> None:
@@ -146,12 +144,15 @@ class PredictionFile:
     def write(self, item: Prediction | Failure) -> None:
         """Add one row; a failure goes to the file of errors, if there is one."""
         if isinstance(item, Prediction):
-            self._rows.writerow(item.cells())
-        elif self._failures is not None:
-            self._failures.writerow([item.id, item.stage, item.reason])
+            id, *others = item.cells()
+            self._rows.writerow([csv_cell(id), *others])
+        elif self._errors is not None:
+            if self._failures is None:
+                self._failures = self._table(self._errors, ("id", "stage", "reason"))
+            self._failures.writerow([csv_cell(item.id), item.stage, csv_cell(item.reason)])
 
-
-def _table(stack: ExitStack, path: Path, header: Sequence[str]) -> Any:
-    writer = csv.writer(stack.enter_context(atomic_write(path)), lineterminator="\n")
-    writer.writerow(header)
-    return writer
+    def _table(self, path: Path, header: Sequence[str]) -> Any:
+        file = self._stack.enter_context(atomic_write(path))
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        return writer
