@@ -2,24 +2,26 @@
 
     python scripts/smoke.py
 
-Each case runs the installed command in a process of its own, as an ordinary user where this one
-is root: without a home, without a locale, with packages and disk that cannot be written, with a
-full disk, with little memory, and with streams that are closed. Cases that this system cannot make
-are named as left out.
+Each case runs the installed command in a process of its own: without a home, without a locale, with
+everything read-only, with a full disk, with little memory, as an ordinary user, and with streams
+that are closed. A case that this system cannot make is named as left out.
 """
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-POTNET = [sys.executable, "-m", "potnet"]
-NOBODY = 65534
-GIGABYTE = 1024**3
+POTNET = shlex.join([sys.executable, str(Path(sys.executable).with_name("potnet"))])
+SALT = Path(__file__).resolve().parents[1] / "examples" / "crystals" / "NaCl.cif"
+PREDICT = f"{POTNET} predict {SALT} --model bulk-modulus"
+NOBODY = "65534"
+MOUNT = "unshare --mount" if os.name == "posix" and os.geteuid() == 0 else "unshare -r --mount"
 
 
 @dataclass
@@ -27,41 +29,95 @@ class Case:
     """A machine, what is done on it, and what must come of it.
 
     Attributes:
-        environment: Variables that differ; None takes one away.
-        wrap: Commands that come before.
-        line: A line of shell to run, with ``{potnet}``, ``{salt}`` and ``{place}`` in it.
-        codes: Exit codes that are right.
+        name: What is hostile.
+        line: A line of shell; ``$PLACE`` is an empty folder.
+        code: The exit code that is right.
         said: What must be among the output.
-        prepare: Makes the place.
+        environment: Variables that differ; None takes one away.
+        needs: A line of shell that succeeds where the case can be made.
     """
 
     name: str
-    line: str = "{potnet} predict {salt} --model bulk-modulus"
-    environment: dict[str, str | None] = field(default_factory=dict)
-    wrap: tuple[str, ...] = ()
-    codes: tuple[int, ...] = (0,)
+    line: str = PREDICT
+    code: int = 0
     said: str = "bulk_modulus"
-    prepare: Callable[[Path], object] | None = None
+    environment: dict[str, str | None] = field(default_factory=dict)
+    needs: str = "true"
 
 
-FULL = "{potnet} predict {salt} --model bulk-modulus -o {place}/full/out.csv"
+def inside(prepare: str, line: str) -> str:
+    """Return a line that runs ``line`` where ``prepare`` has changed what is mounted."""
+    return f"{MOUNT} sh -c {shlex.quote(f'{prepare} && {line}')}"
+
+
+READ_ONLY = "mount -o remount,bind,ro / && (test ! -d /tmp || mount -t tmpfs -o ro none /tmp)"
+FULL = "mount -t tmpfs -o size=8k none $PLACE"
+AS_NOBODY = f"setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups"
 CASES = [
-    Case("as it is"),
+    Case("nothing"),
     Case("no HOME", environment={"HOME": None, "XDG_CACHE_HOME": None}),
-    Case("HOME that is missing", environment={"HOME": "/nonexistent"}),
-    Case("LC_ALL=C", environment={"LC_ALL": "C", "PYTHONUTF8": None}),
-    Case("LC_ALL=POSIX", environment={"LC_ALL": "POSIX", "PYTHONUTF8": None}),
+    Case("a HOME that is missing", environment={"HOME": "/nonexistent"}),
+    Case("LC_ALL=C", environment={"LC_ALL": "C"}),
+    Case("LC_ALL=POSIX", environment={"LC_ALL": "POSIX"}),
     Case("ASCII output", environment={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}),
-    Case("no cache of numba", environment={"NUMBA_CACHE_DIR": "/proc/nowhere"}),
-    Case("1 GB of memory", wrap=("prlimit", f"--rss={GIGABYTE}", f"--data={GIGABYTE}")),
-    Case("read-only disk", wrap=("unshare", "--mount", "sh", "-c", "READONLY")),
-    Case("full disk", line=FULL, codes=(1,), said="No space left on device"),
-    Case("closed output", line="{potnet} predict {salt} >&-", codes=(1,), said="--output"),
+    Case("a cache that cannot be made", environment={"NUMBA_CACHE_DIR": "/proc/nowhere"}),
+    Case("1 GB of memory", f"prlimit --data={1024**3} {PREDICT}", needs="prlimit --version"),
+    Case("an ordinary user", f"{AS_NOBODY} {PREDICT}", needs=f"{AS_NOBODY} {POTNET} --version"),
+    Case("everything read-only", inside(READ_ONLY, PREDICT), needs=inside(READ_ONLY, "true")),
     Case(
-        "closed output, a file named",
-        line="{potnet} predict {salt} --model bulk-modulus -o {place}/out.csv >&-; "
-        "cat {place}/out.csv",
+        "a full disk",
+        inside(FULL, f"{PREDICT} -o $PLACE/out.csv"),
+        1,
+        "No space left on device",
+        needs=inside(FULL, "true"),
     ),
-    Case("output read by head", line="{potnet} predict {salt} | head -1", said="prediction"),
-    Case("no streams at all", line="{potnet} models <&- >&- 2>&-", said=""),
+    Case("a full output", f"{PREDICT} >/dev/full", 1, "No space left", needs="test -e /dev/full"),
+    Case("a closed output", f"{PREDICT} >&-", 1, "--output"),
+    Case("a closed output, and a file", f"{PREDICT} -o $PLACE/out.csv >&-; cat $PLACE/out.csv"),
+    Case("a reader that leaves", f"{PREDICT} | head -1", said="prediction"),
+    Case("no streams", f"{POTNET} models <&- >&- 2>&-; echo done", said="done"),
 ]
+
+
+def main() -> None:
+    """Try every case and print a table; the exit code is 1 if one went wrong."""
+    wrong = 0
+    for case in CASES:
+        if shutil.which("bash") is None or run(case.needs, {}).returncode:
+            print(f"left out  {case.name}")
+            continue
+        done = run(case.line, case.environment)
+        fault = judge(case, done)
+        wrong += bool(fault)
+        print(f"{'WRONG' if fault else 'well':9} {case.name}{fault}", flush=True)
+    sys.exit(bool(wrong))
+
+
+def run(line: str, changes: dict[str, str | None]) -> subprocess.CompletedProcess[str]:
+    """Run a line of shell in an empty folder."""
+    environment = {k: v for k, v in (os.environ | changes).items() if v is not None}
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o777)
+        return subprocess.run(
+            ["bash", "-c", line],
+            cwd="/",
+            env=environment | {"PLACE": place},
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+
+
+def judge(case: Case, done: subprocess.CompletedProcess[str]) -> str:
+    """Return what is wrong with an outcome, or nothing."""
+    output = done.stdout + done.stderr
+    if re.search("Traceback|Exception ignored|Aborted|Segmentation", output):
+        return f": a trace\n{output}"
+    if done.returncode != case.code or case.said not in output:
+        return f": exit code {done.returncode}, {output!r}"
+    return ""
+
+
+if __name__ == "__main__":
+    main()

@@ -8,7 +8,6 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-import potnet
 from potnet import data
 from potnet.errors import DataError
 from potnet.io import read
@@ -103,7 +102,7 @@ def examples() -> Path:
     Raises:
         DataError: If there is none.
     """
-    package = Path(potnet.__file__).parent
+    package = Path(__file__).parent
     folders = (package / "examples", package.parents[1] / "examples" / "crystals")
     for folder in folders:
         if folder.is_dir():

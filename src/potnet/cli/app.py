@@ -145,7 +145,7 @@ Device = Annotated[
 def structures(
     paths: Sequence[str], recursive: bool, species: str = ""
 ) -> Iterator[Crystal | Failure]:
-    """Yield the crystals of datasets that were built, then of files, folders, patterns, standard input."""
+    """Yield the crystals of built datasets, then of files, folders, patterns, standard input."""
     from potnet.data import ParquetFolder
     from potnet.io import scan
 
@@ -215,9 +215,9 @@ def check_suffix(option: str, path: Path | None, *suffixes: str) -> None:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        import potnet
+        from importlib.metadata import version
 
-        typer.echo(f"potnet {potnet.__version__}")
+        typer.echo(f"potnet {version('potnet')}")
         raise typer.Exit
 
 

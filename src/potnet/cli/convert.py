@@ -47,6 +47,8 @@ def convert(
         (failures if isinstance(item, Failure) else crystals).append(item)
     for failure in failures:
         typer.echo(f"{failure.id} [{failure.stage}]: {failure.reason}", err=True)
+    if failures and not crystals:
+        raise typer.Exit(SKIPPED)
     written = _write(crystals, output, to)
     show_table(
         ["id", "formula", "atoms", "space group", "density"],
@@ -62,7 +64,7 @@ def _write(crystals: list[Crystal], output: Path, to: str) -> str:
     from potnet.io import write
 
     if not crystals:
-        raise ConfigError("convert: a crystal must be readable, got none. See the reasons above.")
+        raise ConfigError("convert: a crystal must be readable, got none. Name some.")
     if not to and not output.is_dir():
         write(crystals, output)
         return str(output)

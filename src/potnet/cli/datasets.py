@@ -129,7 +129,8 @@ def split(
 
     potnet train takes the file: --split FILE. The same settings give the same file.
     """
-    import potnet
+    from importlib.metadata import version
+
     from potnet.data import make_split
     from potnet.data import open as open_dataset
     from potnet.training import TrainingConfig
@@ -166,7 +167,7 @@ def split(
         "data": dataset.name,
         "targets": target or [],
         "rule": rule,
-        "potnet": potnet.__version__,
+        "potnet": version("potnet"),
     }
     made.write(output, dataset.ids, about=about)
     sizes = ", ".join(f"{size} {part}" for part, size in made.sizes.items())

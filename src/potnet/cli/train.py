@@ -14,7 +14,6 @@ from potnet.errors import ConfigError
 from potnet.files import check_output_folder
 
 
-<<<<<<< HEAD
 def _show_settings(wanted: bool) -> None:
     if wanted:
         from potnet.training.config import described
@@ -24,10 +23,7 @@ def _show_settings(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.command()
-=======
 @app.command(rich_help_panel="Models")
->>>>>>> 4b8e37a (Merge the commands' twins, keep what an interruption leaves)
 def train(
     data: Data,
     output: Annotated[
