@@ -336,6 +336,14 @@ def test_patterns_and_lists_are_scanned_and_ids_are_unique(tmp_path):
     assert "`id` must be unique" in again[-1].reason
 
 
+def test_atoms_far_outside_of_the_cell_survive_as_cif(tmp_path):
+    """Found by the hunt: what was written could not be read."""
+    far = salt(positions=salt().positions + [[0, 0, 0], [0, 850 * 5.64, 0]])
+    io.write(far, tmp_path / "a.cif")
+    (found,) = io.read(tmp_path / "a.cif")
+    np.testing.assert_allclose(fingerprint(found), fingerprint(salt()), atol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("name", "count", "message"),
     [

@@ -124,8 +124,11 @@ def _format_block(crystal: Crystal, name: str) -> str:
         "loop_\n_atom_site_label\n_atom_site_type_symbol",
         "_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\n_atom_site_occupancy",
     ]
+    scaled = crystal.scaled_positions
+    if abs(scaled).max() > MAX_SCALED:  # valid, but taken for a misprint when it is read
+        scaled = scaled - np.floor(scaled)
     for index, (symbol, xyz) in enumerate(
-        zip(crystal.symbols, crystal.scaled_positions.tolist(), strict=True), start=1
+        zip(crystal.symbols, scaled.tolist(), strict=True), start=1
     ):
         lines.append(f"{symbol}{index} {symbol} {' '.join(f'{x:.15f}' for x in xyz)} 1")
     return "\n".join(lines) + "\n"
