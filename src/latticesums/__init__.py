@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from latticesums.compiled.sums import orbit_shells
+    from latticesums.derivatives import DerivativeBounds
     from latticesums.directed import directed_shells, directed_sums
     from latticesums.energies import COULOMB_CONSTANT, Energies, energy
     from latticesums.errors import ConfigError, LatticeSumsError, StructureError
@@ -52,6 +53,7 @@ __all__ = [
     "ConfigError",
     "Coulomb",
     "CutOff",
+    "DerivativeBounds",
     "Energies",
     "Exponential",
     "Gaussian",
@@ -89,6 +91,7 @@ _MODULES = {
     "pairs": ("DEFAULT_POTENTIALS", "LatticeSums", "PairSums", "lattice_sums", "pair_sums"),
     "points": ("PointSums", "point_sums"),
     "energies": ("COULOMB_CONSTANT", "Energies", "energy"),
+    "derivatives": ("DerivativeBounds",),
     "directed": ("directed_shells", "directed_sums"),
     "orbits": ("orbit_sums",),
     "compiled.sums": ("orbit_shells",),

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from latticesums import differentiable
 from latticesums.compiled.support import describe, supports
+from latticesums.derivatives import DerivativeBounds, derivative_bounds
 from latticesums.errors import ConfigError, LatticeSumsError
 from latticesums.inputs import Crystals, as_pbc, check_dtype, checked_batch, ordered_pairs
 from latticesums.lattice import Crystal
@@ -42,12 +43,14 @@ class PairSums:
             asked for; not larger than the tolerance, float64, shape (n_graphs, n_potentials); NaN
             for crystals that were skipped.
         failures: What is wrong with the crystals that were skipped, by their number.
+        derivative_bounds: Bounds of the errors of first derivatives, if they were asked for.
     """
 
     n_atoms: NDArray[np.int64]
     values: Tensor
     bounds: Tensor
     failures: Mapping[int, LatticeSumsError] = field(default_factory=dict)
+    derivative_bounds: DerivativeBounds | None = None
 
     @property
     def error_bound(self) -> Tensor:
@@ -78,6 +81,7 @@ def pair_sums(
     graph_index: Tensor | None = None,
     pbc: ArrayLike | Tensor = True,
     on_error: OnError = "raise",
+    bound_derivatives: bool = False,
 ) -> PairSums:
     """Return S(i, j) = sum over lattice vectors L of ``V(|r_j + L - r_i|)`` for all pairs of atoms.
 
@@ -105,6 +109,9 @@ def pair_sums(
             vectors of other directions do not matter.
         on_error: "raise" for the first crystal that cannot be summed; or "skip", to name the bad
             ones in the result, where their values are NaN. Shapes and settings raise always.
+
+        bound_derivatives: Whether to bound the errors of first derivatives by positions and strain
+            too, as autograd finds them; for crystals.
 
     Returns:
         Pairs, values and bounds of their error. Nothing in a batch depends on what else is in it.
@@ -144,7 +151,10 @@ def pair_sums(
         if on_error == "raise":
             raise
         return _one_by_one(crystals, chosen, tolerance, evaluate)
-    return PairSums(n_atoms, values.to(dtype), bounds)
+    found = None
+    if bound_derivatives:
+        found = derivative_bounds(crystals, chosen, tolerance)
+    return PairSums(n_atoms, values.to(dtype), bounds, derivative_bounds=found)
 
 
 def _one_by_one(

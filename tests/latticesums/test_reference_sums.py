@@ -40,7 +40,7 @@ def evaluate(crystals, potentials, tolerance, **options):
         positions, cells, n_atoms, potentials, tolerance, **options
     )
     parts = np.split(values.numpy(), np.cumsum(n_atoms**2)[:-1])
-    return [v.reshape(n, n, -1) for v, n in zip(parts, n_atoms, strict=True)], bound.numpy()
+    return [v.reshape(n, n, -1) for v, n in zip(parts, n_atoms, strict=True)], bound.amax(0).numpy()
 
 
 def sums_of(cell, positions, potentials: tuple[Potential, ...], tolerance=1e-11):

@@ -77,7 +77,7 @@ INSIDE: dict[str, list[str]] = {
         "slabs_and_wires",
         "plan",
         "rounding compiled",
-        "differentiable",
+        "derivatives differentiable",
         "pairs",
         "directed energies orbits points testing",
     ],

@@ -162,6 +162,13 @@ class Potential(ABC):
         """
         return total * (max(self.order, 2.0) / shortest + 2 * alpha**2 * radius + self.decay)
 
+    def slope_tails(self, lattice: Lattice, radius: Array) -> tuple[Array, Array]:
+        """Bound the sums of ``|V'|`` and of ``r |V'|`` over lattice vectors beyond ``radius`` (Å).
+
+        For derivatives by positions and by strain of a sum without a split; infinite if unknown.
+        """
+        return np.full_like(radius, np.inf), np.full_like(radius, np.inf)
+
     def parameter_slope(self, radius: Array) -> Array:
         """Return about how many times larger than V at ``radius`` its parameters' derivatives are.
 

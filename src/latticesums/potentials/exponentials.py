@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latticesums.bounds import exponential_tail
 from latticesums.potentials.base import (
     Array,
     Mixture,
@@ -52,6 +53,15 @@ class Exponential(Potential):
     @property
     def mixture(self) -> Mixture:
         return Mixture(self.rate / (2 * math.sqrt(math.pi)), -0.5, self.rate)
+
+    def slope_tails(self, lattice: Lattice, radius: Array) -> tuple[Array, Array]:
+        # r exp(-a r) falls from R on like exp(-(a - 1/R) r), or slower if a R <= 1
+        slower = self.decay - 1 / radius
+        falls = slower > 0
+        rate = np.where(falls, slower, 1.0)
+        tail = exponential_tail(lattice, radius, rate) * np.exp((rate - self.decay) * radius)
+        strain = np.where(falls, self.decay * radius * tail, np.inf)
+        return self.decay * lattice.exponential_tail(radius, self.decay), strain
 
     def parameter_slope(self, radius: Array) -> Array:
         return radius  # d exp(-a r) / da = -r exp(-a r)
@@ -134,6 +144,10 @@ class Yukawa(Potential):
     @property
     def mixture(self) -> Mixture:
         return Mixture(1 / math.sqrt(math.pi), 0.5, self.rate)
+
+    def slope_tails(self, lattice: Lattice, radius: Array) -> tuple[Array, Array]:
+        steep = (self.decay + 1 / radius) * lattice.exponential_tail(radius, self.decay)
+        return steep / radius, steep
 
     def parameter_slope(self, radius: Array) -> Array:
         return radius  # d exp(-a r) / da = -r exp(-a r)

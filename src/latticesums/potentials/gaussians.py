@@ -51,6 +51,16 @@ class Gaussian(Potential):
     def least_alpha(self) -> float:
         return 1 / as_number(self.width)
 
+    def slope_tails(self, lattice: Lattice, radius: Array) -> tuple[Array, Array]:
+        b = self.least_alpha**2
+        steep = 2 * b * radius * np.exp(-b * radius**2)
+        found = []
+        for edge, slower in ((steep, 0.5), (steep * radius, 1.0)):  # (eq. 33)
+            rate = b - slower / radius**2
+            tail = lattice.gaussian_tail(edge, radius, np.where(rate > 0, rate, 1.0))
+            found.append(np.where(rate > 0, tail, np.inf))
+        return found[0], found[1]
+
     def parameter_slope(self, radius: Array) -> Array:
         return 2 * radius**2 / as_number(self.width) ** 3
 
@@ -141,6 +151,10 @@ class Shell(Potential):
     def direct_tail(self, lattice: Lattice, radius: Array) -> Array:
         return np.where(radius >= as_number(self.cutoff), 0.0, np.inf)
 
+    def slope_tails(self, lattice: Lattice, radius: Array) -> tuple[Array, Array]:
+        tail = self.direct_tail(lattice, radius)
+        return tail, tail
+
     def slope_sum(
         self, total: Array, count: Array, shortest: Array, radius: Array, alpha: Array
     ) -> Array:
@@ -186,6 +200,10 @@ class CutOff(Potential):
 
     def direct_tail(self, lattice: Lattice, radius: Array) -> Array:
         return np.where(radius >= self.cutoff, 0.0, np.inf)
+
+    def slope_tails(self, lattice: Lattice, radius: Array) -> tuple[Array, Array]:
+        tail = self.direct_tail(lattice, radius)
+        return tail, tail
 
     def slope_sum(
         self, total: Array, count: Array, shortest: Array, radius: Array, alpha: Array

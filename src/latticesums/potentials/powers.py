@@ -150,6 +150,10 @@ class InversePower(Potential):
             return np.full_like(radius, np.inf)
         return lattice.power_tail(radius, p)
 
+    def slope_tails(self, lattice: Lattice, radius: Array) -> tuple[Array, Array]:
+        strain = self.exponent * self.direct_sum(lattice, radius)
+        return strain / radius, strain
+
     def short(self, r2: Tensor, alpha: Tensor) -> Tensor:
         # Q(p/2, x^2) / r^p, with Q(s+1, y) = Q(s, y) + y^s exp(-y) / Gamma(s+1)  (eq. 5)
         p = self.exponent
