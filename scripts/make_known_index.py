@@ -2,12 +2,14 @@
 
     python scripts/make_known_index.py matbench_mp_gap.jsonl.gz \\
         --formation-energy mp_e_form_to_mp_gap_exact.csv.gz \\
-        --ids matbench_mp_gap_to_mpid.parquet --moduli matbench_elastic.jsonl.gz
+        --ids matbench_mp_gap_to_mpid.parquet --moduli matbench_elastic.jsonl.gz \\
+        --structures mp_structures.jsonl.gz
 
 The crystals are those of MatBench's mp_gap with its gaps and mp_is_metal; formation energies come
-by their rows, ids and space groups of the Materials Project by a table of matches, of which those
-with several candidates are left out. Moduli belong to crystals of another task of MatBench: they
-are given to the crystals that are the same by their formula, fingerprint and volume.
+by their rows, space groups and ids of the Materials Project by a table of matches. Ids of the table
+are kept if the structure of that id is the same by formula, fingerprint and volume; crystals
+without such an id get that of the likest structure, if no other one is nearly as like. Moduli
+belong to crystals of another task of MatBench: they are given to the crystals that are the same.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ import argparse
 import csv
 import gzip
 import json
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,8 @@ from potnet.known.index import INDEX, KnownCrystals, composition
 
 SAME_STRUCTURE = 0.01  # of the fingerprint: the tasks of MatBench took the same cells
 SAME_VOLUME = 0.003
+OWN_STRUCTURE, OWN_VOLUME = 0.06, 0.06  # the Materials Project has relaxed many of them again
+MAX_ATOMS = 300
 
 
 def records(path: Path) -> Iterator[tuple[dict[str, Any], Crystal]]:
@@ -66,6 +71,7 @@ def gather(arguments: argparse.Namespace) -> dict[str, np.ndarray]:
             {
                 "composition": composition(crystal),
                 "id": mp_number or -number,
+                "row": number,
                 "space_group": space_group,
                 "n_atoms": crystal.n_atoms,
                 "volume": crystal.volume / crystal.n_atoms,
@@ -92,13 +98,43 @@ def add_moduli(table: dict[str, np.ndarray], path: Path) -> int:
     known = KnownCrystals(table)
     n_given = 0
     for record, crystal in records(path):
-        found = known.rows_like(crystal, SAME_STRUCTURE, SAME_VOLUME)
-        if len(found):
-            logs = record["targets"]
-            table["bulk_modulus"][found[0]] = 10 ** logs["log10_K_VRH"]
-            table["shear_modulus"][found[0]] = 10 ** logs["log10_G_VRH"]
+        if found := known.alike(crystal, SAME_STRUCTURE, SAME_VOLUME):
+            row, logs = found[0][0], record["targets"]
+            table["bulk_modulus"][row] = 10 ** logs["log10_K_VRH"]
+            table["shear_modulus"][row] = 10 ** logs["log10_G_VRH"]
             n_given += 1
     return n_given
+
+
+def check_ids(table: dict[str, np.ndarray], path: Path) -> int:
+    """Correct ids by the structures that have them, and return how many are certain.
+
+    An id that no structure confirms becomes that of MatBench's row: -1 less its number in the file.
+    """
+    known = KnownCrystals(table)
+    candidates: defaultdict[int, list[tuple[float, int]]] = defaultdict(list)
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        for record in map(json.loads, file):
+            prefix, _, number = record["id"].partition("-")
+            if prefix == "mp" and len(record["species"]) <= MAX_ATOMS:
+                keys = ("id", "lattice", "species", "frac_coords")
+                crystal = Crystal.from_any({key: record[key] for key in keys})
+                for row, apart in known.alike(crystal, OWN_STRUCTURE, OWN_VOLUME):
+                    candidates[row].append((apart, int(number)))
+    return assign_ids(table, candidates)
+
+
+def assign_ids(
+    table: dict[str, np.ndarray], candidates: Mapping[int, list[tuple[float, int]]]
+) -> int:
+    """Give each row the id that its candidates allow; see :func:`check_ids`."""
+    for row, number in enumerate(table["id"].tolist()):
+        found = sorted(candidates.get(row, []))
+        if number > 0 and number in {other for _, other in found}:
+            continue
+        is_clear = found and (len(found) == 1 or found[1][0] > 2 * found[0][0] + 0.01)
+        table["id"][row] = found[0][1] if is_clear else -table["row"][row]
+    return int((table["id"] > 0).sum())
 
 
 def main() -> None:
@@ -107,16 +143,18 @@ def main() -> None:
     parser.add_argument("--formation-energy", type=Path, required=True)
     parser.add_argument("--ids", type=Path, required=True)
     parser.add_argument("--moduli", type=Path, required=True)
+    parser.add_argument("--structures", type=Path, required=True)
     parser.add_argument("-o", "--output", type=Path, default=INDEX)
     arguments = parser.parse_args()
     table = gather(arguments)
     n_moduli = add_moduli(table, arguments.moduli)
+    n_ids = check_ids(table, arguments.structures)
     KnownCrystals(table).save(arguments.output)
     size = arguments.output.stat().st_size / 1e6
     n_energies = int(np.isfinite(table["formation_energy"]).sum())
     print(
-        f"{arguments.output}: {len(table['id']):,} crystals, {n_energies:,} with formation energy, "
-        f"{n_moduli:,} with moduli, {size:.2f} MB"
+        f"{arguments.output}: {len(table['id']):,} crystals, {n_ids:,} with an id, "
+        f"{n_energies:,} with formation energy, {n_moduli:,} with moduli, {size:.2f} MB"
     )
 
 

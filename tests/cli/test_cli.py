@@ -22,6 +22,7 @@ from potnet.cli.train import settings_from
 from potnet.crystal import SYMBOLS
 from potnet.training import TrainingConfig
 
+ROOT = Path(__file__).resolve().parents[2]
 POTNET = Path(sys.executable).with_name("potnet")
 CIF = """data_{name}
 _cell_length_a {a}
@@ -116,7 +117,7 @@ def test_predict_keeps_the_good_names_the_bad_and_exits_with_3(
     rows, errors = table(out), table(tmp_path / "errors.csv")
     assert len(rows) == 200  # two properties of each crystal
     assert len({row["id"] for row in rows}) == 100
-    assert all(np.isfinite(float(row["prediction"])) for row in rows)
+    assert all(np.isfinite(float(row["value"])) for row in rows)
     assert len(errors) == 10
     assert {Path(row["id"]).stem for row in errors} == {f"broken-{name}" for name in BROKEN}
     assert {row["stage"] for row in errors} == {"read"}
@@ -132,7 +133,7 @@ def test_predict_exits_with_0_if_all_is_well(some_files, small_archive, tmp_path
     assert result.exit_code == 0
     assert not (tmp_path / "errors.csv").exists()
     expected = potnet.load(small_archive).predict([potnet.read(p)[0] for p in some_files])
-    got = [float(row["prediction"]) for row in table(out)]
+    got = [float(row["value"]) for row in table(out)]
     np.testing.assert_allclose(got, expected.values, rtol=1e-5)
 
 
@@ -141,13 +142,67 @@ def test_predict_reads_several_models_files_and_formats(some_files, small_archiv
     potnet.write(crystal, tmp_path / "POSCAR")
     (tmp_path / "zipped.cif.gz").write_bytes(gzip.compress(some_files[0].read_bytes()))
     sources = [some_files[0], tmp_path / "POSCAR", tmp_path / "*.gz"]
-    models = ["--model", small_archive, "--model", small_archive]
+    other = shutil.copytree(small_archive, tmp_path / "other")
+    models = ["--model", small_archive, "--model", other]
     out = tmp_path / "out.csv"
     assert potnet_cli("predict", *sources, *models, "-o", out).exit_code == 0
     rows = table(out)
     assert len(rows) == 3 * 4
-    energies = [float(row["prediction"]) for row in rows if row["property"] == "energy"]
+    energies = [float(row["value"]) for row in rows if row["property"] == "energy"]
     np.testing.assert_allclose(energies, energies[0], atol=1e-4)
+
+
+SHEET = ["density", "formation_energy", "energy_above_hull"]
+
+
+def test_predict_writes_a_sheet(tmp_path) -> None:
+    source, out = ROOT / "examples" / "crystals" / "MgO.vasp", tmp_path / "out.csv"
+    wanted = [option for name in SHEET for option in ("--property", name)]
+    entries, page = tmp_path / "mine.csv", tmp_path / "page.html"
+    entries.write_text("formula,formation_energy_per_atom\nMgO,-9\n")
+    options = [*wanted, "-o", out, "--html", page, "--entries", entries]
+    result = potnet_cli("predict", source, *options)
+    assert result.exit_code == 0, result.stderr
+    rows = {row["property"]: row for row in table(out)}
+    assert list(rows) == SHEET
+    assert {row["formula"] for row in rows.values()} == {"MgO"}
+    assert rows["density"]["space_group"] == "Fm-3m (225)"
+    energy, above = rows["formation_energy"], rows["energy_above_hull"]
+    assert "known: mp-1265" in energy["note"]
+    assert float(energy["reference"]) == pytest.approx(-3.07, abs=0.05)
+    assert float(above["value"]) == pytest.approx(float(energy["value"]) + 9, abs=1e-4)
+    assert "own phases" in above["note"]
+    assert "MP 2019.04" in above["level_of_theory"]
+    text = page.read_text("utf-8")
+    assert "data:image/png" in text
+    assert "energy_above_hull" in text
+    assert "Fm-3m (225)" in result.stdout
+
+
+def test_predict_writes_a_wide_table_in_the_format_of_its_name(tmp_path) -> None:
+    source, out = ROOT / "examples" / "crystals" / "MgO.vasp", tmp_path / "out.json"
+    options = ["--property", "formation_energy", "--wide", "-o", out]
+    assert potnet_cli("predict", source, source.with_name("Cu.json"), *options).exit_code == 0
+    records = json.loads(out.read_text())
+    assert [record["formula"] for record in records] == ["MgO", "Cu"]
+    assert "formation_energy [eV/atom]" in records[0]
+    for name in ("out.txt", "out"):
+        refused = potnet_cli("predict", source, *options[:2], "-o", tmp_path / name)
+        assert refused.exit_code == 1
+        assert "must end in .csv, .json, .parquet, .xlsx" in refused.stderr
+
+
+def test_predict_refuses_properties_that_no_sheet_has(some_files) -> None:
+    result = potnet_cli("predict", some_files[0], "--property", "colour")
+    assert result.exit_code == 1
+    assert "must be one of density, formation_energy" in result.stderr
+
+
+def test_models_shows_the_card_of_one() -> None:
+    result = potnet_cli("models", "jarvis-energy-above-hull")
+    assert result.exit_code == 0
+    for text in ("reproduces a benchmark alone", "NIST", "OptB88vdW", "for training"):
+        assert text in result.stdout
 
 
 def test_predict_writes_csv_to_a_pipe(some_files, small_archive) -> None:
@@ -435,8 +490,8 @@ def test_train_goes_on_from_a_model_with_a_gap_and_a_binary_target(run, own_data
     assert found.exit_code == 0
     rows = table(tmp_path / "out.csv")
     assert {row["property"] for row in rows} == {"gap", "gap > 0"}
-    assert all(float(row["prediction"]) >= 0 for row in rows)
-    assert all(float(row["prediction"]) <= 1 for row in rows if row["property"] == "gap > 0")
+    assert all(float(row["value"]) >= 0 for row in rows)
+    assert all(float(row["value"]) <= 1 for row in rows if row["property"] == "gap > 0")
     tested = potnet_cli("evaluate", data, "-m", output / "model", "-o", tmp_path / "tested")
     assert tested.exit_code == 0, tested.stderr
     assert "gap > 0" in tested.stdout

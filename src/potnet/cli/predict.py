@@ -1,168 +1,111 @@
-"""``potnet predict``: properties of crystals, with intervals."""
+"""``potnet predict``: what a scientist asks of crystals, with intervals."""
 
 from __future__ import annotations
 
-import csv
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from potnet.cli.app import (
-    SKIPPED,
-    Device,
-    Recursive,
-    Species,
-    Structures,
-    app,
-    check_suffix,
-    kept,
-    structures,
-)
-from potnet.cli.terminal import SHOWN_ROWS, counted, errors_beside, show_progress, show_table
+from potnet.cli.app import SKIPPED, Device, Recursive, Species, Structures, app, kept, structures
+from potnet.cli.sheets import SheetOutput
+from potnet.cli.terminal import counted, show_progress
 from potnet.errors import ConfigError, Failure
-from potnet.files import check_output
 
 if TYPE_CHECKING:
     from potnet.crystal import Crystal
-    from potnet.prediction import Prediction, PredictionFile, Predictor
+    from potnet.sheet import Row, SheetMaker
+    from potnet.stability import Hull
 
 
 @app.command(rich_help_panel="Crystals")
 def predict(
     paths: Structures,
+    properties: Annotated[
+        list[str] | None,
+        typer.Option("--property", "-p", help="Row of the sheet; may be repeated. Default: all."),
+    ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(
-            "--model", "-m", help="Bundled model or archive; may be repeated. Default: all bundled."
-        ),
+        typer.Option("--model", "-m", help="Bundled model or archive; may be repeated."),
     ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Ask the other bundled models too.")
+    ] = False,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="CSV file to write; errors.csv is put beside it."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Table to write: .csv, .json, .parquet or .xlsx; errors.csv is put beside it.",
+        ),
+    ] = None,
+    wide: Annotated[bool, typer.Option("--wide", help="One row for each crystal.")] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Page to write, with pictures of the crystals.")
+    ] = None,
+    entries: Annotated[
+        Path | None,
+        typer.Option(
+            "--entries",
+            help="Your own competing phases, CSV or JSON: formula, formation_energy_per_atom.",
+        ),
     ] = None,
     recursive: Recursive = False,
     species: Species = "",
     batch_size: Annotated[int, typer.Option(min=1, help="Crystals computed together.")] = 64,
     device: Device = "cpu",
 ) -> None:
-    """Predict properties of crystals, with intervals.
+    """Predict properties of crystals, with intervals: one row for each property.
 
     Crystals that cannot be used are listed with the reason and skipped; the exit code is then 3.
     With --output, a prediction that was interrupted goes on where it was.
     """
-    from potnet.models import available
-    from potnet.prediction import load
+    from potnet.sheet import SheetMaker, all_models
 
-    rows = Rows(output, paths)
-    names = model or available()
-    if not names:
-        raise ConfigError("predict: `--model` must name a model, none is bundled. Give an archive.")
-    predictors = [load(name, device=device) for name in names]
-    with kept(rows.kept), rows, show_progress("Predicting") as progress:
-        items = counted(structures(paths, recursive, species), progress)
-        for item in _predicted(predictors, items, batch_size, rows.part):
-            rows.write(item)
-    rows.summarise()
-    if rows.skipped:
+    if model and everything:
+        raise ConfigError("predict: `--all` must stand alone, got --model too. Leave one out.")
+    result = SheetOutput(output, html, wide=wide, inputs=paths)
+    names = tuple(model or (all_models() if everything else ()))
+    maker = SheetMaker(names, tuple(properties or ()), hull=_hull(entries), device=device)
+    with kept(result.kept), result, show_progress("Predicting") as progress:
+        items = result.watched(counted(structures(paths, recursive, species), progress))
+        for item in _sheets(maker, items, batch_size, result.part):
+            result.write(item)
+    result.summarise()
+    if result.failures:
         raise typer.Exit(SKIPPED)
 
 
-def _predicted(
-    predictors: Sequence[Predictor],
+def _hull(entries: Path | None) -> Hull | None:
+    """Return the hull with the user's own phases, None for the bundled one."""
+    from potnet.stability import load_hull, read_phases
+
+    return None if entries is None else load_hull().with_phases(read_phases(entries))
+
+
+def _sheets(
+    maker: SheetMaker,
     items: Iterable[Crystal | Failure],
     batch_size: int,
     part: Path | None,
-) -> Iterator[Prediction | Failure]:
-    """Yield predictions; with ``part``, keep them there until all are done, or go on from it."""
-    from potnet.prediction import Journal, predict_stream
+) -> Iterator[Row | Failure]:
+    """Yield rows; with ``part``, keep them there until all are done, or go on from it."""
+    from potnet.prediction import Journal
+    from potnet.sheet import Row
+
+    def rows(crystals: Iterable[Crystal | Failure]) -> Iterator[Row | Failure]:
+        for item in maker.stream(crystals, batch_size=batch_size):
+            if isinstance(item, Failure):
+                yield item
+            else:
+                yield from item.rows
 
     if part is None:
-        yield from predict_stream(predictors, items, batch_size=batch_size)
+        yield from rows(items)
         return
-    with Journal(part, predictors) as journal:
+    with Journal(part, maker.predictors.values(), row=Row, settings=maker.settings) as journal:
         if journal.n_read:
             typer.echo(f"{journal.n_read} crystals are done already: {part}", err=True)
-        yield from journal.predict(predictors, items, batch_size=batch_size)
-
-
-class Rows:
-    """Where predictions go: a CSV file, the terminal as a table, or a pipe as CSV."""
-
-    def __init__(self, output: Path | None, inputs: Sequence[str] = ()) -> None:
-        from potnet.prediction import PredictionFile
-
-        self._output = output
-        self._first: list[Prediction] = []
-        self._file: PredictionFile | None = None
-        self.written = self.skipped = 0
-        #: Where an interrupted prediction keeps what it has.
-        self.part: Path | None = None
-        if output is not None:
-            check_suffix("--output", output, ".csv", ".txt", "")
-            check_output(output, inputs=inputs, option="--output")
-            self._errors = errors_beside(output)
-            self._file = PredictionFile(output, self._errors)
-            if output.is_file() or not output.exists():
-                self.part = output.with_name(f"{output.name}.part")
-        elif sys.stdout is None:
-            raise ConfigError(
-                "predict: standard output is closed, so that `--output` must name a file, got "
-                "none. Add --output FILE.csv."
-            )
-
-    def __enter__(self) -> Rows:
-        if self._file is not None:
-            self._file.__enter__()
-        elif not sys.stdout.isatty():
-            self._pipe(columns())
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        if self._file is not None:
-            self._file.__exit__(*exception)
-
-    @property
-    def kept(self) -> str:
-        """What an interruption leaves, in words."""
-        if self.part is None:
-            return "Nothing is kept."
-        return f"What was done is in {self.part}: the same command goes on from there."
-
-    def write(self, item: Prediction | Failure) -> None:
-        """Add a row, or say what was skipped."""
-        if isinstance(item, Failure):
-            self.skipped += 1
-        else:
-            self.written += 1
-            if len(self._first) < SHOWN_ROWS:
-                self._first.append(item)
-        if self._file is not None:
-            self._file.write(item)
-        elif isinstance(item, Failure):
-            typer.echo(f"{item.id} [{item.stage}]: {item.reason}", err=True)
-        elif not sys.stdout.isatty():
-            self._pipe(item.cells())
-
-    def summarise(self) -> None:
-        """Show the first rows, and where the rest is."""
-        if self._file is not None or sys.stdout.isatty():
-            show_table(columns(), [row.cells(digits=4) for row in self._first])
-        if self._file is not None:
-            typer.echo(f"{self.written} predictions: {self._output}")
-            if self.skipped:
-                typer.echo(f"{self.skipped} skipped: {self._errors}", err=True)
-        elif self.written > len(self._first) and sys.stdout.isatty():
-            typer.echo(f"... {self.written} rows in all. Write them with --output FILE.")
-
-    @staticmethod
-    def _pipe(cells: list[str]) -> None:
-        csv.writer(sys.stdout, lineterminator="\n").writerow(cells)
-
-
-def columns() -> list[str]:
-    from potnet.prediction import COLUMNS
-
-    return list(COLUMNS)
+        yield from journal.resume(items, rows)

@@ -29,8 +29,8 @@ SAME_VOLUME = 0.08
 """A crystal is known if no number of the fingerprint and no logarithm of the volume differs more.
 
 Measured cells and those of PBE differ by less, as a rule."""
-_AS_GOOD = 2.0  # what is farther than so many times the best is another structure, unless it is
-_VERY_GOOD = 0.025  # so near that rounding and relaxation explain it
+AS_GOOD = 2.0  # what is farther than so many times the best is another structure, unless it is
+VERY_GOOD = 0.025  # so near that rounding and relaxation explain it
 N_NEAREST = 5
 
 # How each column is stored: type, steps per unit, and what stands for nothing.
@@ -118,7 +118,7 @@ class KnownCrystals:
             StructureError: If the crystal is not periodic in all three directions.
         """
         rows, apart = self._alike(crystal, SAME_STRUCTURE, SAME_VOLUME)
-        as_good = apart <= max(_VERY_GOOD, _AS_GOOD * apart.min(initial=np.inf))
+        as_good = apart <= max(VERY_GOOD, AS_GOOD * apart.min(initial=np.inf))
         return [self._known(int(row), 0.0) for row in rows[as_good]]
 
     def nearest(self, crystal: Crystal, n: int = N_NEAREST) -> list[KnownCrystal]:
@@ -139,9 +139,10 @@ class KnownCrystals:
         order = np.argsort(distances, kind="stable")
         return [self._known(int(rows[k]), float(distances[k])) for k in order]
 
-    def rows_like(self, crystal: Crystal, structure: float, volume: float) -> NDArray[np.int64]:
-        """Return the rows of crystals within both tolerances, the likest first."""
-        return self._alike(crystal, structure, volume)[0]
+    def alike(self, crystal: Crystal, structure: float, volume: float) -> list[tuple[int, float]]:
+        """Return rows within both tolerances and how their structures differ, the likest first."""
+        rows, apart = self._alike(crystal, structure, volume)
+        return list(zip(rows.tolist(), apart.tolist(), strict=True))
 
     def _alike(
         self, crystal: Crystal, structure: float, volume: float

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +29,8 @@ class Journal:
     Args:
         path: The file; an existing one is continued.
         predictors: The models that predict.
+        row: What is kept for each property of a crystal, a dataclass with ``id`` and ``flags``.
+        settings: What else the rows depend on, in words.
 
     Raises:
         ConfigError: On entering, if the file is somebody else's.
@@ -36,10 +38,17 @@ class Journal:
 
     _file: IO[str]
 
-    def __init__(self, path: str | os.PathLike[str], predictors: Sequence[Predictor]) -> None:
-        self.path = Path(path)
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        predictors: Iterable[Predictor],
+        *,
+        row: type = Prediction,
+        settings: str = "",
+    ) -> None:
+        self.path, self._row = Path(path), row
         cards = [predictor.card.model_dump_json() for predictor in predictors]
-        models = "\n".join([version("potnet"), *cards])
+        models = "\n".join([version("potnet"), settings, *cards])
         self._models = hashlib.sha256(models.encode()).hexdigest()
         self._known: dict[str, list[Item]] = {}
         self.n_read = self.n_kept = 0
@@ -67,6 +76,16 @@ class Journal:
         batch_size: int = BATCH_SIZE,
     ) -> Iterator[Item]:
         """Yield what :func:`predict_stream` yields, from the file where it is there already."""
+        return self.resume(
+            crystals, lambda items: predict_stream(predictors, items, batch_size=batch_size)
+        )
+
+    def resume(
+        self,
+        crystals: Iterable[Crystal | Failure],
+        stream: Callable[[Iterable[Crystal | Failure]], Iterator[Any]],
+    ) -> Iterator[Any]:
+        """Yield what ``stream`` yields for crystals, from the file where it is there already."""
         found: list[Item] = []
         digests: dict[str, str] = {}
 
@@ -80,7 +99,7 @@ class Journal:
                     yield item
 
         done: list[Item] = []
-        for item in predict_stream(predictors, unknown(), batch_size=batch_size):
+        for item in stream(unknown()):
             if done and done[0].id != item.id:
                 self._keep(digests.pop(done[0].id, ""), done)
                 done = []
@@ -117,9 +136,15 @@ class Journal:
             for text in file:
                 try:
                     line = json.loads(text)
-                    yield line["crystal"], [_item(plain) for plain in line["items"]]
+                    yield line["crystal"], [self._item(plain) for plain in line["items"]]
                 except (ValueError, TypeError, KeyError):
                     return  # the run was killed while it wrote this line
+
+    def _item(self, plain: dict[str, Any]) -> Item:
+        if "stage" in plain:
+            return Failure(**plain)
+        plain["flags"] = tuple(plain["flags"])
+        return self._row(**plain)
 
     def _first_line(self) -> str:
         return json.dumps({"models": self._models}) + "\n"
@@ -131,10 +156,3 @@ def _digest(crystal: Crystal) -> str:
     for part in parts:
         whole.update(part if isinstance(part, bytes) else part.tobytes())
     return whole.hexdigest()
-
-
-def _item(plain: dict[str, Any]) -> Item:
-    if "stage" in plain:
-        return Failure(**plain)
-    plain["flags"] = tuple(plain["flags"])
-    return Prediction(**plain)

@@ -68,7 +68,9 @@ def compose(found: Findings) -> list[Row]:
     facts = found.facts
     about = (found.id, facts.formula, facts.n_atoms, facts.space_group)
     density = Row(*about, "density", facts.density, unit="g/cm^3", note="as read")
-    return [density, *(_with_reference(row, found) for row in sheet), *others]
+    referred = [_with_reference(row, found) for row in sheet]
+    is_sheet = not found.predictions or any(model in ADVISED for model in found.predictions)
+    return [density, *referred, *others] if is_sheet else others
 
 
 def _rows_of_model(found: Findings, model: str, predictions: Sequence[Prediction]) -> list[Row]:

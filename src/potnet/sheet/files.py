@@ -77,7 +77,9 @@ def text_of(value: Any, digits: int = 7) -> str:
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
-class _Csv:
+class CsvTable:
+    """A table as CSV, into any text stream."""
+
     mode = "w"
 
     def __init__(self, file: IO[str], columns: Sequence[str]) -> None:
@@ -178,7 +180,7 @@ class _Excel:
         self._book.save(self._file)
 
 
-_TABLES: dict[str, Any] = {".csv": _Csv, ".json": _Json, ".parquet": _Parquet, ".xlsx": _Excel}
+_TABLES: dict[str, Any] = {".csv": CsvTable, ".json": _Json, ".parquet": _Parquet, ".xlsx": _Excel}
 _TEXTS = {"id", "formula", "space_group", "property", "unit", "level_of_theory", "model"}
 _TEXTS |= {"flags", "note", "notes"}
 

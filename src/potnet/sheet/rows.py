@@ -120,19 +120,23 @@ class Sheet(Sequence[Row]):
 
 
 def crystals_of(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """Yield the rows of each crystal: they stand together, and each property once."""
+    """Yield the rows of each crystal, which stand together."""
     group: list[Row] = []
     for row in rows:
-        is_new = group and (
-            any(getattr(row, name) != getattr(group[0], name) for name in ABOUT)
-            or any((row.property, row.model) == (old.property, old.model) for old in group)
-        )
-        if is_new:
+        if is_next(group, row):
             yield group
             group = []
         group.append(row)
     if group:
         yield group
+
+
+def is_next(group: Sequence[Row], row: Row) -> bool:
+    """Return whether a row belongs to the next crystal: one has each property once."""
+    return bool(group) and (
+        any(getattr(row, name) != getattr(group[0], name) for name in ABOUT)
+        or any((row.property, row.model) == (old.property, old.model) for old in group)
+    )
 
 
 def wide_record(rows: Sequence[Row]) -> dict[str, Any]:

@@ -81,6 +81,12 @@ class SheetMaker:
         self.hull = hull or (load_hull() if "mp-formation-energy" in names else None)
         self.known = known or (load_known() if self._is_advised else None)
 
+    @property
+    def settings(self) -> str:
+        """What the rows depend on besides the models, in words."""
+        hull = f"{self.hull.snapshot} {self.hull.checksum}" if self.hull is not None else ""
+        return f"{', '.join(self.predictors)}; {', '.join(self.properties)}; {hull}"
+
     def stream(
         self,
         crystals: Iterable[Any],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -96,6 +97,12 @@ class Hull:
 
     def __repr__(self) -> str:
         return f"<Hull: {len(self):,} phases; {self.snapshot}>"
+
+    @property
+    def checksum(self) -> int:
+        """A number that changes with the phases."""
+        table = self._phases
+        return zlib.crc32(table.energies.tobytes(), zlib.crc32(table.amounts.tobytes()))
 
     def with_phases(self, phases: Iterable[Phase]) -> Hull:
         """Return the hull with more phases, whose energies must be made in the same way."""

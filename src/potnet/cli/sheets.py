@@ -1,0 +1,168 @@
+"""Where a sheet goes: a table in a file, a page, the terminal, or a pipe."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from potnet.cli.terminal import errors_beside, show_table, write_failures
+from potnet.errors import ConfigError, Failure
+from potnet.files import check_output
+
+if TYPE_CHECKING:
+    from potnet.crystal import Crystal
+    from potnet.sheet import Row
+
+SHOWN = 5  # crystals on the terminal
+ON_PAGE = 100  # crystals on a page; a table holds the others better
+HEADER = ["property", "value", "90 % interval", "unit", "known", "level of theory", "remarks"]
+
+
+class SheetOutput:
+    """Takes rows, crystal after crystal, and failures.
+
+    Args:
+        output: Table to write, if wanted.
+        html: Page to write, if wanted.
+        wide: One row for each crystal.
+        inputs: What is read, which must not be written.
+
+    Raises:
+        ConfigError: If a file cannot be written where it is to be, or not in that format.
+    """
+
+    def __init__(
+        self, output: Path | None, html: Path | None, *, wide: bool, inputs: Sequence[str]
+    ) -> None:
+        from potnet.sheet.files import check_format
+
+        self._output, self._html, self._wide = output, html, wide
+        self._rows: list[Row] = []
+        self._page: list[tuple[Row, ...]] = []
+        self._crystals: list[Crystal] = []
+        self.failures: list[Failure] = []
+        self.n_crystals = 0
+        #: Where an interrupted prediction keeps what it has.
+        self.part: Path | None = None
+        if html is not None:
+            check_output(html, inputs=inputs, option="--html")
+        if output is not None:
+            is_file = output.is_file() or not output.exists()
+            if is_file:
+                check_format(output)
+            check_output(output, inputs=inputs, option="--output")
+            self._errors = errors_beside(output)
+            self.part = output.with_name(f"{output.name}.part") if is_file else None
+        elif sys.stdout is None and html is None:
+            raise ConfigError(
+                "predict: standard output is closed, so that `--output` must name a file, got "
+                "none. Add --output FILE.csv."
+            )
+
+    def __enter__(self) -> SheetOutput:
+        from potnet.sheet import COLUMNS
+        from potnet.sheet.files import CsvTable, open_table
+
+        columns = () if self._wide else COLUMNS
+        self._stack = ExitStack()
+        self._table: Any = None
+        if self._output is not None:
+            self._table = self._stack.enter_context(open_table(self._output, columns))
+        elif sys.stdout is not None and not sys.stdout.isatty():
+            self._table = CsvTable(sys.stdout, columns)
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        if exception[0] is None:
+            self._flush()
+        self._stack.__exit__(*exception)
+
+    @property
+    def kept(self) -> str:
+        """What an interruption leaves, in words."""
+        if self.part is None:
+            return "Nothing is kept."
+        return f"What was done is in {self.part}: the same command goes on from there."
+
+    def watched(self, items: Iterable[Crystal | Failure]) -> Iterator[Crystal | Failure]:
+        """Pass crystals on, and remember those of the page."""
+        for item in items:
+            wanted = self._html is not None and len(self._crystals) < ON_PAGE
+            if wanted and not isinstance(item, Failure):
+                self._crystals.append(item)
+            yield item
+
+    def write(self, item: Row | Failure) -> None:
+        """Add a row, or say what was skipped."""
+        from potnet.sheet.rows import is_next
+
+        if isinstance(item, Failure):
+            self.failures.append(item)
+            if self._output is None:
+                typer.echo(f"{item.id} [{item.stage}]: {item.reason}", err=True)
+            return
+        if is_next(self._rows, item):
+            self._flush()
+        self._rows.append(item)
+
+    def _flush(self) -> None:
+        """Write the rows of the last crystal."""
+        from potnet.sheet import wide_record
+
+        rows, self._rows = tuple(self._rows), []
+        if not rows:
+            return
+        self.n_crystals += 1
+        if len(self._page) < ON_PAGE:
+            self._page.append(rows)
+        if self._table is not None:
+            for record in [wide_record(rows)] if self._wide else [row.record() for row in rows]:
+                self._table.write(record)
+
+    def summarise(self) -> None:
+        """Show the first crystals, write the page, and say where everything is."""
+        if self._html is not None:
+            from potnet.report.sheet import write_page
+
+            write_page(self._html, self._page, self._crystals, self.failures, self.n_crystals)
+        if self._output is not None or (sys.stdout is not None and sys.stdout.isatty()):
+            for rows in self._page[:SHOWN]:
+                show_crystal(rows)
+            if self.n_crystals > SHOWN:
+                typer.echo(f"... {self.n_crystals} crystals in all.")
+        for what, path in (("crystals", self._output), ("on a page", self._html)):
+            if path is not None:
+                typer.echo(f"{self.n_crystals} {what}: {path}", err=self._output is None)
+        if self._output is not None and self.failures:
+            write_failures(self.failures, self._errors)
+            typer.echo(f"{len(self.failures)} skipped: {self._errors}", err=True)
+
+
+def show_crystal(rows: Sequence[Row]) -> None:
+    """Show what a crystal is, and a row for each property."""
+    first = rows[0]
+    atoms = "1 atom" if first.n_atoms == 1 else f"{first.n_atoms} atoms"
+    density = [f"{row.value:.4g} {row.unit}" for row in rows if row.property == "density"]
+    facts = [first.formula, atoms, first.space_group or "no space group", *density]
+    typer.echo(f"{first.id}: {', '.join(facts)}")
+    show_table(HEADER, [cells(row) for row in rows if row.property != "density"])
+    typer.echo("")
+
+
+def cells(row: Row) -> list[str]:
+    """Return a row as people read it."""
+    found = dict(zip(("value", "lower", "upper", "known"), _numbers(row), strict=True))
+    interval = f"{found['lower']} to {found['upper']}" if found["lower"] else ""
+    level = row.level_of_theory or row.model
+    remarks = "; ".join(filter(None, (*row.flags, row.note)))
+    return [row.property, found["value"], interval, row.unit, found["known"], level, remarks]
+
+
+def _numbers(row: Row) -> Iterator[str]:
+    for value in (row.value, row.lower, row.upper, row.reference):
+        yield "" if value != value else f"{value:.4g}"
