@@ -10,7 +10,6 @@ import typer
 from potnet.cli.app import app, kept
 from potnet.cli.terminal import show_metrics, show_table, training_progress
 from potnet.files import check_output_folder
-from potnet.prediction import COLUMNS
 
 
 @app.command(rich_help_panel="Models")
@@ -79,6 +78,7 @@ def demo(
 ) -> None:
     """Predict the example crystals, train a small model, test it, write a report."""
     from potnet.demo import run_demo
+    from potnet.prediction import COLUMNS
 
     check_output_folder(output, option="--output")
     with kept("The next demo begins anew."), training_progress() as report:
