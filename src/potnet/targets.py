@@ -83,6 +83,35 @@ def with_binary_targets(dataset: Dataset, names: Iterable[str]) -> Dataset:
     return replace(dataset, targets=targets, splits=splits)
 
 
+def in_units(dataset: Dataset, wanted: Mapping[str, str]) -> Dataset:
+    """Return ``dataset`` with the targets that ``wanted`` names in the units it says.
+
+    Where a unit is not known, the numbers stay, with a word.
+
+    Raises:
+        DataError: If a known unit cannot become the one that is wanted.
+    """
+    from potnet.data.units import Unit, conversion  # a prediction has no dataset
+
+    targets, units = dict(dataset.targets), dict(dataset.units)
+    for name, unit in wanted.items():
+        has = units.get(name, "")
+        if not has or not unit or has == unit:
+            continue
+        if Unit.parse(has) is None or Unit.parse(unit) is None:
+            _log.warning(
+                "Target %s is in %s and wanted in %s: taken as the same, for one of them is not "
+                "known.", name, has, unit,
+            )  # fmt: skip
+            continue
+        convert = conversion(name, has, unit)
+        counts = (crystal.n_atoms for crystal in dataset.crystals)
+        values = zip(targets[name].tolist(), counts, strict=True)
+        targets[name] = np.array([convert(value, n_atoms) for value, n_atoms in values])
+        units[name] = unit
+    return dataset if units == dataset.units else replace(dataset, targets=targets, units=units)
+
+
 def chosen_targets(
     dataset: Dataset, names: Sequence[str], transform: Transform | Mapping[str, Transform]
 ) -> dict[str, Transform]:

@@ -410,6 +410,58 @@ def test_going_on_from_a_model_pays(result, tmp_path):
     assert errors[1] < 0.9 * errors[0]
 
 
+def test_going_on_with_the_same_quantity_keeps_its_output_and_scale(result, tmp_path):
+    before, card = archive.load(result.model)
+    few = made_up_dataset(30)
+    settings = {"network": "tiny", "finetune": str(result.model), "batch_size": 8, "device": "cpu"}
+    found = train(few, TrainingConfig(**settings, learning_rate=1e-12, epochs=1), tmp_path / "out")
+    after, new_card = archive.load(found.model)
+    assert len(after) == len(before)  # all its networks go on, if nobody says how many
+    target, old = new_card.targets[0], card.targets[0]
+    assert (target.unit, target.mean, target.std) == (old.unit, old.mean, old.std)
+    torch.testing.assert_close(after[0].head.weight, before[0].head.weight)
+    other = dataclasses.replace(
+        few, targets={"size": few.targets["size"] / 10}, units={"size": "nm"}
+    )
+    again = train(other, TrainingConfig(**settings, learning_rate=1e-12, epochs=1), tmp_path / "nm")
+    assert again.metrics["val"]["size"]["mae"] == pytest.approx(
+        found.metrics["val"]["size"]["mae"], rel=1e-5
+    )
+
+
+def test_going_on_never_keeps_weights_that_are_worse_than_those_it_began_with(result, tmp_path):
+    noise = np.random.default_rng(0).standard_normal(30)
+    few = labelled(made_up_dataset(30))
+    spoiled = np.where(few.splits[""] == "train", 9 * noise, few.targets["size"])
+    settings = {"finetune": str(result.model), "learning_rate": 0.1, "members": 1, "epochs": 3}
+    found = train(with_targets(few, size=spoiled), config(**settings), tmp_path / "out")
+    rows = table(found.output / "metrics.csv")
+    assert [row["epoch"] for row in rows] == ["0", "1", "2", "3"]
+    assert found.best_epochs == (0,)
+    untouched, _ = archive.load(result.model)
+    kept, _ = archive.load(found.model)
+    for name, tensor in untouched[0].state_dict().items():
+        torch.testing.assert_close(kept[0].state_dict()[name], tensor)
+
+
+def test_frozen_weights_stay_as_they_are(result, tmp_path):
+    settings = {"finetune": str(result.model), "freeze": ["embed", "edge.weight"], "members": 1}
+    dataset = made_up_dataset(60, n_targets=2)
+    found = train(dataset, config(**settings), tmp_path / "out")
+    before, after = (archive.load(path)[0][0] for path in (result.model, found.model))
+    assert torch.equal(before.embed.weight, after.embed.weight)
+    assert torch.equal(before.edge.weight, after.edge.weight)
+    assert not torch.equal(before.edge.bias, after.edge.bias)
+
+
+@pytest.mark.parametrize(
+    "names", [["layers"], ["embed.weigh"], ["embed", "edge", "norm", "mix", "head"]]
+)
+def test_what_is_frozen_must_be_there_and_not_all(tmp_path, names):
+    with pytest.raises(ConfigError, match="`freeze` must name some of the network's weights"):
+        train(made_up_dataset(20), config(freeze=names), tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -433,7 +485,7 @@ def test_a_model_to_go_on_from_must_fit(result, tmp_path, settings, message):
 def test_a_run_does_not_continue_from_other_first_weights(result, tmp_path):
     start = tmp_path / "start"
     shutil.copytree(result.model, start)
-    settings = config(finetune=str(start), epochs=2)
+    settings = config(finetune=str(start), epochs=2, members=1)
     train(made_up_dataset(20), settings, tmp_path / "out")
     other = train(made_up_dataset(30), config(epochs=1), tmp_path / "other")
     shutil.copytree(other.model, start, dirs_exist_ok=True)

@@ -31,8 +31,12 @@ class TrainingConfig(BaseModel):
         network: Name of a network in ``potnet.models.registry``.
         network_settings: Its settings; missing ones take the network's defaults.
         finetune: A bundled model or an archive whose networks training goes on from: its
-            settings are the network's, and all weights but the outputs are taken over. Null for
-            random weights.
+            settings are the network's, and its weights are taken over. Its outputs, units and
+            scales are, too, where it predicts the very targets to learn; then training takes small
+            steps, and the weights that are kept are never worse on the validation crystals than
+            those it began with. Null for random weights.
+        freeze: Weights that stay as they are, by the beginnings of their names, such as
+            ``layers.0`` or ``embed``.
         targets: Target columns of the dataset to learn; empty means all of them. The key
             ``target`` with one name is accepted as well. ``NAME > NUMBER`` is the binary target
             that says whether ``NAME`` is above a threshold.
@@ -74,6 +78,7 @@ class TrainingConfig(BaseModel):
     network: str = "completenet"
     network_settings: dict[str, Any] = Field(default_factory=dict)
     finetune: str | None = None
+    freeze: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     transform: Transform | dict[str, Transform] = "none"
     split: SplitConfig = SplitConfig()

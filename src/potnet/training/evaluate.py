@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import csv
 import json
-import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from potnet.data.dataset import Dataset
-from potnet.data.units import Unit, conversion
 from potnet.errors import DataError, Failure
 from potnet.files import atomic_write
-from potnet.targets import with_binary_targets
+from potnet.targets import in_units, with_binary_targets
 from potnet.training.metrics import Metrics, binary_metrics, regression_metrics
 
 if TYPE_CHECKING:
-    from potnet.models.card import TargetCard
     from potnet.prediction.predictor import Predictor
-
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -87,7 +81,9 @@ def evaluate(
             f"evaluate: `dataset` must be a Dataset, got {type(dataset).__name__}. Open a file "
             "with potnet.data.open."
         )
-    dataset = with_binary_targets(_in_units_of(predictor.card.targets, dataset), predicted)
+    dataset = with_binary_targets(
+        in_units(dataset, {card.name: card.unit for card in predictor.card.targets}), predicted
+    )
     names = [name for name in targets or predicted if name in predicted and name in dataset.targets]
     if not names or (targets and len(names) < len(targets)):
         raise DataError(
@@ -122,31 +118,6 @@ def evaluate(
         for name in names
     }
     return Evaluation(tuple(rows), metrics, tuple(predictions.failures))
-
-
-def _in_units_of(cards: Sequence[TargetCard], dataset: Dataset) -> Dataset:
-    """Return ``dataset`` with its targets in the units of the model.
-
-    Raises:
-        DataError: If a known unit cannot become that of the model.
-    """
-    targets, units = dict(dataset.targets), dict(dataset.units)
-    for card in cards:
-        has = units.get(card.name, "")
-        if not has or not card.unit or has == card.unit:
-            continue
-        if Unit.parse(has) is None or Unit.parse(card.unit) is None:
-            _log.warning(
-                "Target %s is in %s, the model predicts %s: taken as the same, for one of them is "
-                "not known.", card.name, has, card.unit,
-            )  # fmt: skip
-            continue
-        convert = conversion(card.name, has, card.unit)
-        counts = (crystal.n_atoms for crystal in dataset.crystals)
-        values = zip(targets[card.name].tolist(), counts, strict=True)
-        targets[card.name] = np.array([convert(value, n_atoms) for value, n_atoms in values])
-        units[card.name] = card.unit
-    return replace(dataset, targets=targets, units=units)
 
 
 def _metrics(rows: Sequence[dict[str, Any]], is_binary: bool) -> Metrics:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,10 +19,10 @@ from potnet.data.dataset import Dataset
 from potnet.devices import device
 from potnet.errors import ConfigError, Failure
 from potnet.features import Batch
-from potnet.targets import chosen_targets, with_binary_targets
+from potnet.targets import chosen_targets, in_units, with_binary_targets
 from potnet.training.config import TrainingConfig
 from potnet.training.export import write_archive
-from potnet.training.finetune import first_network
+from potnet.training.finetune import first_network, kept_scales, resolved
 from potnet.training.metrics import Metrics, binary_metrics, regression_metrics
 from potnet.training.prepared import Prepared, prepare
 from potnet.training.run_folder import RunFolder, fingerprint
@@ -121,11 +122,14 @@ def train(
     folder = RunFolder(output)
     dataset = with_binary_targets(dataset, config.targets)
     transforms = chosen_targets(dataset, config.targets, config.transform)
+    kept = kept_scales(config, dataset, transforms)
+    config = resolved(config, kept)
+    dataset = in_units(dataset, {scale.name: scale.unit for scale in kept})
     fabric = _launched(config)
     report = progress if progress and fabric.is_global_zero else lambda _: None
     lock = folder.locked() if fabric.is_global_zero else nullcontext()
     with _own_state_of_torch(fabric, config), lock:
-        network = first_network(config, len(transforms))
+        network = first_network(config, len(transforms), kept=kept)
         if fabric.is_global_zero:
             folder.open(config, resume=resume)
         fabric.barrier()
@@ -138,6 +142,7 @@ def train(
             on_error=on_error,
             progress=lambda done, total: report(Progress("features", done, total)),
             batch=batch,
+            kept=kept,
         )
         run = fingerprint(prepared, config, network)
         if fabric.is_global_zero:
@@ -212,6 +217,7 @@ def _train_all(
             scales=prepared.scales,
             n_train=len(prepared.split.train),
             references=prepared.references,
+            kept=prepared.kept,
         )
         checkpoint = folder.read_checkpoint(trainer.name, run=run)
         if checkpoint is not None:
@@ -233,30 +239,46 @@ def _train_one(
 ) -> None:
     config, split = trainer.config, prepared.split
     saved = time.monotonic()
+    if trainer.begins_trained and not trainer.history:
+        _record(prepared, trainer, folder, report, loss=math.nan)  # No worse than it began.
     while not trainer.is_finished:
         learning_rate = trainer.learning_rate
         loss = trainer.train_epoch(prepared.loader, split.train)
-        validation = _validate(prepared, trainer.predict(prepared.loader, split.val))
-        # All processes must agree on the best epoch, and only the first one's statistics of
-        # normalisation count.
-        score, errors = trainer.fabric.broadcast(validation)
-        epoch = {
-            "member": trainer.index,
-            "epoch": trainer.epoch,
-            "learning_rate": learning_rate,
-            "train_loss": loss,
-            "val_score": score,
-            **errors,
-        }
-        trainer.record(epoch, score)
+        _record(prepared, trainer, folder, report, loss=loss, learning_rate=learning_rate)
         if trainer.fabric.is_global_zero:
-            folder.add_epoch(epoch)
             due = time.monotonic() - saved >= config.checkpoint_seconds
             if due or trainer.is_finished:
                 folder.write_checkpoint(trainer.name, trainer.checkpoint(run))
                 saved = time.monotonic()
-        report(Progress("training", trainer.epoch, config.epochs, trainer.index, epoch))
     trainer.fabric.barrier()
+
+
+def _record(
+    prepared: Prepared,
+    trainer: Trainer,
+    folder: RunFolder,
+    report: Callable[[Progress], None],
+    *,
+    loss: float,
+    learning_rate: float = 0.0,
+) -> None:
+    """Validate a network, keep its weights if they are the best, and write the epoch down."""
+    validation = _validate(prepared, trainer.predict(prepared.loader, prepared.split.val))
+    # All processes must agree on the best epoch, and only the first one's statistics of
+    # normalisation count.
+    score, errors = trainer.fabric.broadcast(validation)
+    epoch = {
+        "member": trainer.index,
+        "epoch": trainer.epoch,
+        "learning_rate": learning_rate,
+        "train_loss": loss,
+        "val_score": score,
+        **errors,
+    }
+    trainer.record(epoch, score)
+    if trainer.fabric.is_global_zero:
+        folder.add_epoch(epoch)
+    report(Progress("training", trainer.epoch, trainer.config.epochs, trainer.index, epoch))
 
 
 def _validate(prepared: Prepared, predicted: NDArray[np.float64]) -> tuple[float, dict[str, float]]:

@@ -137,6 +137,8 @@ def _groups(network: nn.Module, weight_decay: float, orthogonal: bool) -> list[d
     embeddings = {id(m.weight) for m in network.modules() if isinstance(m, nn.Embedding)}
     matrices, decayed, kept = [], [], []
     for parameter in network.parameters():
+        if not parameter.requires_grad:
+            continue
         if parameter.ndim == 1 or id(parameter) in embeddings:
             kept.append(parameter)
         elif orthogonal and parameter.ndim == 2 and min(parameter.shape) >= SHORTEST_SIDE:

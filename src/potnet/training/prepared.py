@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -38,6 +38,7 @@ class Prepared:
         references: The function of the composition with which a network that has one begins,
             standardised, shape (n_references, n_targets).
         failures: Crystals that were left out.
+        kept: The scales, where they and the outputs are those of the model to begin with.
     """
 
     dataset: Dataset
@@ -47,6 +48,7 @@ class Prepared:
     standardised: NDArray[np.float64]
     references: NDArray[np.float64]
     failures: tuple[Failure, ...]
+    kept: tuple[Scale, ...] = ()
 
     def errors(
         self, predicted: NDArray[np.float64], part: Literal["val", "test"]
@@ -69,6 +71,7 @@ def prepare(
     on_error: Literal["raise", "skip"],
     progress: Callable[[int, int], None] | None = None,
     batch: Batch | None = None,
+    kept: tuple[Scale, ...] = (),
 ) -> Prepared:
     """Divide ``dataset``, compute its features and scale its targets.
 
@@ -84,6 +87,7 @@ def prepare(
         on_error: What happens when a crystal has no features.
         progress: Called with the number of crystals done and their total.
         batch: The features of all crystals, if they are there already.
+        kept: Scales to take instead of those of the training crystals.
 
     Raises:
         DataError: If the split cannot be made, or leaves a target without known values.
@@ -109,9 +113,14 @@ def prepare(
     _require_targets(dataset, names, split)
     n_references = 0 if network.references is None else network.references.num_embeddings
     scales, references = fit_scales(dataset, transforms, split.train, n_references)
+    if kept:
+        means = [scale.physical_mean for scale in scales]
+        scales = tuple(
+            replace(scale, physical_mean=mean) for scale, mean in zip(kept, means, strict=True)
+        )
     standardised = np.stack([s.standardise(dataset.targets[s.name]) for s in scales], axis=1)
     loader = _loader(network.features, dataset, found, standardised, config, device)
-    return Prepared(dataset, split, scales, loader, standardised, references, failures)
+    return Prepared(dataset, split, scales, loader, standardised, references, failures, kept)
 
 
 def _kept(dataset: Dataset, split: Split, rows: NDArray[np.int64]) -> tuple[Dataset, Split]:

@@ -82,6 +82,7 @@ class Trainer:
         n_train: Training crystals.
         references: Standardised targets of the elements, for networks that begin with them,
             shape (n_elements, n_targets).
+        kept: Scales of the model to begin with, if its outputs are kept.
     """
 
     def __init__(
@@ -93,12 +94,15 @@ class Trainer:
         scales: Sequence[Scale],
         n_train: int,
         references: NDArray[np.float64],
+        kept: Sequence[Scale] = (),
     ) -> None:
         self.fabric, self.config, self.index = fabric, config, index
         self.n_batches = math.ceil(n_train / config.batch_size)
         torch.manual_seed(generator_seed(config.seed, index))
-        network = first_network(config, len(scales), index=index)
-        if network.references is not None:
+        network = first_network(config, len(scales), index=index, kept=kept)
+        self.begins_trained = bool(kept)
+        _freeze(network, config.freeze)
+        if network.references is not None and not kept:
             network.references.weight.data.copy_(torch.from_numpy(references))
         objective = Objective(network, config.loss, scales)
         self.optimizer = Muon(
@@ -230,6 +234,25 @@ class Trainer:
         for group, settings in zip(self.optimizer.param_groups, state["groups"], strict=True):
             group.update({k: tuple(v) if k == "betas" else v for k, v in settings.items()})
         self.scheduler.load_state_dict(state["scheduler"])
+
+
+def _freeze(network: Network, names: Sequence[str]) -> None:
+    """Keep the weights whose names begin with one of ``names`` as they are.
+
+    Raises:
+        ConfigError: If one fits no weight, or nothing is left to learn.
+    """
+    known = [name for name, _ in network.named_parameters()]
+    frozen = [name for name in known if any(name == n or name.startswith(f"{n}.") for n in names)]
+    unknown = [n for n in names if not any(x == n or x.startswith(f"{n}.") for x in known)]
+    if unknown or len(frozen) == len(known):
+        first = dict.fromkeys(name.partition(".")[0] for name in known)
+        raise ConfigError(
+            f"training config: `freeze` must name some of the network's weights "
+            f"({', '.join(first)}), got {unknown or list(names)}. Correct it."
+        )
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name not in frozen)
 
 
 @torch.no_grad()
