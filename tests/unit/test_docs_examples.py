@@ -67,7 +67,8 @@ def commands() -> list[str]:
 
 
 @pytest.mark.parametrize("line", commands())
-def test_commands_of_the_pages_parse(line: str) -> None:
+def test_commands_of_the_pages_parse(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)  # a page may name a GPU
     group = get_command(app)
     _, name, *arguments = shlex.split(line)
     command = group.commands[name]  # type: ignore[attr-defined]
