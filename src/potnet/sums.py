@@ -1,19 +1,47 @@
 """The door to :mod:`latticesums`: its functions, raising potnet's own errors.
 
-Everything else of latticesums (potentials, results) is used as it stands there.
+Each is imported when it is first asked for. Everything else of latticesums (potentials, results) is
+used as it stands there.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import latticesums
 from potnet.errors import ConfigError, StructureError
 
+if TYPE_CHECKING:
+    from latticesums import (
+        directed_shells,
+        directed_sums,
+        energy,
+        lattice_sums,
+        orbit_shells,
+        orbit_sums,
+        pair_sums,
+        parse_potential,
+        point_sums,
+        resolve,
+    )
+
 P = ParamSpec("P")
 R = TypeVar("R")
+
+__all__ = [
+    "directed_shells",
+    "directed_sums",
+    "energy",
+    "lattice_sums",
+    "orbit_shells",
+    "orbit_sums",
+    "pair_sums",
+    "parse_potential",
+    "point_sums",
+    "resolve",
+]
 
 
 def _translated(function: Callable[P, R]) -> Callable[P, R]:
@@ -31,11 +59,8 @@ def _translated(function: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
-directed_shells = _translated(latticesums.directed_shells)
-lattice_sums = _translated(latticesums.lattice_sums)
-orbit_shells = _translated(latticesums.orbit_shells)
-orbit_sums = _translated(latticesums.orbit_sums)
-pair_sums = _translated(latticesums.pair_sums)
-parse_potential = _translated(latticesums.parse_potential)
-point_sums = _translated(latticesums.point_sums)
-resolve = _translated(latticesums.resolve)
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'potnet.sums' has no attribute {name!r}")
+    globals()[name] = value = _translated(getattr(latticesums, name))
+    return value

@@ -1,6 +1,7 @@
 """The compiled sums against 30-digit references, the torch path and each other."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -266,3 +267,35 @@ def test_compiling_is_announced_once(caplog):
     assert [record.message.split(":")[0] for record in caplog.records] == [
         "Compiling the lattice sums for this machine"
     ]
+
+
+SEARCH = """
+import numba as nb, numpy as np
+from latticesums.compiled import simd
+
+@nb.njit
+def run(atoms, basis, images, starts, slots, squares, codes, nearest, vectors, out):
+    n = simd.gather(atoms, 8, 0, 0, 2, 0, basis, 5.0, images, 3, starts, 1.0, slots, 0, squares,
+                    codes, nearest, vectors, 0)
+    simd.polynomial(np.array([1.0, 2.0, 3.0]), 0, 2, squares, n, out)
+    return n
+
+atoms = np.zeros((9, 8))
+atoms[3, 1] = 1.0  # 1 Å from the first atom, with images at 3 Å on both sides
+images = np.array([[0.0, 3.0, -3.0], [0.0, 0, 0], [0.0, 0, 0]])
+squares, out = np.zeros(96), np.zeros(96)
+n = run(atoms, np.zeros((2, 3, 3)), images, np.full(simd.BINS, 3), np.zeros(8, np.int64), squares,
+        np.zeros(96, np.int64), np.full(4, 1e18), np.zeros((3, 32)), out)
+print(squares[:n].tolist(), out[:n].tolist())
+"""
+
+
+@pytest.mark.parametrize("typed", ["0", "1"])
+def test_the_innermost_loops_are_written_for_pointers_with_and_without_a_type(typed):
+    done = subprocess.run(
+        [sys.executable, "-c", SEARCH],
+        env={**os.environ, "LLVMLITE_ENABLE_IR_LAYER_TYPED_POINTERS": typed},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == "[1.0, 16.0, 4.0] [6.0, 801.0, 57.0]", done.stderr[-2000:]

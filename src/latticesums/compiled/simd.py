@@ -8,7 +8,6 @@ one-dimensional, C order; places in them are counted in numbers.
 import math
 from typing import Any
 
-import llvmlite
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
@@ -23,11 +22,6 @@ _WORD, _DOUBLE, _HALF = ir.IntType(64), ir.DoubleType(), ir.IntType(32)
 _VECTOR, _WORDS = ir.VectorType(_DOUBLE, LANES), ir.VectorType(_WORD, LANES)
 
 
-def _pointer_to(kind):
-    """Return the type of a pointer, which names no type where llvmlite no longer writes it."""
-    return kind.as_pointer() if llvmlite.ir_layer_typed_pointers_enabled else ir.PointerType()
-
-
 class _Array:
     """The memory of an array in the code of an intrinsic."""
 
@@ -40,7 +34,7 @@ class _Array:
         return self.builder.gep(self.data, [place], source_etype=self.numbers)
 
     def _vector_at(self, place):
-        return self.builder.bitcast(self._at(place), _pointer_to(self.vectors))
+        return self.builder.bitcast(self._at(place), self.vectors.as_pointer())
 
     def number(self, place):
         return self.builder.load(self._at(place), typ=self.numbers)
@@ -301,7 +295,7 @@ class _Packer:
             return [builder.ctpop(lanes) for lanes in lower]
         kind = ir.VectorType(_HALF, 2 * LANES)
         row = builder.gep(self.table, [_word(0), mask], source_etype=self.kind)
-        return builder.load(builder.bitcast(row, _pointer_to(kind)), align=4, typ=kind)
+        return builder.load(builder.bitcast(row, kind.as_pointer()), align=4, typ=kind)
 
     def store(self, vector, array, n, moves):
         """Store the lanes of a vector from number n of an array on; what follows is lost."""
@@ -316,6 +310,73 @@ class _Packer:
         permute = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx2.permps")
         moved = builder.call(permute, [builder.bitcast(vector, singles), moves])
         array.set_vector(builder.bitcast(moved, vector.type), n)
+
+
+def _wrapped_vectors(builder, atoms, basis, step, atom, column):
+    """Return the components of the vectors from an atom to four others, wrapped."""
+
+    def row(k, place):
+        return builder.add(builder.mul(step, _word(k)), place)
+
+    wraps = []
+    for k in range(3):
+        apart = builder.fsub(atoms.vector(row(k, column)), atoms.splat(row(k, atom)))
+        whole = builder.fadd(apart, _constant(0.5))
+        wraps.append(builder.fneg(_call(builder, "llvm.floor.v4f64", whole)))
+    own = []
+    for axis in range(3):
+        parts = []
+        for half in range(2):
+            k = 3 + 3 * half + axis
+            apart = builder.fsub(atoms.vector(row(k, column)), atoms.splat(row(k, atom)))
+            for vector, wrap in enumerate(wraps):
+                component = basis.splat(_word(9 * half + 3 * vector + axis))
+                apart = _fma(builder, wrap, component, apart)
+            parts.append(apart)
+        own.append(builder.fadd(*parts))
+    return own
+
+
+def _lanes_that_count(builder, lanes, last, left_out):
+    """Return which of four atoms come before the last and are not the one left out."""
+    counts = ir.Constant(ir.VectorType(ir.IntType(1), LANES), ir.Undefined)
+    for lane, place in enumerate(lanes):
+        is_atom = builder.and_(
+            builder.icmp_signed("<", place, last), builder.icmp_signed("!=", place, left_out)
+        )
+        counts = builder.insert_element(counts, is_atom, ir.Constant(_HALF, lane))
+    return counts
+
+
+def _squared(builder, components):
+    """Return the squared lengths of four vectors."""
+    x, y, z = components
+    total = builder.fmul(x, x, flags=("contract",))
+    return _fma(builder, z, z, _fma(builder, y, y, total))
+
+
+def _bin_in_reach(builder, squares, reach, per_square):
+    """Return the bin of images that can be within reach of the longest of four vectors."""
+    longest = squares
+    for lanes_of in ([2, 3, 0, 1], [1, 0, 3, 2]):
+        order = ir.Constant(ir.VectorType(_HALF, LANES), lanes_of)
+        longest = _larger(builder, longest, builder.shuffle_vector(longest, longest, order))
+    distance = builder.extract_element(longest, ir.Constant(_HALF, 0))
+    distance = builder.fadd(_call(builder, "llvm.sqrt.f64", distance), reach)
+    square = builder.fmul(builder.fmul(distance, distance), per_square)
+    first_bin = builder.add(builder.fptosi(square, _WORD), _word(1))
+    last_bin = _word(BINS - 1)
+    is_less = builder.icmp_signed("<", first_bin, last_bin)
+    return builder.select(is_less, first_bin, last_bin)
+
+
+def _named(builder, image, numbers):
+    """Return the number of an image in the upper half of the words, columns in the lower."""
+    high = builder.shl(image, _word(32))
+    highs = ir.Constant(_WORDS, ir.Undefined)
+    for lane in range(LANES):
+        highs = builder.insert_element(highs, high, ir.Constant(_HALF, lane))
+    return builder.or_(highs, numbers)
 
 
 def _gather(names_images):
@@ -346,41 +407,10 @@ def _gather(names_images):
             )
             _, step, atom, column, last, left_out, _, reach, _, step_images = arguments[:10]
             per_square, line, n = arguments[11], arguments[13], arguments[18]
-
-            def row(k, place):
-                return builder.add(builder.mul(step, _word(k)), place)
-
-            wraps = []
-            for k in range(3):
-                apart = builder.fsub(atoms.vector(row(k, column)), atoms.splat(row(k, atom)))
-                whole = builder.fadd(apart, _constant(0.5))
-                wraps.append(builder.fneg(_call(builder, "llvm.floor.v4f64", whole)))
-            own = []
-            for axis in range(3):
-                parts = []
-                for half in range(2):
-                    k = 3 + 3 * half + axis
-                    apart = builder.fsub(atoms.vector(row(k, column)), atoms.splat(row(k, atom)))
-                    for vector, wrap in enumerate(wraps):
-                        component = basis.splat(_word(9 * half + 3 * vector + axis))
-                        apart = _fma(builder, wrap, component, apart)
-                    parts.append(apart)
-                own.append(builder.fadd(*parts))
+            own = _wrapped_vectors(builder, atoms, basis, step, atom, column)
             lanes = [builder.add(column, _word(lane)) for lane in range(LANES)]
-            counts = ir.Constant(ir.VectorType(ir.IntType(1), LANES), ir.Undefined)
-            for lane, place in enumerate(lanes):
-                is_atom = builder.and_(
-                    builder.icmp_signed("<", place, last),
-                    builder.icmp_signed("!=", place, left_out),
-                )
-                counts = builder.insert_element(counts, is_atom, ir.Constant(_HALF, lane))
-            length = None
-            for part in own:
-                length = (
-                    builder.fmul(part, part, flags=("contract",))
-                    if length is None
-                    else _fma(builder, part, part, length)
-                )
+            counts = _lanes_that_count(builder, lanes, last, left_out)
+            length = _squared(builder, own)
             closest, there = (
                 nearest.vector(_word(0)),
                 builder.select(counts, length, _constant(1e18)),
@@ -389,21 +419,9 @@ def _gather(names_images):
             nearest.set_vector(builder.select(closer, there, closest), _word(0))
             own[0] = builder.select(counts, own[0], _constant(1e9))  # no image is near
             for k, part in enumerate(own):
-                vectors.set_vector(part, row(k, column))
-
-            # Images are sorted by length: how many can be within reach of the longest vector?
+                vectors.set_vector(part, builder.add(builder.mul(step, _word(k)), column))
             longest = builder.select(counts, length, _constant(0.0))
-            for lanes_of in ([2, 3, 0, 1], [1, 0, 3, 2]):
-                order = ir.Constant(ir.VectorType(_HALF, LANES), lanes_of)
-                longest = _larger(builder, longest, builder.shuffle_vector(longest, longest, order))
-            distance = builder.extract_element(longest, ir.Constant(_HALF, 0))
-            distance = builder.fadd(_call(builder, "llvm.sqrt.f64", distance), reach)
-            square = builder.fmul(builder.fmul(distance, distance), per_square)
-            first_bin = builder.add(builder.fptosi(square, _WORD), _word(1))
-            last_bin = _word(BINS - 1)
-            is_less = builder.icmp_signed("<", first_bin, last_bin)
-            n_images = starts.number(builder.select(is_less, first_bin, last_bin))
-
+            n_images = starts.number(_bin_in_reach(builder, longest, reach, per_square))
             numbers = ir.Constant(_WORDS, ir.Undefined)
             for lane, place in enumerate(lanes):
                 code = place if names_images else builder.add(slots.number(place), line)
@@ -412,28 +430,19 @@ def _gather(names_images):
             packer = _Packer(context, builder)
             end = cgutils.alloca_once_value(builder, n)
             with cgutils.for_range(builder, n_images) as loop:
-                total = None
-                for k, part in enumerate(own):
-                    image = images.splat(
-                        builder.add(loop.index, builder.mul(step_images, _word(k)))
-                    )
-                    moved = builder.fadd(part, image)
-                    total = (
-                        builder.fmul(moved, moved, flags=("contract",))
-                        if total is None
-                        else _fma(builder, moved, moved, total)
-                    )
+                places = [
+                    builder.add(loop.index, builder.mul(step_images, _word(k))) for k in range(3)
+                ]
+                moved = [
+                    builder.fadd(part, images.splat(place))
+                    for part, place in zip(own, places, strict=True)
+                ]
+                total = _squared(builder, moved)
                 near = builder.fcmp_ordered("<", total, limit)
                 mask = builder.zext(builder.bitcast(near, ir.IntType(LANES)), _WORD)
                 n, moves = builder.load(end), packer.moves(mask)
                 packer.store(total, squares, n, moves)
-                code = numbers
-                if names_images:
-                    high = builder.shl(loop.index, _word(32))
-                    highs = ir.Constant(_WORDS, ir.Undefined)
-                    for lane in range(LANES):
-                        highs = builder.insert_element(highs, high, ir.Constant(_HALF, lane))
-                    code = builder.or_(highs, numbers)
+                code = _named(builder, loop.index, numbers) if names_images else numbers
                 packer.store(code, codes, n, moves)
                 builder.store(builder.add(n, builder.ctpop(mask)), end)
             return builder.load(end)
