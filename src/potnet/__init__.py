@@ -29,11 +29,11 @@ if TYPE_CHECKING:
         PotNetError,
         StructureError,
     )
+    from potnet.estimators import Classifier, Regressor
     from potnet.io import read, scan, write
     from potnet.models import available
     from potnet.prediction import Predictor, load
     from potnet.prediction.calculator import Calculator
-    from potnet.regressor import Regressor
     from potnet.sums import lattice_sums, pair_sums
     from potnet.training import TrainingConfig, train
 
@@ -54,7 +54,7 @@ _NAMES_BY_MODULE = {
     "potnet.models": ("available",),
     "potnet.prediction": ("Predictor", "load"),
     "potnet.prediction.calculator": ("Calculator",),
-    "potnet.regressor": ("Regressor",),
+    "potnet.estimators": ("Classifier", "Regressor"),
     "potnet.sums": ("lattice_sums", "pair_sums"),
     "potnet.training": ("TrainingConfig", "train"),
 }
@@ -63,6 +63,7 @@ _SUBMODULES = ("data", "features", "io", "models", "prediction", "report", "sums
 
 __all__ = [
     "Calculator",
+    "Classifier",
     "ConfigError",
     "Crystal",
     "DataError",
