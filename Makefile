@@ -30,7 +30,7 @@ else
   CONSTRAINTS := --constraint $(VENV)/constraints.txt
 endif
 
-.PHONY: help setup lock test test-slow hunt demo demo-short check lint types docs package benchmark clean
+.PHONY: help setup lock test test-slow hunt demo demo-short check lint types docs package smoke benchmark clean
 
 help:  ## show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -70,7 +70,7 @@ demo: setup  ## predict, train and evaluate on the bundled crystals and data (un
 demo-short: setup  ## the same in seconds
 	$(BIN)/potnet demo --output $(OUTPUT) --fast
 
-check: lint types docs test demo-short package  ## everything that continuous integration runs on one machine
+check: lint types docs test demo-short smoke package  ## everything that continuous integration runs on one machine
 
 lint: setup  ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -87,6 +87,12 @@ package: setup  ## build wheel and source archive, install the wheel in an empty
 	rm -rf dist
 	$(BIN)/uv build --quiet
 	$(BIN)/python scripts/check_package.py dist
+
+smoke: setup  ## potnet on hostile machines: no HOME, no locale, read-only, full disk, 1 GB of memory
+	$(BIN)/python scripts/smoke.py
+
+serve: setup  ## open the page in a browser
+	$(BIN)/potnet serve
 
 benchmark: setup  ## measure the lattice sums: error and time side by side
 	$(BIN)/python benchmarks/bench_sums.py

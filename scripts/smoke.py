@@ -51,7 +51,7 @@ def inside(prepare: str, line: str) -> str:
 
 
 READ_ONLY = "mount -o remount,bind,ro / && (test ! -d /tmp || mount -t tmpfs -o ro none /tmp)"
-FULL = "mount -t tmpfs -o size=8k none $PLACE"
+FULL = "mount -t tmpfs -o size=8k none $PLACE && head -c 8192 /dev/zero >$PLACE/rest"
 AS_NOBODY = f"setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups"
 CASES = [
     Case("nothing"),

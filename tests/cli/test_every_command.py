@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from potnet import write
 from potnet.cli import app
-from potnet.cli.app import INTERRUPTED, _suffix, kept
+from potnet.cli.app import INTERRUPTED, kept
+from potnet.io.guess import suffix_of
 
 # Places for {names}: files and folders of the fixture ``things``.
 OUTPUT_IS_WRONG = ["{folder}", "{salt}/out.csv", "{salt}"]
@@ -258,7 +259,7 @@ def test_a_dash_reads_standard_input(name, packed, salts, tmp_path) -> None:
     write(salts[0], tmp_path / name)
     content = (tmp_path / name).read_bytes()
     given = gzip.compress(content) if packed else content
-    assert _suffix(given) == Path(name).suffix + (".gz" if packed else "")
+    assert suffix_of(given) == Path(name).suffix + (".gz" if packed else "")
     result = CliRunner().invoke(app, ["check", "-"], input=given)
     assert result.exit_code == 0, result.output
     assert "1 good, 0 refused" in result.stdout

@@ -39,7 +39,8 @@ ALLOWED["testing"] = {"models", *ALLOWED["models"]}
 ALLOWED["estimators"] = {"training", "data", *ALLOWED["training"]}
 ALLOWED["demo"] = {"report", *ALLOWED["report"]}
 ALLOWED["benchmark"] = {"training", "data", *ALLOWED["training"]}
-ALLOWED["cli"] = {"demo", "benchmark", *ALLOWED["demo"], *ALLOWED["benchmark"]}
+ALLOWED["serve"] = {"demo", "sheet", *ALLOWED["demo"], *ALLOWED["sheet"]}
+ALLOWED["cli"] = {"demo", "benchmark", "serve", "sheet", *ALLOWED["demo"], *ALLOWED["benchmark"]}
 
 # The order inside a room: what stands on one line is imported by later lines alone. A name is a
 # module or a folder of the room; every one of them has its place.

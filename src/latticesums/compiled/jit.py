@@ -1,5 +1,6 @@
 """How the sums are compiled, and how numba is told that a source file has changed."""
 
+import contextlib
 import hashlib
 import logging
 from pathlib import Path
@@ -23,9 +24,18 @@ part: Any = _njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)
 #: Let compiled code call a function that stays as it is for Python.
 shared: Any = register_jitable(**_OPTIONS)
 
-#: Compile a function that Python calls, and store it on disk. numba compares nothing but the
-#: file of the function itself and its closure: an entry must close over :func:`sources`.
-entry: Any = _njit(cache=True, no_cfunc_wrapper=True, **_OPTIONS)
+
+# Functions that Python calls are stored on disk. numba compares nothing but the file of the
+# function itself and its closure: an entry must close over :func:`sources`.
+def entry(function: Any) -> Any:
+    """Return ``function`` compiled, from the disk where a folder takes the compiled code.
+
+    numba raises where it finds none: a read-only package without a home is no mistake.
+    """
+    compiled = _njit(no_cfunc_wrapper=True, **_OPTIONS)(function)
+    with contextlib.suppress(RuntimeError):
+        compiled.enable_caching()
+    return compiled
 
 
 def sources() -> str:

@@ -119,21 +119,10 @@ Species = Annotated[
 
 def _device(name: str | None) -> str | None:
     """Return the name of a device that this machine has."""
-    kind, _, number = (name or "cpu").partition(":")
-    if kind not in ("auto", "cpu", "cuda", "mps") or (number and not number.isdecimal()):
-        raise ConfigError(
-            f"`--device` must be auto, cpu, cuda, cuda:N or mps, got {name!r}. Correct it."
-        )
-    if kind in ("auto", "cpu"):
-        return name
-    import torch
+    if name not in (None, "cpu"):  # anything else needs torch to tell
+        from potnet.devices import device
 
-    here = torch.cuda.device_count() if kind == "cuda" else int(torch.backends.mps.is_available())
-    if int(number or 0) >= here:
-        raise ConfigError(
-            f"`--device` must be one that this machine has, got {name}, of which there are {here}. "
-            "Use cpu."
-        )
+        device(name)
     return name
 
 
@@ -171,33 +160,14 @@ def given(path: str) -> str:
         return path
     if sys.stdin is None or sys.stdin.isatty():
         raise ConfigError("-: standard input must be a file or a pipe, got a terminal. Name files.")
+    from potnet.io.guess import suffix_of
+
     content = sys.stdin.buffer.read()
     folder = tempfile.TemporaryDirectory(prefix="potnet-")
     atexit.register(folder.cleanup)
-    copy = Path(folder.name, f"stdin{_suffix(content)}")
+    copy = Path(folder.name, f"stdin{suffix_of(content)}")
     copy.write_bytes(content)
     return str(copy)
-
-
-def _suffix(content: bytes) -> str:
-    """Return the suffix of the format that ``content`` has."""
-    if content.startswith(b"\x1f\x8b"):
-        import zlib
-
-        head = zlib.decompressobj(wbits=31).decompress(content, 4096)
-        return f"{_suffix(head)}.gz"
-    text = content[:4096].decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
-    words = [line.split() for line in text.splitlines() if line.strip()]
-    first = words[0] if words else [""]
-    if first[0].lower().startswith("data_") or "_cell_length_a" in text:
-        return ".cif"
-    if text.startswith(("{", "[")):
-        return ".json"
-    if any(line[0] in ("CRYSTAL", "PRIMVEC", "SLAB", "POLYMER") for line in words[:20]):
-        return ".xsf"
-    if len(first) == 1 and first[0].isdecimal():
-        return ".extxyz"
-    return ".csv" if "," in text.partition("\n")[0] else ".vasp"
 
 
 def check_suffix(option: str, path: Path | None, *suffixes: str) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import numba
@@ -20,11 +21,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_OPTIONS: dict[str, Any] = dict(fastmath=True, nogil=True, cache=True, error_model="numpy")
+_OPTIONS: dict[str, Any] = dict(fastmath=True, nogil=True, error_model="numpy")
 Result = TypeVar("Result")
 
 # Fewer pairs than this are not worth a second thread.
 _PAIRS_PER_THREAD = 2000
+
+
+def _compiled(**options: Any) -> Any:
+    """Compile a function, and store it on disk where a folder takes the compiled code."""
+
+    def compile(function: Any) -> Any:
+        found = numba.njit(**_OPTIONS, **options)(function)
+        with suppress(RuntimeError):  # a read-only package without a home is no mistake
+            found.enable_caching()
+        return found
+
+    return compile
 
 
 def messages(sums: Tensor, weight: Tensor, states: Tensor, i: Tensor, j: Tensor) -> Tensor:
@@ -128,7 +141,7 @@ def _share_out(low: Tensor, high: Tensor, work: Callable[[int, int], Result]) ->
         return list(pool.map(work, cuts[:-1], cuts[1:]))
 
 
-@numba.njit(**_OPTIONS, inline="always")
+@_compiled(inline="always")
 def _filter(row: Any, weight: Any, out: Any) -> None:
     """Write ``row @ weight``."""
     n_sums, n_channels = weight.shape
@@ -149,7 +162,7 @@ def _filter(row: Any, weight: Any, out: Any) -> None:
         k += 1
 
 
-@numba.njit(**_OPTIONS)
+@_compiled()
 def _receive(
     start: int, stop: int, sums: Any, weight: Any, states: Any, i: Any, j: Any, received: Any
 ) -> None:
@@ -165,7 +178,7 @@ def _receive(
                 out[c] += filters[c] * state[c]
 
 
-@numba.njit(**_OPTIONS)
+@_compiled()
 def _send_back(
     start: int,
     stop: int,
@@ -203,7 +216,7 @@ def _send_back(
     _add_outer(rows, waiting, by_weight)
 
 
-@numba.njit(**_OPTIONS, inline="always")
+@_compiled(inline="always")
 def _add_outer(rows: Any, columns: Any, out: Any) -> None:
     """Add ``rows.T @ columns``, four rows each."""
     c0, c1, c2, c3 = columns[0], columns[1], columns[2], columns[3]
