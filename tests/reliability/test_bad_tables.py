@@ -400,7 +400,7 @@ def workbook(path, *rows):
             "row 2: a cell must hold a value, got the formula '=1\\+1' without one in column 3",
         ),
         ("#N/A", "target 'y' must be a finite number or missing, got '#N/A'"),
-        (True, "target 'y' must be a finite number or missing, got 'True'"),
+        ("metal", "target 'y' must be a finite number or missing, got 'metal'"),
     ],
 )
 def test_excel_cells_without_a_number_are_refused(tmp_path, cell, message):

@@ -110,6 +110,7 @@ WALLS = {
     "potnet.io.ase_child",
     "potnet.prediction.predictor",
     "potnet.training.features",
+    "potnet.data.readers.rows",
 }
 
 HEAVY = (

@@ -33,7 +33,7 @@ class Finding:
 
     Attributes:
         kind: "refused", "repeated", "duplicates", "near-duplicates", "contradiction", "leakage",
-            "missing", "impossible", "outlier", "unit" or "elements".
+            "missing", "impossible", "constant", "outlier", "unit" or "elements".
         severity: "problem" if training on the data as they are would mislead, else "notice".
         text: One sentence.
         ids: The crystals in question.
@@ -287,6 +287,15 @@ def _of_columns(found: CheckResult) -> list[Finding]:
                 f"{c.impossible_because}: another unit or kind of value, or a failed calculation?"
             )
             findings.append(Finding("impossible", "problem", text, _ids(found, c.impossible)))
+        if c.n_kinds == 1 and len(c.known) > 1:
+            text = (
+                f"{c.name}: all {len(c.known):,} values are {c.known[0]:.4g} {c.unit}".rstrip()
+                + ": nothing can be learned from them"
+            )
+            findings.append(Finding("constant", "problem", text))
+        elif c.n_kinds == 2 and c.n_rarest < _RARE:
+            text = f"{c.name}: one of two values is that of only {c.n_rarest} crystals"
+            findings.append(Finding("constant", "notice", text))
         if c.grows_with_cell:
             text = f"{c.name}: grows with the number of atoms though its unit is {c.unit}"
             findings.append(Finding("unit", "problem", f"{text}: is it per cell?"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,20 @@ class TargetSummary:
     def known(self) -> NDArray[np.float64]:
         """The values that are there."""
         return self.values[np.isfinite(self.values)]
+
+    @cached_property
+    def _counts(self) -> NDArray[np.int64]:
+        return np.unique(self.known, return_counts=True)[1]
+
+    @property
+    def n_kinds(self) -> int:
+        """How many different values there are."""
+        return len(self._counts)
+
+    @property
+    def n_rarest(self) -> int:
+        """How many crystals have the value that is rarest."""
+        return int(self._counts.min())
 
     @property
     def n_missing(self) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from typing import Literal
 
@@ -16,10 +18,13 @@ from potnet.data.dataset import Dataset
 from potnet.data.origins import Source, name_of, origin_of
 from potnet.data.parquet_folder import ParquetFolder
 from potnet.data.readers import rows_of
-from potnet.data.readers.rows import Row, record_of
+from potnet.data.readers.rows import Row, record_of, walled
 from potnet.data.record import Record, official_folds
 from potnet.data.units import Units
 from potnet.errors import DataError, Failure, PotNetError
+from potnet.text import printable
+
+_log = logging.getLogger(__name__)
 
 
 def iter_records(
@@ -143,18 +148,24 @@ class Refused:
     @property
     def failure(self) -> Failure:
         """What lists of failures say."""
-        return Failure(self.id, "read", str(self.error))
+        return Failure(printable(self.id), "read", str(self.error))
 
 
 def _listed(targets: str | Sequence[str] | None) -> list[str]:
-    return [targets] if isinstance(targets, str) else list(targets or ())
+    found = [targets] if isinstance(targets, str) else targets or ()
+    return list(dict.fromkeys(map(printable, found)))
 
 
 def _walk(source: Source, wanted: Sequence[str], units: Units) -> Iterator[Record | Refused]:
     """Yield the records of a source and what was refused; a broken file ends with its error."""
     units = units.of(origin_of(source).units)
+    silent = {name: unit for name, unit in units.wanted.items() if not units.has(name)}
     for row in rows_before_crystals(source, wanted):
+        for name in row.units if silent and isinstance(row, Row) else ():
+            silent.pop(name, None)
         yield used(row, wanted, units)
+    for name, unit in silent.items():
+        _log.warning("%s: names no unit of %r, its values are taken to be %s.", source, name, unit)
 
 
 def rows_before_crystals(source: Source, wanted: Sequence[str]) -> Iterator[Row | Refused]:
@@ -167,13 +178,13 @@ def rows_before_crystals(source: Source, wanted: Sequence[str]) -> Iterator[Row 
     origin = origin_of(source)
     rows = origin.rows(wanted) if origin.rows else rows_of(origin.path)
     while True:
-        try:
-            row = next(rows)
-        except StopIteration:
-            break
-        except PotNetError as error:  # the source is at its end, wanted or not
-            yield Refused(str(source), error)
+        step = walled(lambda: (next(rows, None),), printable(source))
+        if isinstance(step, PotNetError):  # the source is at its end, wanted or not
+            yield Refused(printable(source), step)
             return
+        (row,) = step
+        if row is None:
+            break
         if isinstance(row, PotNetError):
             yield Refused(_place(row), row)
             continue
@@ -196,15 +207,16 @@ def used(row: Row | Refused, wanted: Sequence[str], units: Units) -> Record | Re
     """
     if isinstance(row, Refused):
         return row
-    units = units.of(row.units)
+    found = walled(partial(_used, row, wanted, units.of(row.units)), row.place)
+    return Refused(_name(row), found) if isinstance(found, PotNetError) else found
+
+
+def _used(row: Row, wanted: Sequence[str], units: Units) -> Record:
+    record = record_of(row, wanted)
     try:
-        record = record_of(row, wanted)
-        try:
-            targets, names = units.applied(record.targets, record.crystal.n_atoms)
-        except DataError as error:
-            raise DataError(f"{row.place}: {record.id}: {error}") from error
-    except PotNetError as error:
-        return Refused(_name(row), error)
+        targets, names = units.applied(record.targets, record.crystal.n_atoms)
+    except DataError as error:
+        raise DataError(f"{row.place}: {record.id}: {error}") from error
     return replace(record, targets=targets, units=names)
 
 
@@ -271,7 +283,23 @@ def _columns(records: Sequence[Record], wanted: Sequence[str]) -> dict[str, NDAr
         column = np.array([record.targets.get(name, np.nan) for record in records])
         if wanted or not np.isnan(column).all():
             columns[name] = column
+    if not columns:
+        _say_what_could_be(records, words)
     return columns
+
+
+def _say_what_could_be(records: Sequence[Record], words: Mapping[str, int]) -> None:
+    """Name the columns of true and false, and of two words, where no column holds numbers."""
+    for name in words:
+        found = [record.info[name] for record in records if name in record.info]
+        kinds = sorted({str(value).strip() for value in found if str(value).strip()}, key=str.lower)
+        if len(kinds) == 2 and len(found) > 2:
+            understood = {kind.lower() for kind in kinds} in ({"true", "false"}, {"yes", "no"})
+            advice = "Name it as a target" if understood else "Write 1 and 0 in their place"
+            _log.warning(
+                "column %r holds %r and %r and is no target. %s to learn which of the two.",
+                *(name, *kinds, advice),
+            )
 
 
 def _splits(records: Sequence[Record], targets: Sequence[str]) -> dict[str, NDArray[np.str_]]:

@@ -44,6 +44,7 @@ _BASES: dict[str, tuple[str, float]] = {
     "kg/m^3": ("density", 1e-3),
     "mu_B": ("magnetic moment", 1.0),
 }
+LONGEST = 60  # characters of a unit that is known
 _OTHER_NAMES = {
     "hartree": "Ha",
     "Hartree": "Ha",
@@ -86,6 +87,8 @@ class Unit:
         ('atom', True, None)
         """
         text = name.strip()
+        if len(text) > LONGEST:
+            return None
         if match := re.fullmatch(r"log10\s*\(\s*(.*?)\s*\)|log10 +(.*)", text):
             inner = cls.parse(match[1] or match[2] or "")
             return inner and (None if inner.is_log else replace(inner, name=name, is_log=True))
@@ -120,7 +123,7 @@ class Units:
         """
         units = replace(self, known={**self.known, **known}) if known else self
         for name, wants in self.wanted.items():
-            has = units._has(name)
+            has = units.has(name)
             if has and has != wants:
                 conversion(name, has, wants)
         return units
@@ -135,13 +138,14 @@ class Units:
         """
         values, units = dict(targets), {}
         for name, value in targets.items():
-            has = self._has(name)
+            has = self.has(name)
             units[name] = wants = self.wanted.get(name) or has
             if has and has != wants:
                 values[name] = conversion(name, has, wants)(value, n_atoms)
         return values, units
 
-    def _has(self, name: str) -> str:
+    def has(self, name: str) -> str:
+        """Return the unit that a target has in the source, "" where nobody says."""
         return self.stated.get(name) or self.known.get(name, "")
 
 
@@ -210,5 +214,6 @@ def unit_in(header: str) -> str:
     >>> unit_in("gap (eV)"), unit_in("K [GPa]"), unit_in("log10(K_VRH)")
     ('eV', 'GPa', '')
     """
-    match = re.search(r"[(\[]([^()\[\]]*(?:\([^()]*\))?)[)\]]\s*$", header)
+    end = header.rstrip()[-LONGEST:]  # the pattern may look at each place of it
+    match = re.search(r"[(\[]([^()\[\]]*(?:\([^()]*\))?)[)\]]$", end)
     return match[1].strip() if match and Unit.parse(match[1]) else ""

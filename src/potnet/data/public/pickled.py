@@ -19,7 +19,9 @@ import numpy as np
 
 from potnet.errors import DataError
 
-MAX_BYTES = 1 << 30
+MAX_BYTES = 1 << 28
+MAX_ITEMS = 5_000_000  # of all lists, dictionaries and arrays together
+MAX_DEPTH = 100
 _MARK = object()
 
 
@@ -68,7 +70,7 @@ class _Machine:
         for code, value, _ in pickletools.genops(io.BytesIO(content)):
             if code.name == "STOP":
                 (found,) = self._stack
-                return _finished(found)
+                return _Finisher().of(found)
             self._do(code.name, value)
         raise EOFError("a file that does not end")
 
@@ -196,6 +198,8 @@ def _fill(made: Any, state: Any) -> None:
 def _array(dtype: Any, shape: Any, content: Any, order: Any = "C") -> Any:
     """Return the numbers in ``content``: one, or lists of them."""
     kind = dtype.detail
+    if 0 in shape and math.prod(filter(None, shape)) > 1:
+        raise ValueError("an array without numbers, of a shape that has many")
     if not isinstance(content, bytes) or len(content) != math.prod(shape) * kind.itemsize:
         raise ValueError("numbers that do not fill their array")
     return np.frombuffer(content, kind).reshape(shape, order=order).tolist()
@@ -217,14 +221,27 @@ def _pairs(items: list[Any]) -> dict[Any, Any]:
     return dict(zip(items[::2], items[1::2], strict=True))
 
 
-def _finished(found: Any) -> Any:
-    """Return ``found`` with the numbers of numpy in place of what stood for them."""
-    if isinstance(found, _Made):
-        return found.value
-    if isinstance(found, dict):
-        return {key: _finished(value) for key, value in found.items()}
-    if isinstance(found, (list, tuple)):
-        return [_finished(value) for value in found]
-    if isinstance(found, _Named) or found is _MARK:
-        raise ValueError("a function among the data")
-    return found
+class _Finisher:
+    """Puts the numbers of numpy in place of what stood for them, and counts what there is.
+
+    What a file names twice is one object in memory but two in what is returned, so that a few
+    bytes could ask for any number of items.
+    """
+
+    def __init__(self) -> None:
+        self._n_items = 0
+
+    def of(self, found: Any, depth: int = 0) -> Any:
+        """Return ``found`` as plain data."""
+        if isinstance(found, _Made):
+            return found.value
+        if isinstance(found, _Named) or found is _MARK:
+            raise ValueError("a function among the data")
+        if not isinstance(found, (dict, list, tuple)):
+            return found
+        self._n_items += len(found)
+        if self._n_items > MAX_ITEMS or depth > MAX_DEPTH:
+            raise ValueError(f"more than {MAX_ITEMS} items, or lists {MAX_DEPTH} deep")
+        if isinstance(found, dict):
+            return {key: self.of(value, depth + 1) for key, value in found.items()}
+        return [self.of(value, depth + 1) for value in found]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from potnet.data.public.catalogue import PublicDataset
 from potnet.data.public.official import Labels
 from potnet.data.public.pickled import plain_data
 from potnet.data.readers import rows_of
-from potnet.data.readers.rows import Row, Rows, number, row_of_object
+from potnet.data.readers.rows import Row, Rows, number, row_of_object, walled
 from potnet.errors import DataError, PotNetError
 
 
@@ -74,11 +75,7 @@ def _pickled_rows(path: Path) -> Rows:
         )
     for count, record in enumerate(records, 1):
         place = f"{path.name}, record {count}"
-        try:
-            row: Row | PotNetError = row_of_object(record, place, count)
-        except PotNetError as error:
-            row = error
-        yield row
+        yield walled(partial(row_of_object, record, place, count), place)
 
 
 def _plain(value: Any) -> Any:

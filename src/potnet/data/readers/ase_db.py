@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,13 @@ import numpy as np
 
 from potnet.data.readers.json_stream import parse
 from potnet.data.readers.progress import expect
-from potnet.data.readers.rows import ID_COLUMNS, Row, Rows
-from potnet.errors import DataError, PotNetError
+from potnet.data.readers.rows import ID_COLUMNS, Row, Rows, walled
+from potnet.errors import DataError
 
 _STRUCTURE = ("numbers", "positions", "cell", "pbc")
 _RESULTS = ("energy", "free_energy", "magmom")
 _PROVENANCE = ("calculator", "calculator_parameters", "unique_id", "username")
+SECONDS_PER_ROW = 60.0  # that sqlite may take; counting all rows is one step
 UNITS = {"energy": "eV/cell", "free_energy": "eV/cell", "magmom": "mu_B/cell"}
 
 
@@ -31,6 +34,13 @@ def read_ase_db(path: Path) -> Rows:
         # Percent signs and question marks mean something in the address of a file.
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
             database.text_factory = lambda text: text.decode("utf-8", errors="replace")
+            deadline = _limit_time(database)
+            kind = database.execute("SELECT type FROM sqlite_master WHERE name = 'systems'")
+            if ("view",) in kind:
+                raise DataError(
+                    f"{path}: `systems` of a database of ASE must be a table, got a view, which "
+                    "may never end. Convert it with `ase db`."
+                )
             known = {row[1] for row in database.execute("PRAGMA table_info(systems)")}
             absent = [name for name in ("id", *_STRUCTURE, "key_value_pairs") if name not in known]
             if absent:
@@ -41,18 +51,22 @@ def read_ase_db(path: Path) -> Rows:
             expect(database.execute("SELECT COUNT(*) FROM systems").fetchone()[0])
             chosen = [name for name in columns if name in known]
             for values in database.execute(f"SELECT {', '.join(chosen)} FROM systems ORDER BY id"):
+                deadline[0] = time.monotonic() + SECONDS_PER_ROW
                 record = dict(zip(chosen, values, strict=True))
                 place = f"{path.name}, row {record['id']}"
-                try:
-                    row: Row | PotNetError = _row(record, place)
-                except PotNetError as error:
-                    row = error
-                yield row
+                yield walled(partial(_row, record, place), place)
     except (sqlite3.Error, OverflowError) as error:
         raise DataError(
             f"{path}: the file must be a database of ASE, got {type(error).__name__}: {error}. "
             "Copy or write it again."
         ) from error
+
+
+def _limit_time(database: sqlite3.Connection) -> list[float]:
+    """Let the database give up at a moment, which is returned in a list so that it can move."""
+    deadline = [time.monotonic() + SECONDS_PER_ROW]
+    database.set_progress_handler(lambda: time.monotonic() > deadline[0], 100_000)
+    return deadline
 
 
 def row_of_ase(record: Mapping[str, Any], structure: Any, place: str, number: Any) -> Row:

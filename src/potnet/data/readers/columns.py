@@ -6,7 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from potnet.data.readers.rows import ID_COLUMNS, STRUCTURE_COLUMNS, Row, structure_of_cell
+from potnet.data.readers.rows import (
+    ID_COLUMNS,
+    STRUCTURE_COLUMNS,
+    Row,
+    structure_of_cell,
+    walled,
+)
 from potnet.data.units import unit_in
 from potnet.errors import DataError, PotNetError
 
@@ -28,7 +34,8 @@ class Columns:
     def __init__(self, header: Sequence[str], path: Path) -> None:
         self._header = [name.strip() for name in header]
         self._folder = path.parent
-        self._units = {name: unit_in(name) for name in self._header if unit_in(name)}
+        units = {name: unit_in(name) for name in self._header}
+        self._units = {name: unit for name, unit in units.items() if unit}
         lower = [name.lower() for name in self._header]
         structure = next((lower.index(k) for k in STRUCTURE_COLUMNS if k in lower), None)
         if structure is None:
@@ -37,10 +44,11 @@ class Columns:
                 f"({', '.join(STRUCTURE_COLUMNS)}), got {', '.join(header)[:200] or 'nothing'}. "
                 "Rename it, or put id_prop.csv beside structure files."
             )
-        twice = next((name for k, name in enumerate(lower) if name and name in lower[:k]), None)
+        seen: set[str] = set()
+        twice = next((name for name in lower if name and (name in seen or seen.add(name))), None)
         if twice is not None:
             raise DataError(
-                f"{path}: the names of the header must not repeat, got {twice!r} twice. "
+                f"{path}: the names of the header must not repeat, got {twice[:60]!r} twice. "
                 "Rename or remove a column."
             )
         index = 0 if lower[0] in ("", "__index_level_0__") else None
@@ -59,15 +67,23 @@ class Columns:
 
     def row(self, cells: Sequence[Any], place: str, number: int) -> Row | PotNetError:
         """Return the row of ``cells``, or the reason why there is none."""
+        return walled(lambda: self.built(cells, place, number), place)
+
+    def built(self, cells: Sequence[Any], place: str, number: int) -> Row:
+        """Return the row of ``cells``.
+
+        Raises:
+            DataError: If there is none in them.
+        """
         header = self._header
         if len(cells) != len(header):
-            return DataError(
+            raise DataError(
                 f"{place}: must have {len(header)} cells, got {len(cells)}. "
                 "Leave missing values empty."
             )
         nameless = next((k for k in self._values if not header[k] and cells[k]), None)
         if nameless is not None:
-            return DataError(
+            raise DataError(
                 f"{place}: a cell must stand under a name, got {str(cells[nameless])[:60]!r} in "
                 f"column {nameless + 1}. Name the column in the header."
             )
@@ -76,14 +92,14 @@ class Columns:
             structure = structure.decode("utf-8", errors="replace")
         if isinstance(structure, str):
             if len(structure) == EXCEL_CELL:
-                return DataError(
+                raise DataError(
                     f"{place}: the structure must be whole, got the {EXCEL_CELL} characters to "
                     "which Excel cuts a cell. Put structures into files and their paths here."
                 )
             try:
                 structure = structure_of_cell(structure, self._folder)
             except DataError as error:
-                return DataError(f"{place}: {error}")
+                raise DataError(f"{place}: {error}") from None
         values = {header[k]: cells[k] for k in self._values if header[k]}
         nested = [name for name in ("targets", "info") if isinstance(values.get(name), Mapping)]
         for name in nested:

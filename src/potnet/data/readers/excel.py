@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from potnet.data.readers.columns import Columns
-from potnet.data.readers.rows import Row, Rows
-from potnet.data.readers.text import UNREADABLE
+from potnet.data.readers.rows import Row, Rows, walled
+from potnet.data.readers.text import MAX_RATIO, UNREADABLE
 from potnet.errors import DataError, PotNetError
 
 MAX_BYTES = 256 * 1024**2  # of the unpacked workbook
+MAX_GAP = 100_000  # empty rows in a row, which take no bytes in a file but time to pass
 
 
 def read_excel(path: Path) -> Rows:
@@ -47,9 +49,10 @@ def _check_archive(path: Path) -> None:
     """Raise if the workbook swells, or declares entities of its own, before it is parsed."""
     with zipfile.ZipFile(path) as archive:
         size = sum(info.file_size for info in archive.infolist())
-        if size > MAX_BYTES:
+        most = min(MAX_BYTES, max(MAX_BYTES // 8, MAX_RATIO * path.stat().st_size))
+        if size > most:
             raise DataError(
-                f"{path}: the workbook must unpack to at most {MAX_BYTES} bytes, got {size}. "
+                f"{path}: the workbook must unpack to at most {most} bytes, got {size}. "
                 "Save the sheet as CSV."
             )
         for info in archive.infolist():
@@ -83,27 +86,37 @@ def _header(sheet: Any) -> list[str]:
 
 def _rows(stored: Any, written: Any, path: Path) -> Rows:
     columns, width = Columns(_header(stored), path), len(_header(stored))
-    for number, (cells, sources) in enumerate(_pairs(stored, written), 2):
+    last = 1
+    for number, (cells, sources) in enumerate(_pairs(stored, written, width), 2):
         place = f"{path.name}, row {number}"
+        if number - last > MAX_GAP:
+            raise DataError(
+                f"{path}: rows must follow each other, got more than {MAX_GAP} empty ones after "
+                f"row {last}. Delete the empty rows, or save the sheet as CSV."
+            )
         if any(cell is not None for cell in cells):
-            yield _row(columns, list(cells), list(sources), width, place, number)
+            last = number
+            row = partial(_row, columns, list(cells), list(sources), width, place, number)
+            yield walled(row, place)
 
 
-def _pairs(stored: Any, written: Any) -> Iterator[tuple[Sequence[Any], Sequence[Any]]]:
-    rows = (sheet.iter_rows(min_row=2, values_only=True) for sheet in (stored, written))
+def _pairs(stored: Any, written: Any, width: int) -> Iterator[tuple[Sequence[Any], Sequence[Any]]]:
+    """Yield the values and the formulas of each row, with one cell more than the header has."""
+    settings = {"min_row": 2, "max_col": width + 1, "values_only": True}
+    rows = (sheet.iter_rows(**settings) for sheet in (stored, written))
     return zip(*rows, strict=True)
 
 
 def _row(
     columns: Columns, cells: list[Any], sources: list[Any], width: int, place: str, number: int
-) -> Row | PotNetError:
+) -> Row:
     while len(cells) > width and cells[-1] is None:  # formatted, but empty
         cells.pop()
     cells += [None] * (width - len(cells))
     for column, (cell, source) in enumerate(zip(cells, sources, strict=False), 1):
         if cell is None and isinstance(source, str) and source.startswith("="):
-            return DataError(
+            raise DataError(
                 f"{place}: a cell must hold a value, got the formula {source[:60]!r} without one "
                 f"in column {column}. Open and save the workbook in Excel."
             )
-    return columns.row(cells, place, number)
+    return columns.built(cells, place, number)

@@ -64,7 +64,7 @@ def _rows(lines: Iterator[tuple[int, list[str]]], folder: Path) -> Rows:
             f"{folder / TABLE}: the names of the header must not repeat or be empty, got "
             f"{', '.join(map(repr, names))}. Name each target."
         )
-    units = {name: unit_in(name) for name in names if unit_in(name)}
+    units = {name: unit for name in names if (unit := unit_in(name))}
     for line, cells in lines:
         place = f"{TABLE}, line {line}"
         if len(cells) not in (1, len(names) + 1):  # An id alone is a crystal without targets.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
+from potnet.crystal import Crystal
 from potnet.data.readers.ase_db import UNITS
-from potnet.data.readers.rows import ID_COLUMNS, Row, Rows
+from potnet.data.readers.rows import ID_COLUMNS, Row, Rows, walled
 from potnet.data.readers.text import lines_of, open_text
 from potnet.errors import StructureError
 from potnet.io.extxyz import parse_extxyz
@@ -19,8 +21,13 @@ def read_extxyz(path: Path) -> Rows:
             if isinstance(item, StructureError):
                 yield item
                 continue
-            key = next((key for key in ID_COLUMNS if key in item.info), None)
-            id = name.removeprefix("#") or str(index) if key is None else item.info[key]
-            values = {k: v for k, v in item.info.items() if k not in (key, "split")}
             place = f"{path.name}, frame {index}"
-            yield Row(place, id, item, values, item.info.get("split"), units=UNITS)
+            yield walled(partial(_row, item, name, index, place), place)
+
+
+def _row(crystal: Crystal, name: str, index: int, place: str) -> Row:
+    info = crystal.info
+    key = next((key for key in ID_COLUMNS if key in info), None)
+    id = name.removeprefix("#") or str(index) if key is None else info[key]
+    values = {k: v for k, v in info.items() if k not in (key, "split")}
+    return Row(place, id, crystal, values, info.get("split"), units=UNITS)

@@ -9,6 +9,7 @@ from typing import Any, TextIO
 from potnet.data.readers.text import MAX_RECORD
 from potnet.errors import DataError
 
+MAX_ITEMS = 4_000_000  # lists, objects and values of one value of a document: half a gigabyte
 _SPACE = " \t\n\r"
 _NEAR_THE_END = 16  # characters of the longest token that may be cut: a literal, an escape
 
@@ -31,10 +32,17 @@ def parse(text: str, place: str) -> Any:
     Raises:
         DataError: If it is not JSON, too deep, or names a key twice in one object.
     """
+    if _items(text) > MAX_ITEMS:
+        raise _refusal(place, f"more than {MAX_ITEMS} items in one value")
     try:
         return _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         raise _refusal(place, error) from None
+
+
+def _items(text: str) -> int:
+    """Return no fewer than the lists, objects and values that a JSON text holds."""
+    return text.count(",") + text.count("[") + text.count("{")
 
 
 def _refusal(place: str, error: object) -> DataError:
@@ -73,6 +81,8 @@ class JsonStream:
         self.peek()
         size = self._chunk
         while True:
+            if len(self._text) > MAX_ITEMS and _items(self._text[self._at :]) > MAX_ITEMS:
+                raise self._refuse(f"more than {MAX_ITEMS} items in one value")
             try:
                 value, end = _DECODER.raw_decode(self._text, self._at)
             except (ValueError, RecursionError) as error:

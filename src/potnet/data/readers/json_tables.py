@@ -10,7 +10,14 @@ from typing import Any
 from potnet.data.readers.ase_db import row_of_ase
 from potnet.data.readers.json_stream import JsonStream, parse
 from potnet.data.readers.optimade import check_response, is_resource, row_of_resource
-from potnet.data.readers.rows import STRUCTURE_COLUMNS, Row, Rows, row_of_object, structure_keys
+from potnet.data.readers.rows import (
+    STRUCTURE_COLUMNS,
+    Row,
+    Rows,
+    row_of_object,
+    structure_keys,
+    walled,
+)
 from potnet.data.readers.text import lines_of, open_text
 from potnet.errors import DataError, PotNetError
 
@@ -54,15 +61,15 @@ def _records(records: Iterator[Any], place: str) -> Rows:
 
 
 def _row(record: Any, place: str, number: int, id: Any = None) -> Row | PotNetError:
-    try:
+    def build() -> Row:
         if is_resource(record):
             return row_of_resource(record, place)
         if isinstance(record, Mapping) and record.keys() >= _ASE_ROW:
             structure = {key: record[key] for key in ("numbers", "positions", "cell", "pbc")}
             return row_of_ase(record, structure, place, number if id is None else id)
         return row_of_object(record, place, number, id=id)
-    except PotNetError as error:
-        return error
+
+    return walled(build, place)
 
 
 def _rows_of_object(stream: JsonStream, path: Path) -> Rows:

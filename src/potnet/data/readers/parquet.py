@@ -8,10 +8,12 @@ from typing import Any
 
 from potnet.data.readers.columns import Columns
 from potnet.data.readers.progress import expect
-from potnet.data.readers.rows import Row, Rows, row_of_object, structure_keys
+from potnet.data.readers.rows import Row, Rows, row_of_object, structure_keys, walled
+from potnet.data.readers.text import FREE_BYTES, MAX_RATIO
 from potnet.errors import DataError, PotNetError
 
 BATCH = 256  # rows in memory at once
+FREE_ROWS = 100_000  # that a file may have whatever its size
 
 
 def read_parquet(path: Path) -> Rows:
@@ -21,6 +23,9 @@ def read_parquet(path: Path) -> Rows:
 
     try:
         with parquet.ParquetFile(path) as file:
+            _check_size(file.metadata, path)
+            texts = _texts(file.metadata.schema)
+        with parquet.ParquetFile(path, read_dictionary=texts) as file:
             expect(file.metadata.num_rows)
             names = file.schema_arrow.names
             nested = bool(structure_keys(dict.fromkeys(names))) and not Columns.has_structures(
@@ -29,6 +34,11 @@ def read_parquet(path: Path) -> Rows:
             columns = None if nested else Columns(names, path)
             number = 0
             for batch in file.iter_batches(BATCH):
+                if sum(map(_text_bytes, batch.columns)) > FREE_BYTES:
+                    raise DataError(
+                        f"{path}: {BATCH} rows must hold at most {FREE_BYTES >> 20} MiB of text, "
+                        f"got more after row {number}. Check where it is from."
+                    )
                 for cells in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                     number += 1
                     place = f"{path.name}, row {number}"
@@ -45,11 +55,50 @@ def read_parquet(path: Path) -> Rows:
         ) from error
 
 
+def _check_size(metadata: Any, path: Path) -> None:
+    """Raise if a small file says that it holds very much: repeated values take no room in it."""
+    size = path.stat().st_size
+    if metadata.num_rows > max(FREE_ROWS, size):
+        raise DataError(
+            f"{path}: the file must have no more rows than bytes, got {metadata.num_rows} rows in "
+            f"{size} bytes. Check where it is from."
+        )
+    for k in range(metadata.num_row_groups):
+        group = metadata.row_group(k)
+        n_values = sum(group.column(c).num_values for c in range(group.num_columns))
+        if 8 * n_values > max(FREE_BYTES, MAX_RATIO * size):
+            raise DataError(
+                f"{path}: the file must not swell more than {MAX_RATIO} times when it is read, got "
+                f"{n_values} values in {size} bytes. Check where it is from."
+            )
+
+
+def _texts(schema: Any) -> list[str]:
+    """Return the columns of text, also inside lists, which stay as their file stores them."""
+    leaves = (schema.column(k) for k in range(len(schema)))
+    return [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+
+
+def _text_bytes(array: Any) -> int:
+    """Return how long the text of a column is when repeated values are written out."""
+    import pyarrow as arrow
+    from pyarrow import compute
+
+    kind = array.type
+    if arrow.types.is_dictionary(kind):
+        lengths = compute.call_function("binary_length", [array.dictionary]).fill_null(0)
+        lengths = lengths.to_numpy(zero_copy_only=False)
+        places = array.indices.drop_null().to_numpy(zero_copy_only=False)
+        return int(lengths[places].sum()) if len(places) else 0
+    if arrow.types.is_list(kind) or arrow.types.is_large_list(kind):
+        return _text_bytes(array.flatten())
+    if arrow.types.is_struct(kind):
+        return sum(map(_text_bytes, array.flatten()))
+    return 0
+
+
 def _record(record: dict[str, Any], place: str, number: int) -> Row | PotNetError:
-    try:
-        return row_of_object(record, place, number)
-    except PotNetError as error:
-        return error
+    return walled(lambda: row_of_object(record, place, number), place)
 
 
 def _plain(cell: Any) -> Any:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from potnet.data.dataset import PARTS
 from potnet.data.record import FOLD, Labels, Record
 from potnet.errors import DataError, PotNetError, StructureError
 from potnet.io.records import plain_arrays
+from potnet.text import printable
+
+Item = TypeVar("Item")
 
 ID_COLUMNS = ("id", "material_id", "jid", "mpid", "name", "filename", "file", "path")
 STRUCTURE_COLUMNS = ("structure", "cif", "poscar", "crystal", "atoms", "path", "filename", "file")
@@ -30,7 +33,13 @@ MISSING = {"", "na", "n/a", "nan", "none", "null", "-", "?"}
 MAX_ID_LENGTH = 500
 MAX_NAME = 240  # bytes of a path in a table; file systems take 255 for each part
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf(inity)?", re.ASCII | re.I)
+LARGEST = 1e100  # of a target; squares of more than 1e154 are no numbers any more
+LONGEST = 400  # characters of a number, or of a unit beside it
+
+# Each part can match in one way only, so that a failure is known after one walk along the word.
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?inf(inity)?", re.ASCII | re.I)
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+_CLASSES = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,13 @@ class Row:
     info: Mapping[str, Any] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for key in ("values", "info", "units"):
+            found = getattr(self, key)
+            if not all(name.isprintable() for name in found):
+                named = {printable(name): value for name, value in found.items()}
+                object.__setattr__(self, key, named)
+
 
 Rows = Iterator[Row | PotNetError]
 
@@ -74,9 +90,48 @@ def record_of(row: Row, wanted: Sequence[str]) -> Record:
         id = _checked_id(row.id)
         targets, info = _sorted_out(row.values, wanted)
         crystal = _crystal(row.structure, id)
-        return Record(id, crystal, targets, _labels(row.split), {**row.info, **info}, row.units)
+        info = {name: plain(value) for name, value in {**row.info, **info}.items()}
+        return Record(id, crystal, targets, _labels(row.split), info, row.units)
     except PotNetError as error:
         raise type(error)(f"{row.place}: {error}") from error
+
+
+def walled(build: Callable[[], Item], place: str) -> Item | PotNetError:
+    """Return what ``build`` returns, or the reason why there is nothing.
+
+    The wall around each row of a table: the row is foreign text, and libraries of others read a
+    part of it, so no list of what they raise is complete; one row must never cost the others.
+    ``KeyboardInterrupt`` and the like pass.
+
+    Args:
+        build: Reads one row.
+        place: File and row, for the message.
+    """
+    try:
+        return build()
+    except PotNetError as error:
+        return error
+    except Exception as error:  # noqa: BLE001  (the wall: see above)
+        text = printable(error, 200)
+        return DataError(
+            f"{place}: must be a row that can be read, got {type(error).__name__}"
+            f"{f': {text}' if text else ''}. Correct it, or leave it out."
+        )
+
+
+def plain(value: Any) -> Any:
+    """Return ``value`` as JSON can hold it: dates and the like as text."""
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="replace")
+    return str(value)
 
 
 def row_of_object(record: Any, place: str, number: int, *, id: Any = None) -> Row:
@@ -149,6 +204,8 @@ def number(value: Any) -> float | None:
         return math.nan
     if isinstance(value, str):
         text = value.strip()
+        if len(text) > LONGEST:
+            return None
         if text.lower() in MISSING:
             return math.nan
         return float(text) if _NUMBER.fullmatch(text) else None
@@ -171,10 +228,17 @@ def _sorted_out(
             continue
         value = values[name]
         found = number(value)
-        if (found is None and wanted) or (found is not None and math.isinf(found)):
+        if found is None and wanted:
+            found = _CLASSES.get(str(value).strip().lower())
+        if found is None and wanted:
             raise DataError(
                 f"target {name!r} must be a finite number or missing, got {str(value)[:60]!r}. "
-                "Correct it, or leave it empty."
+                "Correct it, or leave it empty; write two classes as 1 and 0, or true and false."
+            )
+        if found is not None and abs(found) > LARGEST:
+            raise DataError(
+                f"target {name!r} must be a finite number of at most {LARGEST:g}, got "
+                f"{str(value)[:60]!r}. Correct it, or leave it empty."
             )
         if found is not None:
             targets[name] = found
@@ -252,19 +316,24 @@ def structure_of_cell(cell: str, folder: Path) -> str | Path:
 
 
 def path_within(folder: Path, name: str) -> Path:
-    """Return the path of file ``name`` in ``folder``.
+    """Return the path of file ``name`` in ``folder``; tables from Windows write ``\\`` for ``/``.
 
     Raises:
         DataError: If it lies outside of the folder: a table from elsewhere must not decide which
             files of this machine are read.
     """
-    path = Path(name.strip())
-    is_name = path.name and name.strip().isprintable() and len(name.encode()) <= MAX_NAME
-    if not is_name or path.is_absolute() or ".." in path.parts:
-        raise DataError(
-            f"the structure file must lie in the folder of the table, got {name[:60]!r}. "
-            "Name it relative to the table."
-        )
+    name = name.strip()
+    for spelled in (name, name.replace("\\", "/")):
+        path = Path(spelled)
+        is_name = path.name and name.isprintable() and len(name.encode()) <= MAX_NAME
+        is_inside = not (path.is_absolute() or ".." in path.parts or _DRIVE.match(spelled))
+        if not is_name or not is_inside:
+            raise DataError(
+                f"the structure file must lie in the folder of the table, got {name[:60]!r}. "
+                "Name it relative to the table."
+            )
+        if (folder / path).exists():
+            break
     return folder / path
 
 
