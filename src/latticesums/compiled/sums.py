@@ -139,28 +139,7 @@ def orbit_sums(
     n_threads: int = 1,
     names: Sequence[str] = (),
 ) -> tuple[Floats, Ints]:
-    """Return F[a, b] = sum of S(i, j) over the atoms j of orbit b, i being the first atom of a.
-
-    Args:
-        positions: Cartesian coordinates in Å, shape (n_atoms, 3), crystal after crystal.
-        cells: Lattice vectors as rows in Å, shape (n_graphs, 3, 3).
-        counts: Number of atoms of each crystal, at least 1, shape (n_graphs,).
-        orbits: Labels of symmetry-equivalent atoms within each crystal, from 0 in the order of
-            their first appearance, shape (n_atoms,).
-        potentials: Coulomb, London, exponentials and shells, or their names.
-        tolerance: Largest absolute error of each S(i, j).
-        n_threads: Threads that share the crystals; the numbers do not depend on it.
-        names: What messages call each crystal; its number if it has no name.
-
-    Returns:
-        Sums, shape (sum of squared orbit counts, n_potentials), crystal after crystal, a slow and
-        b fast; and the number of orbits of each crystal, shape (n_graphs,).
-
-    Raises:
-        StructureError: If a cell cannot be summed over, or two atoms are on one spot.
-        ConfigError: If the tolerance is out of range or below what float64 can keep, or labels
-            are not in the order of their first appearance.
-    """
+    """Return what :func:`latticesums.orbit_sums` does, for potentials that are compiled."""
     orbits, n_orbits = check_orbits(orbits, counts)
     chosen = resolve(potentials) if potentials else ()
     found = _sums(positions, cells, counts, orbits, n_orbits, chosen, tolerance, n_threads)
