@@ -10,7 +10,8 @@ import torch
 
 import potnet
 from potnet import Crystal, Failure, ModelError, StructureError
-from potnet.prediction import COLUMNS, PredictionFile, Predictor, predict_stream, predictor
+from potnet.models import registry
+from potnet.prediction import COLUMNS, PredictionFile, Predictor, load, predict_stream, predictor
 
 
 @pytest.fixture(scope="module")
@@ -245,3 +246,26 @@ def test_a_file_that_is_not_finished_leaves_nothing(model, salts, tmp_path) -> N
         write_and_stop()
     assert target.read_text() == "before"
     assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
+
+
+def test_an_embedding_is_of_the_crystal_and_not_of_its_cell(small_archive, salts):
+    model = load(small_archive)
+    found = model.embed(salts)
+    assert found.shape == (len(salts), 3 * 8)
+    assert len(np.unique(found.round(5), axis=0)) == len(salts)
+    large = [crystal.supercell((2, 1, 1)) for crystal in salts]
+    np.testing.assert_allclose(model.embed(large, batch_size=5), found, atol=1e-5)
+    np.testing.assert_allclose(model.embed(salts[0]), found[:1], atol=1e-6)
+    linear = model.members[0].head[-1]
+    with torch.inference_mode():
+        outputs = linear(torch.from_numpy(found[:, :8]))
+        expected = model.members[0](model.features(salts))
+        rest = expected - outputs  # what the composition alone gives
+    np.testing.assert_allclose(rest, np.zeros_like(rest), atol=1e-5)  # random: no references yet
+
+
+def test_a_network_without_an_embedding_says_so(salts):
+    torch.manual_seed(0)
+    member = registry.build("potnet", {"width": 8, "n_layers": 1})
+    with pytest.raises(ModelError, match="must offer an embedding"):
+        member.embedding(member.features(salts))

@@ -176,14 +176,18 @@ class CompleteNet(Network):
         """What turns crystals into batches for this network."""
         return self.settings.features
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Return one row per crystal, shape (n_graphs, n_targets), in standardised units."""
+    def embedding(self, batch: Batch) -> Tensor:
+        """Return the state of each crystal that the outputs are linear in, (n_graphs, width)."""
         h = self.describe(self.descriptors[batch.numbers]) + self.embed(batch.numbers)
         i, j = batch.edge_index("complete")
         sums = self._channels(batch.pairs["complete"].values)
         for layer in self.layers:
             h = layer(h, sums, i, j)
-        pooled = self.head[:-1](self._pooled(self.norm(h), batch))
+        return self.head[:-1](self._pooled(self.norm(h), batch))
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return one row per crystal, shape (n_graphs, n_targets), in standardised units."""
+        pooled = self.embedding(batch)
         output = self.head[-1](pooled)
         if self.references is not None:
             output = output + _mean(self.references(batch.numbers), batch)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
+from potnet.errors import ModelError
 from potnet.features.contract import Features
 
 if TYPE_CHECKING:
@@ -55,6 +56,17 @@ class Network(nn.Module, ABC):
     def features(self) -> Features:
         """What turns crystals into batches for this network."""
         return self.settings.features
+
+    def embedding(self, batch: Batch) -> Tensor:
+        """Return numbers that describe each crystal, shape (n_graphs, n_numbers).
+
+        Raises:
+            ModelError: If the network offers none.
+        """
+        raise ModelError(
+            f"{self.name}: the network must offer an embedding, got one that does not. "
+            "Use a model of the network completenet."
+        )
 
     @abstractmethod
     def forward(self, batch: Batch) -> Tensor:

@@ -39,6 +39,9 @@ MAX_PAIRS = 4_000_000
 class Predictor:
     """One or several trained networks with the card that says what they predict.
 
+    Threads may share a predictor. Processes should be started afresh ("spawn"): one that is forked
+    after a prediction has the locks of torch's and numba's threads, but not the threads.
+
     Args:
         members: Networks of the same kind, trained from different seeds; their outputs are
             combined as the card says.
@@ -138,6 +141,37 @@ class Predictor:
             Values in the units of the targets, shape (n_graphs, n_targets).
         """
         return self._restored(self._standardised(batch))
+
+    def embed(
+        self, crystals: Iterable[Any], *, batch_size: int = BATCH_SIZE
+    ) -> NDArray[np.float32]:
+        """Return what the networks make of each crystal before their last layer.
+
+        The same crystal has the same numbers however it is written down. Near numbers mean
+        crystals that are alike to the model, for neighbours, clusters and other regressors.
+
+        Args:
+            crystals: One structure or any number of them, as for :meth:`predict`.
+            batch_size: Most crystals that are computed together.
+
+        Returns:
+            The states of all networks side by side, shape (n, n_members * width).
+
+        Raises:
+            StructureError: If a crystal cannot be used.
+            ModelError: If the network offers no embedding.
+        """
+        items = [crystals] if _is_structure(crystals) else crystals
+        found = []
+        for batch in _batches(items, batch_size, "raise"):
+            good = [item for item in batch if isinstance(item, Crystal)]
+            features = self.features.once(good).to(self.device)
+            with torch.inference_mode():
+                states = torch.cat([member.embedding(features) for member in self.members], 1)
+            found.append(states.cpu().numpy())
+        if not found:
+            raise StructureError("embed: `crystals` must hold one at least, got none. Add some.")
+        return np.concatenate(found)
 
     def gradients(self, crystal: Any) -> list[Gradients]:
         """Return each property of a crystal with its derivatives by positions and strain.
