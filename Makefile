@@ -30,7 +30,7 @@ else
   CONSTRAINTS := --constraint $(VENV)/constraints.txt
 endif
 
-.PHONY: help setup lock test test-slow hunt demo demo-short check lint types docs package smoke benchmark clean
+.PHONY: help setup lock test test-slow hunt demo demo-short serve check lint types docs package smoke benchmark clean
 
 help:  ## show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
