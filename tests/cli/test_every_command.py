@@ -73,6 +73,7 @@ WRONG: dict[str, list[str]] = {
         "{salt} -o {salt}",
         "{salt} -o {salt}/out.cif",
     ],
+    "serve": ["--nonsense", "--port 99999"],
     "sums": [
         "",
         "{missing}",
