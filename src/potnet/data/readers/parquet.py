@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,17 @@ from potnet.errors import DataError, PotNetError
 
 BATCH = 256  # rows in memory at once
 FREE_ROWS = 100_000  # that a file may have whatever its size
+COUNT_SECONDS = 60  # for counting the values of a file
+
+_COUNT = """
+import sys
+from pyarrow.parquet import ParquetFile
+
+with ParquetFile(sys.argv[1]) as file:
+    found = file.metadata
+    groups = [found.row_group(k) for k in range(found.num_row_groups)]
+print(max((sum(g.column(c).num_values for c in range(g.num_columns)) for g in groups), default=0))
+"""
 
 
 def read_parquet(path: Path) -> Rows:
@@ -63,14 +76,38 @@ def _check_size(metadata: Any, path: Path) -> None:
             f"{path}: the file must have no more rows than bytes, got {metadata.num_rows} rows in "
             f"{size} bytes. Check where it is from."
         )
-    for k in range(metadata.num_row_groups):
-        group = metadata.row_group(k)
-        n_values = sum(group.column(c).num_values for c in range(group.num_columns))
-        if 8 * n_values > max(FREE_BYTES, MAX_RATIO * size):
-            raise DataError(
-                f"{path}: the file must not swell more than {MAX_RATIO} times when it is read, got "
-                f"{n_values} values in {size} bytes. Check where it is from."
-            )
+    leaves = (metadata.schema.column(k) for k in range(len(metadata.schema)))
+    if not any(leaf.max_repetition_level for leaf in leaves):
+        return  # without lists there are as many values as rows
+    n_values = _most_values(path)
+    if 8 * n_values > max(FREE_BYTES, MAX_RATIO * size):
+        raise DataError(
+            f"{path}: the file must not swell more than {MAX_RATIO} times when it is read, got "
+            f"{n_values} values in {size} bytes. Check where it is from."
+        )
+
+
+def _most_values(path: Path) -> int:
+    """Return the number of values in the largest group of rows.
+
+    It is read by a process of its own: pyarrow ends the process, without an exception, where the
+    statistics of a column are damaged.
+    """
+    command = [sys.executable, "-P", "-c", _COUNT, str(path)]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=COUNT_SECONDS,
+            check=True,
+        )
+    except subprocess.SubprocessError as error:
+        raise DataError(
+            f"{path}: the file must be Parquet whose columns can be counted, got damaged ones. "
+            "Write it again."
+        ) from error
+    return int(done.stdout)
 
 
 def _texts(schema: Any) -> list[str]:
