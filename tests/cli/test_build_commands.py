@@ -76,7 +76,7 @@ def test_every_command_that_takes_data_takes_a_store(stored, tmp_path):
     rows = tmp_path / "rows.csv"
     result = potnet_cli("predict", stored, "-m", "bulk-modulus", "-o", rows)
     assert result.exit_code == 0, result.output
-    assert len(rows.read_text().splitlines()) == 31
+    assert len(rows.read_text().splitlines()) == 1 + 2 * 30  # density and modulus of each
     result = potnet_cli("evaluate", stored, "-m", "bulk-modulus")
     assert result.exit_code == 3, result.output  # one crystal is not in the store
     assert "bulk_modulus" in result.output

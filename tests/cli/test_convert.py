@@ -34,7 +34,7 @@ def test_a_folder_takes_a_file_for_each_crystal_and_bad_ones_are_named(tmp_path)
 
 
 def test_species_are_supplied_and_a_folder_needs_a_format(tmp_path):
-    assert run(CORPUS / "my_CONTCAR", "-o", tmp_path / "a.cif").exit_code == 1
+    assert run(CORPUS / "my_CONTCAR", "-o", tmp_path / "a.cif").exit_code == 3
     done = run(CORPUS / "my_CONTCAR", "-o", tmp_path / "a.cif", "--species", "B,N")
     assert done.exit_code == 0, done.output
     assert io.read(tmp_path / "a.cif")[0].formula == "BN"

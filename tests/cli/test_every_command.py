@@ -286,7 +286,9 @@ def test_an_interrupted_prediction_goes_on_where_it_was(
     blow, salts, small_archive, tmp_path
 ) -> None:
     folder = many_files(tmp_path / "many", salts, 600)
-    program = "from potnet.cli import app; app()"
+    # A shell may have told what it started in the background to ignore SIGINT.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program = f"{heed}; from potnet.cli import app; app()"
     out, part = tmp_path / "out.csv", tmp_path / "out.csv.part"
     words = ["predict", str(folder), "-m", str(small_archive), "--batch-size", "2", "-o"]
     process = subprocess.Popen(

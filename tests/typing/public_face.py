@@ -88,6 +88,18 @@ def other_sums(salt: potnet.Crystal, positions: torch.Tensor, cell: torch.Tensor
         assert_type(str(caught), str)
 
 
+def energies(positions: torch.Tensor, cell: torch.Tensor, charges: torch.Tensor) -> None:
+    bounded = latticesums.pair_sums(positions, cell, ["coulomb to 6"], bound_derivatives=True)
+    assert_type(bounded.derivative_bounds, latticesums.DerivativeBounds | None)
+    assert_type(latticesums.energy(positions, cell, charges), latticesums.Energies)
+    assert_type(latticesums.COULOMB_CONSTANT, float)
+    latticesums.lattice_sums(latticesums.Atoms(np.zeros((1, 3)), np.eye(3)))
+    cut: latticesums.Potential = latticesums.CutOff(latticesums.Coulomb(), 6.0)
+    assert_type(latticesums.unit_of(cut), str)
+    assert_type(latticesums.reduced(np.eye(3)), NDArray[np.float64])
+    latticesums.named_potentials()
+
+
 def predictions(salt: potnet.Crystal) -> None:
     assert_type(potnet.available(), list[str])
     model = potnet.load("bulk-modulus")
@@ -115,6 +127,7 @@ def training(path: Path) -> None:
     assert_type(fitted, potnet.Regressor)
     assert_type(fitted.predict(dataset.crystals), NDArray[np.float64])
     assert_type(fitted.score(dataset.crystals, [1.0, 2.0]), float)
+    potnet.Classifier(epochs=10).fit(dataset.crystals, ["metal", "insulator"])
 
 
 def errors(path: Path) -> str:
