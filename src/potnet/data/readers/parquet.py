@@ -25,7 +25,8 @@ from pyarrow.parquet import ParquetFile
 with ParquetFile(sys.argv[1]) as file:
     found = file.metadata
     groups = [found.row_group(k) for k in range(found.num_row_groups)]
-print(max((sum(g.column(c).num_values for c in range(g.num_columns)) for g in groups), default=0))
+counts = [sum(g.column(c).num_values for c in range(g.num_columns)) for g in groups]
+sys.stdout.write(str(max(counts, default=0)))
 """
 
 
