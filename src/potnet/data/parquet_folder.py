@@ -1,8 +1,8 @@
 """A dataset in a folder of Parquet files, larger than memory, that survives its writer.
 
 The folder holds ``000000.parquet``, ``000001.parquet`` and so on, each a
-:class:`~potnet.data.shard.Shard`; pandas, polars, DuckDB, Spark, Ray and Hugging Face datasets read
-them as one table. ``_potnet.json`` says what the whole is, with the SHA-256 of each file.
+:class:`~potnet.data.shard.Shard`; pandas, polars and DuckDB read them as one table.
+``_potnet.json`` says what the whole is, with the SHA-256 of each file.
 
 A file appears whole or not at all, files appear in order, and only the last one is ever replaced,
 by one that begins with all that it held. So at any moment, also after a crash, the files that are
