@@ -74,7 +74,8 @@ CASES = [
     Case("a full output", f"{PREDICT} >/dev/full", 1, "No space left", needs="test -e /dev/full"),
     Case("a closed output", f"{PREDICT} >&-", 1, "--output"),
     Case("a closed output, and a file", f"{PREDICT} -o $PLACE/out.csv >&-; cat $PLACE/out.csv"),
-    Case("a reader that leaves", f"{PREDICT} | head -1", said="prediction"),
+    Case("a reader that leaves at once", f"{PREDICT} | true", said=""),
+    Case("a reader that leaves", f"{PREDICT} | head -1", said="id,formula"),
     Case("no streams", f"{POTNET} models <&- >&- 2>&-; echo done", said="done"),
 ]
 
