@@ -62,6 +62,11 @@ def held_back(path: str) -> set[tuple[tuple[str, int], ...]]:
     }
 
 
+def is_for_validation(id: str) -> bool:
+    """Return whether a crystal is the one in fifty that is not trained on."""
+    return int(hashlib.sha256(id.encode()).hexdigest()[:8], 16) % 100 < 2
+
+
 def known_targets(assignments: list[str], left_out: Counter[str]) -> dict[str, dict[str, float]]:
     """Return the targets of each structure by its id."""
     found: dict[str, dict[str, float]] = {}
@@ -103,9 +108,11 @@ def main() -> None:
             elif composition(species) in forbidden:
                 left_out["of a composition that is held back"] += 1
             else:
-                digest = int(hashlib.sha256(id.encode()).hexdigest()[:8], 16)
                 kept = {key: record[key] for key in ("id", "lattice", "species", "frac_coords")}
-                kept |= {"targets": targets[id], "split": "val" if digest % 100 < 2 else "train"}
+                kept |= {
+                    "targets": targets[id],
+                    "split": "val" if is_for_validation(id) else "train",
+                }
                 file.write(f"{json.dumps(kept)}\n".encode())
                 n_kept += 1
     reasons = "; ".join(f"{n:,} {reason}" for reason, n in left_out.items())

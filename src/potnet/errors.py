@@ -58,7 +58,7 @@ class Failure:
 
     Attributes:
         id: File or dataset id of the item.
-        stage: What was being done: "read", "features" or "predict".
+        stage: What was being done: "read", "features", "predict" or "sheet".
         reason: One sentence: where, which rule, what value, what to do.
     """
 

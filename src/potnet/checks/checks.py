@@ -14,7 +14,7 @@ from potnet.checks.near_duplicates import duplicate_groups, fingerprint
 from potnet.checks.targets import TargetSummary
 from potnet.crystal import Crystal
 from potnet.data.record import Record
-from potnet.errors import Failure, StructureError
+from potnet.errors import Failure, as_refusal
 
 #: Descriptions (see near_duplicates.py) that differ by less than these lengths in Å belong to the
 #: same crystal, or to one that has hardly been relaxed further.
@@ -143,15 +143,16 @@ def check_records(
         seen.add(record.id)
         try:
             _add(rows, record)
-        except StructureError as error:
-            rows.failures.append(Failure(record.id, "features", str(error)))
+        except Exception as error:  # noqa: BLE001 - the wall: one crystal never costs the others
+            reason = str(as_refusal(record.id, error))
+            rows.failures.append(Failure(record.id, "features", reason))
     return _concluded(rows, name, split)
 
 
 def _add(rows: _Rows, record: Record) -> None:
     crystal = record.crystal
     crystal.primitive()
-    print_ = fingerprint(crystal)
+    print_ = fingerprint(crystal)  # before anything is added: a crystal is there whole or not
     rows.ids.append(record.id)
     rows.formulas.append(crystal.formula)
     rows.prints.append(print_)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from potnet.crystal.layers import bonding, single_layer
-from potnet.errors import ConfigError, Failure
+from potnet.errors import ConfigError, Failure, as_refusal
 from potnet.known import KnownCrystal, KnownCrystals, load_known
 from potnet.models import available
 from potnet.prediction import Prediction, Predictor, load, predict_each
@@ -112,8 +112,20 @@ class SheetMaker:
                 zip(predictors, item.predictions, strict=True)
             )
             if not predictors or any(said.values()) or not item.failures:
-                yield self._sheet(item.crystal, said)
+                yield self._walled(item.crystal, said, on_error)
             yield from item.failures
+
+    def _walled(
+        self, crystal: Crystal, said: dict[str, Sequence[Prediction]], on_error: str
+    ) -> CrystalSheet | Failure:
+        """Return the sheet of a crystal, or why there is none: the others go on."""
+        try:
+            return self._sheet(crystal, said)
+        except Exception as error:  # noqa: BLE001 - the wall around one crystal
+            refusal = as_refusal(crystal.id, error)
+            if on_error == "raise":
+                raise refusal from error
+            return Failure(crystal.id, "sheet", str(refusal))
 
     def _sheet(self, crystal: Crystal, said: dict[str, Sequence[Prediction]]) -> CrystalSheet:
         facts = facts_of(crystal)
