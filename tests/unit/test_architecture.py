@@ -111,6 +111,8 @@ WALLS = {
     "potnet.prediction.predictor",
     "potnet.training.features",
     "potnet.data.readers.rows",
+    "potnet.sheet.stream",
+    "potnet.checks.checks",
 }
 
 HEAVY = (
