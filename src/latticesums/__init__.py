@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         lattice_sums,
         pair_sums,
     )
+    from latticesums.partial import partial_sums
     from latticesums.points import PointSums, point_sums
     from latticesums.potentials import (
         Buckingham,
@@ -79,6 +80,7 @@ __all__ = [
     "orbit_sums",
     "pair_sums",
     "parse_potential",
+    "partial_sums",
     "point_sums",
     "reduced",
     "resolve",
@@ -89,6 +91,7 @@ _MODULES = {
     "errors": ("ConfigError", "LatticeSumsError", "StructureError"),
     "lattice": ("Atoms", "reduced"),
     "pairs": ("DEFAULT_POTENTIALS", "LatticeSums", "PairSums", "lattice_sums", "pair_sums"),
+    "partial": ("partial_sums",),
     "points": ("PointSums", "point_sums"),
     "energies": ("COULOMB_CONSTANT", "Energies", "energy"),
     "derivatives": ("DerivativeBounds",),

@@ -108,7 +108,12 @@ def directed_sums(
 
 
 def directed_shells(
-    positions: Tensor, cell: Tensor, shells: Sequence[Shell], *, degree: int
+    positions: Tensor,
+    cell: Tensor,
+    shells: Sequence[Shell],
+    *,
+    degree: int,
+    within: float = math.inf,
 ) -> Tensor:
     """Return shells times all harmonics up to a degree of all pairs of one crystal.
 
@@ -120,6 +125,7 @@ def directed_shells(
         cell: Lattice vectors as rows in Å, shape (3, 3).
         shells: What to sum.
         degree: Highest degree, 0 to 2.
+        within: Leave out images beyond this distance, Å; those that shells reach, by default.
 
     Returns:
         Shape (n_atoms^2, (degree + 1)^2, n_shells), i slow and j fast.
@@ -129,7 +135,8 @@ def directed_shells(
         return positions.new_zeros(n_atoms * n_atoms, (degree + 1) ** 2, 0)
     cutoffs = [shell.cutoff for shell in shells]
     positions, cell = near_positions(positions, cell)
-    pair, vectors = images_within(positions, cell, max(float(cutoff) for cutoff in cutoffs))
+    reach = min(max(float(cutoff) for cutoff in cutoffs), within)
+    pair, vectors = images_within(positions, cell, reach)
     r = vectors.norm(dim=1)[:, None]
     centers, widths, ends = (
         torch.stack(

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         StructureError,
     )
     from potnet.estimators import Classifier, Regressor
+    from potnet.explanation import Explanation, explain
     from potnet.io import read, scan, write
     from potnet.models import available
     from potnet.prediction import Predictor, load
@@ -55,6 +56,7 @@ _NAMES_BY_MODULE = {
     "potnet.prediction": ("Predictor", "load"),
     "potnet.prediction.calculator": ("Calculator",),
     "potnet.estimators": ("Classifier", "Regressor"),
+    "potnet.explanation": ("Explanation", "explain"),
     "potnet.sums": ("lattice_sums", "pair_sums"),
     "potnet.training": ("TrainingConfig", "train"),
 }
@@ -68,6 +70,7 @@ __all__ = [
     "Crystal",
     "DataError",
     "Dataset",
+    "Explanation",
     "Failure",
     "ModelError",
     "PotNetError",
@@ -77,6 +80,7 @@ __all__ = [
     "TrainingConfig",
     "__version__",
     "available",
+    "explain",
     "lattice_sums",
     "load",
     "pair_sums",

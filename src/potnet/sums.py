@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         orbit_sums,
         pair_sums,
         parse_potential,
+        partial_sums,
         point_sums,
         resolve,
     )
@@ -39,6 +40,7 @@ __all__ = [
     "orbit_sums",
     "pair_sums",
     "parse_potential",
+    "partial_sums",
     "point_sums",
     "resolve",
 ]

@@ -77,6 +77,7 @@ def other_sums(salt: potnet.Crystal, positions: torch.Tensor, cell: torch.Tensor
             latticesums.directed_sums(positions, cell, shells, degree=1), latticesums.PairSums
         )
         assert_type(latticesums.directed_shells(positions, cell, shells, degree=2), torch.Tensor)
+        assert_type(latticesums.partial_sums(positions, cell, shells, radius=5.0), torch.Tensor)
         values, pairs = latticesums.orbit_sums(*arrays, shells, tolerance=1e-8)
         assert_type(values, NDArray[np.float64])
         assert_type(pairs, NDArray[np.int64])
@@ -112,6 +113,10 @@ def predictions(salt: potnet.Crystal) -> None:
     assert_type(rows.failures[0].id, str)
     rows.to_csv("predictions.csv")
     atoms: Any = salt.to_ase()
+    reasons = potnet.explain(salt, model, edges=(3.0, 8.0))
+    assert_type(reasons, list[potnet.Explanation])
+    assert_type(reasons[0].by_channel, NDArray[np.float64])
+    assert_type(reasons[0].to_dict(), dict[str, Any])
     atoms.calc = potnet.Calculator(model)
 
 

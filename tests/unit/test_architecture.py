@@ -32,9 +32,11 @@ ALLOWED["devices"] = {"errors", "text"}
 ALLOWED["models"] = {"features", "targets", *ALLOWED["features"], *ALLOWED["targets"]}
 ALLOWED["prediction"] = {"devices", "models", *ALLOWED["models"]}
 ALLOWED["training"] = {"prediction", "data", *ALLOWED["prediction"]}
+ALLOWED["known"] = {"crystal", "errors"}
+ALLOWED["explanation"] = {"known", "prediction", *ALLOWED["prediction"]}
 ALLOWED["sheet"] = {"known", "stability", "prediction", *ALLOWED["prediction"]}
 ALLOWED["report"] = {"sheet", *ALLOWED["sheet"], "checks", "training", "data", *ALLOWED["training"]}
-ALLOWED["known"] = {"crystal", "errors"}
+ALLOWED["report"] |= {"explanation", *ALLOWED["explanation"]}
 ALLOWED["testing"] = {"models", *ALLOWED["models"]}
 ALLOWED["estimators"] = {"training", "data", *ALLOWED["training"]}
 ALLOWED["demo"] = {"report", *ALLOWED["report"]}
@@ -80,7 +82,7 @@ INSIDE: dict[str, list[str]] = {
         "rounding compiled",
         "derivatives differentiable",
         "pairs",
-        "directed energies orbits points testing",
+        "directed energies orbits partial points testing",
     ],
     "latticesums.compiled": [
         "jit simd support",

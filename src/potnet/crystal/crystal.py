@@ -244,6 +244,26 @@ class Crystal:
             cell=reduced(fold.cell),
         )
 
+    def copies(self, tolerance: float = SYMMETRY_TOLERANCE) -> NDArray[np.int64]:
+        """Return for each atom which atom of :meth:`primitive` it is a copy of.
+
+        Args:
+            tolerance: As there.
+
+        Returns:
+            Indices into the atoms of the primitive crystal, shape (n_atoms,).
+
+        Raises:
+            StructureError: As there.
+        """
+        self.require_periodic()
+        check_tolerance(tolerance, self.id)
+        atoms = Atoms(self.numbers, self.positions, self.scaled_positions, self.cell)
+        fold = Fold.search(atoms, tolerance)
+        if fold is None:
+            return np.arange(self.n_atoms)
+        return np.unique(fold.labels, return_inverse=True)[1]
+
     def orbits(self, tolerance: float = SYMMETRY_TOLERANCE) -> NDArray[np.int64]:
         """Return for each atom the first atom that is equivalent to it by symmetry.
 

@@ -119,6 +119,21 @@ class CompleteFeatures(Features):
         return [Shell(float(center), self.width, self.cutoff) for center in self.centers]
 
     @property
+    def kinds(self) -> tuple[str, ...]:
+        """What each channel is: a shell, a long-range potential, or a shell with a direction."""
+        directed = ("directed shells",) * (self.n_directions * self.n_shells)
+        return (*("shells",) * self.n_shells, *self.long_range, *directed)
+
+    @property
+    def reaches(self) -> NDArray[np.float64]:
+        """Distance in Å beyond which a channel adds nothing, infinite if there is none."""
+        from latticesums import CutOff
+
+        far = [p.cutoff if isinstance(p, CutOff) else np.inf for p in self.potentials]
+        shells = np.full(self.n_shells, self.cutoff)
+        return np.concatenate([shells, far, np.tile(shells, self.n_directions)])
+
+    @property
     def width(self) -> float:
         """Width of every shell in Å: their spacing, so that neighbours overlap."""
         return (self.last_shell - self.first_shell) / max(self.n_shells - 1, 1)
@@ -129,8 +144,8 @@ class CompleteFeatures(Features):
         Raises:
             StructureError: If a crystal is not periodic in three directions.
         """
-        cells = [self._reduced(crystal) for crystal in crystals]
-        return self._batch(cells, [self._orbits(cell) for cell in cells])
+        cells = [self.reduced(crystal) for crystal in crystals]
+        return self.batch(cells, [self.orbits(cell) for cell in cells])
 
     def once(self, crystals: Sequence[Crystal]) -> Batch:
         """Return the features of ``crystals`` that are read once and not, as in training, often.
@@ -141,14 +156,20 @@ class CompleteFeatures(Features):
         Raises:
             StructureError: If a crystal is not periodic in three directions.
         """
-        cells = [self._reduced(crystal) for crystal in crystals]
+        cells = [self.reduced(crystal) for crystal in crystals]
         orbits = [
-            np.arange(cell.n_atoms) if cell.n_atoms <= FEW_ATOMS else self._orbits(cell)
+            np.arange(cell.n_atoms) if cell.n_atoms <= FEW_ATOMS else self.orbits(cell)
             for cell in cells
         ]
-        return self._batch(cells, orbits)
+        return self.batch(cells, orbits)
 
-    def _batch(self, cells: Sequence[Crystal], orbits: Sequence[NDArray[np.int64]]) -> Batch:
+    def batch(self, cells: Sequence[Crystal], orbits: Sequence[NDArray[np.int64]]) -> Batch:
+        """Return the features of crystals that are reduced, whose atoms share nodes.
+
+        Args:
+            cells: What :meth:`reduced` returns.
+            orbits: Node of each atom of each, as :meth:`orbits` numbers them.
+        """
         counts = np.array([cell.n_atoms for cell in cells])
         labels = np.concatenate(orbits)
         node_counts = np.maximum.reduceat(labels, np.cumsum(counts) - counts) + 1
@@ -188,7 +209,7 @@ class CompleteFeatures(Features):
         if self.long_range:
             far = pair_sums(positions, cell, self.potentials, tolerance=self.tolerance).values
         near = directed_shells(positions, cell, self.shells, degree=self.degree)
-        channels = self._channels(near, far)
+        channels = self.channels(near, far)
         parts = [part * torch.from_numpy(scale).to(positions) for part, scale in channels]
         n = torch.tensor([crystal.n_atoms], device=positions.device)
         numbers = torch.tensor(crystal.numbers, device=positions.device)
@@ -222,13 +243,13 @@ class CompleteFeatures(Features):
             far, _ = orbit_sums(*arrays, self.long_range, tolerance=self.tolerance, names=names)
             near, _ = orbit_shells(*arrays, self.shells, degree=self.degree, names=names)
             rows, column = values[first_pair : ends[stop - 1]], 0
-            for part, scale in self._channels(near, far):
+            for part, scale in self.channels(near, far):
                 columns = slice(column, column := column + len(scale))
                 np.multiply(part, scale, out=rows[:, columns], casting="same_kind")
             start = stop
         return values
 
-    def _channels(self, near: Any, far: Any) -> list[tuple[Any, NDArray[np.float64]]]:
+    def channels(self, near: Any, far: Any) -> list[tuple[Any, NDArray[np.float64]]]:
         """Return the columns of a pair in order: shells, long range, then the components.
 
         With each goes its factor. They bring every channel to the order of 1 and are constants: a
@@ -240,13 +261,18 @@ class CompleteFeatures(Features):
         directed = [(near[:, 1 + axis], shells) for axis in range(self.n_directions)]
         return [(near[:, 0], shells), (far, potentials), *directed]
 
-    def _reduced(self, crystal: Crystal) -> Crystal:
+    def reduced(self, crystal: Crystal) -> Crystal:
+        """Return the crystal in the cell that is summed over.
+
+        Raises:
+            StructureError: If it is not periodic in three directions.
+        """
         if self.primitive:
             return crystal.primitive(self.symmetry_tolerance)
         crystal.require_periodic()
         return crystal
 
-    def _orbits(self, crystal: Crystal) -> NDArray[np.int64]:
+    def orbits(self, crystal: Crystal) -> NDArray[np.int64]:
         """Return the node of each atom, numbered in the order of first appearance."""
         if self.merge_tolerance is None or len(set(crystal.numbers.tolist())) == crystal.n_atoms:
             return np.arange(crystal.n_atoms)

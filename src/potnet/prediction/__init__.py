@@ -1,7 +1,14 @@
 """From crystals to properties: values, intervals, and flags where a model is out of its depth."""
 
 from potnet.prediction.journal import Journal
-from potnet.prediction.predictor import Predictor, Said, load, predict_each, predict_stream
+from potnet.prediction.predictor import (
+    Predictor,
+    Said,
+    is_structure,
+    load,
+    predict_each,
+    predict_stream,
+)
 from potnet.prediction.rows import COLUMNS, Gradients, Prediction, PredictionFile, Predictions
 
 __all__ = [
@@ -13,6 +20,7 @@ __all__ = [
     "Predictions",
     "Predictor",
     "Said",
+    "is_structure",
     "load",
     "predict_each",
     "predict_stream",

@@ -6,6 +6,7 @@ import copy
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
@@ -107,7 +108,7 @@ class Predictor:
             StructureError: If a crystal cannot be used and ``on_error`` is "raise".
             ModelError: If the networks give a number that is not finite.
         """
-        items = [crystals] if _is_structure(crystals) else crystals
+        items = [crystals] if is_structure(crystals) else crystals
         rows: list[Prediction] = []
         failures: list[Failure] = []
         for item in self.predict_stream(items, batch_size=batch_size, on_error=on_error):
@@ -161,7 +162,7 @@ class Predictor:
             StructureError: If a crystal cannot be used.
             ModelError: If the network offers no embedding.
         """
-        items = [crystals] if _is_structure(crystals) else crystals
+        items = [crystals] if is_structure(crystals) else crystals
         found = []
         for batch in _batches(items, batch_size, "raise"):
             good = [item for item in batch if isinstance(item, Crystal)]
@@ -204,8 +205,8 @@ class Predictor:
         batch = self.features.differentiable(
             crystal, (positions + moves) @ deformation, cell @ deformation
         )
-        with _TURNS:
-            outputs = torch.stack([member(batch)[0] for member in self._in_double()])
+        with self.in_double() as members:
+            outputs = torch.stack([member(batch)[0] for member in members])
             return self._derivatives(outputs, moves, strain)
 
     def _derivatives(self, outputs: Tensor, moves: Tensor, strain: Tensor) -> list[Gradients]:
@@ -213,7 +214,8 @@ class Predictor:
         z = outputs.quantile(0.5, dim=0) if self.card.combine == "median" else outputs.mean(0)
         found = []
         for output, card in zip(z, self.card.targets, strict=True):
-            value = card.scale.physical(output)
+            # The zero is there for networks that look at no surroundings: their slope is zero.
+            value = card.scale.physical(output) + 0.0 * (moves.sum() + strain.sum())
             by_moves, by_strain = torch.autograd.grad(value, (moves, strain), retain_graph=True)
             symmetric = (by_strain + by_strain.T) / 2
             found.append(
@@ -231,12 +233,14 @@ class Predictor:
     def _copies(self) -> list[Network]:
         return [copy.deepcopy(member).double() for member in self.members]
 
-    def _in_double(self) -> list[Network]:
-        """Return the networks in float64, with the weights that they have now."""
-        for double, member in zip(self._copies, self.members, strict=True):
-            # Less work than a new copy. Nothing tells for certain that no weight has changed.
-            double.load_state_dict(member.state_dict())
-        return self._copies
+    @contextmanager
+    def in_double(self) -> Iterator[list[Network]]:
+        """Lend the networks in float64, with the weights that they have now. Threads take turns."""
+        with _TURNS:
+            for double, member in zip(self._copies, self.members, strict=True):
+                # Less work than a new copy. Nothing tells for certain that no weight has changed.
+                double.load_state_dict(member.state_dict())
+            yield self._copies
 
     def _standardised(self, batch: Batch) -> NDArray[np.float64]:
         """Return the combined outputs of the networks, shape (n_graphs, n_targets)."""
@@ -411,7 +415,7 @@ def load(source: str | os.PathLike[str], *, device: str = "cpu") -> Predictor:
     return Predictor(*archive.load(source)).to(device)
 
 
-def _is_structure(item: Any) -> bool:
+def is_structure(item: Any) -> bool:
     """Return whether ``item`` is one structure and not a collection of them."""
     if isinstance(item, Crystal | dict):
         return True
