@@ -115,6 +115,7 @@ WALLS = {
     "potnet.data.readers.rows",
     "potnet.sheet.stream",
     "potnet.checks.checks",
+    "potnet.serve.batching",
 }
 
 HEAVY = (

@@ -8,9 +8,10 @@ import pytest
 pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
 
+from potnet.crystal.bonds import drawn_bonds
 from potnet.serve import Limits, make_app
-from potnet.serve.answers import Answers, bonds
-from potnet.serve.app import POSCAR
+from potnet.serve.reading import read_texts
+from potnet.serve.schemas import POSCAR
 
 SALT = {"structures": [{"name": "salt.vasp", "content": POSCAR}]}
 BROKEN = {"name": "bad.cif", "content": "data_x\n"}
@@ -28,7 +29,7 @@ def test_health_models_examples_and_metrics_answer(client) -> None:
     assert client.get("/health").json()["status"] == "ok"
     assert {"name", "predicts", "trained_on"} <= client.get("/models").json()[0].keys()
     assert len(client.get("/examples").json()) == 12
-    assert "potnet_requests " in client.get("/metrics").text
+    assert "potnet_requests_total{" in client.get("/metrics").text
 
 
 def test_predict_gives_the_rows_of_the_sheet(client, tmp_path) -> None:
@@ -63,10 +64,10 @@ def test_sums_are_those_of_the_library(client) -> None:
 
 
 def test_bonds_reach_through_the_boundary_and_are_there_once(salts) -> None:
-    found = bonds(salts[4])
+    found = drawn_bonds(salts[4])
     assert len(found) == 6, "rock salt: six neighbours for each pair of atoms"
-    assert len({tuple(bond) for bond in found}) == 6
-    assert any(any(shift) for _, _, *shift in found)
+    assert len(set(found)) == 6
+    assert any(any(shift) for _, _, shift in found)
 
 
 # What is sent, and the status that is right.
@@ -163,8 +164,8 @@ def test_a_crystal_of_too_many_atoms_is_a_failure(salts) -> None:
     import potnet.io.records as records
 
     text = records.dumps([many.as_dict()])
-    (found,) = Answers(LIMITS).read([("many.json", text)])
-    assert "at most 40 atoms" in found.reason  # type: ignore[union-attr]
+    (found,) = read_texts([("many.json", text)], LIMITS)
+    assert "at most 40 atoms" in found.item.reason  # type: ignore[union-attr]
 
 
 def test_every_answer_forbids_foreign_scripts_and_frames(client) -> None:
@@ -205,4 +206,5 @@ def test_an_answer_that_takes_too_long_is_given_up() -> None:
 def test_the_description_of_the_interface_names_all_of_it(client) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     wanted = {"/predict", "/check", "/sums", "/models", "/examples", "/health", "/metrics"}
+    wanted |= {"/nearest", "/stability", "/landscape", "/distributions"}
     assert wanted == set(paths)

@@ -106,6 +106,14 @@ class KnownCrystals:
     def __repr__(self) -> str:
         return f"<KnownCrystals: {len(self):,}>"
 
+    def column(self, name: str) -> NDArray[np.float64]:
+        """Return a value of all crystals, nan where it is not known, shape (n,).
+
+        Args:
+            name: A field of :class:`KnownCrystal` that is a number.
+        """
+        return self._table[name].astype(np.float64)
+
     def match(self, crystal: Crystal) -> list[KnownCrystal]:
         """Return the known crystals that are this one, the likest first.
 

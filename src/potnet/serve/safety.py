@@ -1,16 +1,18 @@
-"""What stands between the network and the answers: hosts, tokens, sizes, headers, problems.
-
-Everything refused is a problem as RFC 9457 describes them, with one sentence in ``detail``.
-"""
+"""What stands between the network and the answers: hosts, tokens, sizes, headers."""
 
 from __future__ import annotations
 
+import asyncio
 import hmac
-import json
-from collections.abc import Awaitable, Callable, MutableMapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
+
+from potnet.serve.metrics import Metrics
+from potnet.serve.problems import MEDIA_TYPE, Problem, busy
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -44,30 +46,17 @@ class Limits:
         body: Bytes of a request.
         structures: Crystals of a request.
         atoms: Atoms of a crystal.
-        seconds: Until a request is given up.
+        seconds: Until a request, or the next line of a stream, is given up.
         waiting: Requests that compute or wait for it; more are sent away.
+        held: Bytes of all requests that are here at the same time; more are sent away.
     """
 
     body: int = 32 * 1024**2
     structures: int = 1000
     atoms: int = 1000
     seconds: float = 120.0
-    waiting: int = 64
-
-
-class Problem(Exception):
-    """A request that is refused, with the status and the sentence that say why."""
-
-    def __init__(self, status: HTTPStatus, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
-
-    @property
-    def body(self) -> bytes:
-        """The problem as JSON."""
-        fields = {"type": "about:blank", "title": self.status.phrase, "status": self.status.value}
-        return json.dumps(fields | {"detail": self.detail}).encode()
+    waiting: int = 256
+    held: int = 256 * 1024**2
 
 
 class Guard:
@@ -78,10 +67,24 @@ class Guard:
         hosts: Names by which this server may be called, without ports; loopback ones always are.
         token: Secret that requests carry in ``Authorization: Bearer``; none is needed if empty.
         limits: How much one request may ask for.
+        metrics: Where requests are counted, by path.
+        paths: Those that are counted by name; others are one.
     """
 
-    def __init__(self, app: App, *, hosts: frozenset[str], token: str, limits: Limits) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        hosts: frozenset[str],
+        token: str,
+        limits: Limits,
+        metrics: Metrics,
+        paths: frozenset[str],
+    ) -> None:
         self._app = app
+        self._metrics = metrics
+        self._paths = paths
+        self._held = 0
         self._hosts = hosts | LOOPBACK
         self._token = token
         self._limits = limits
@@ -92,14 +95,27 @@ class Guard:
             return
         if scope["type"] != "http":  # nothing here speaks over WebSocket
             return
+        path = scope["path"] if scope["path"] in self._paths else "other"
+        start = time.monotonic()
+        status = 499  # what is noted of a client that left before it was answered
+
+        async def sent(message: MutableMapping[str, Any]) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                added = [(k.encode(), v.encode()) for k, v in HEADERS.items()]
+                message = {**message, "headers": [*message.get("headers", ()), *added]}
+            await send(message)
+
         try:
             headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
             self._check(scope, headers)
-            receive = await self._read(headers, receive)
+            async with self._body(headers, receive) as again:
+                await self._app(scope, again, sent)
         except Problem as problem:
-            await refuse(problem, send)
-            return
-        await self._app(scope, receive, _with_headers(send))
+            await refuse(problem, sent)
+        finally:
+            self._metrics.request(path, status, time.monotonic() - start)
 
     def _check(self, scope: Scope, headers: dict[str, str]) -> None:
         host = headers.get("host", "")
@@ -119,14 +135,45 @@ class Guard:
                 raise Problem(
                     HTTPStatus.UNAUTHORIZED, "Authorization: must be Bearer and the token."
                 )
+        if "content-encoding" in headers:
+            # What is small here and large when it is unpacked is not unpacked.
+            raise Problem(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                "Content-Encoding: must be absent. Send the text as it is.",
+            )
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if scope["method"] == "POST" and kind != "application/json":
             raise Problem(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Content-Type: must be application/json."
             )
 
-    async def _read(self, headers: dict[str, str], receive: Receive) -> Receive:
-        """Read the body up to the limit, and return what hands it on."""
+    @asynccontextmanager
+    async def _body(self, headers: dict[str, str], receive: Receive) -> AsyncIterator[Receive]:
+        """Read the body up to the limits, and hold it until it is answered.
+
+        Yields:
+            What hands it on.
+        """
+        body = bytearray()
+        whole: list[MutableMapping[str, Any]] = []
+
+        async def again() -> MutableMapping[str, Any]:
+            return whole.pop() if whole else await receive()
+
+        try:
+            try:
+                async with asyncio.timeout(max(self._limits.seconds, 1.0)):
+                    await self._read(headers, receive, body)
+            except TimeoutError:
+                raise Problem(
+                    HTTPStatus.REQUEST_TIMEOUT, "The request must arrive in time. Send it again."
+                ) from None
+            whole.append({"type": "http.request", "body": bytes(body), "more_body": False})
+            yield again
+        finally:
+            self._held -= len(body)
+
+    async def _read(self, headers: dict[str, str], receive: Receive, body: bytearray) -> None:
         too_large = Problem(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             f"The request must be at most {self._limits.body:,} bytes. Send fewer structures.",
@@ -134,45 +181,25 @@ class Guard:
         declared = headers.get("content-length", "0")
         if not declared.isdecimal() or int(declared[:20]) > self._limits.body:
             raise too_large
-        body = bytearray()
         is_open = True
         while is_open:
             message = await receive()
-            body += message.get("body", b"")
+            part = message.get("body", b"")
+            body += part
+            self._held += len(part)
             is_open = message["type"] == "http.request" and message.get("more_body", False)
             if len(body) > self._limits.body:
                 raise too_large
-        whole: list[MutableMapping[str, Any]] = [
-            {"type": "http.request", "body": bytes(body), "more_body": False}
-        ]
-
-        async def again() -> MutableMapping[str, Any]:
-            return whole.pop() if whole else await receive()
-
-        return again
+            if self._held > self._limits.held:
+                raise busy()
 
 
 async def refuse(problem: Problem, send: Send) -> None:
     """Answer with a problem."""
-    headers = HEADERS | {"content-type": "application/problem+json"}
-    await send(
-        {
-            "type": "http.response.start",
-            "status": problem.status.value,
-            "headers": [(k.encode(), v.encode()) for k, v in headers.items()],
-        }
-    )
+    headers = [(b"content-type", MEDIA_TYPE.encode())]
+    status = problem.status.value
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": problem.body})
-
-
-def _with_headers(send: Send) -> Send:
-    async def sent(message: MutableMapping[str, Any]) -> None:
-        if message["type"] == "http.response.start":
-            added = [(k.encode(), v.encode()) for k, v in HEADERS.items()]
-            message = {**message, "headers": [*message.get("headers", ()), *added]}
-        await send(message)
-
-    return sent
 
 
 def _name(host: str) -> str:

@@ -100,20 +100,31 @@ class SheetMaker:
 
         Arguments and errors are those of :func:`potnet.prediction.predict_stream`.
         """
+        for outcome in self.each(crystals, batch_size=batch_size, on_error=on_error):
+            yield from outcome
+
+    def each(
+        self,
+        crystals: Iterable[Any],
+        *,
+        batch_size: int = BATCH_SIZE,
+        on_error: Literal["raise", "skip"] = "skip",
+    ) -> Iterator[list[CrystalSheet | Failure]]:
+        """Yield what :meth:`stream` does, in a list of its own for each item of the input."""
         predictors = {name: p for name, p in self.predictors.items() if p is not self._layers}
         each = predict_each(
             tuple(predictors.values()), crystals, batch_size=batch_size, on_error=on_error
         )
         for item in each:
             if isinstance(item, Failure):
-                yield item
+                yield [item]
                 continue
             said: dict[str, Sequence[Prediction]] = dict(
                 zip(predictors, item.predictions, strict=True)
             )
-            if not predictors or any(said.values()) or not item.failures:
-                yield self._walled(item.crystal, said, on_error)
-            yield from item.failures
+            is_said = not predictors or any(said.values()) or not item.failures
+            sheets = [self._walled(item.crystal, said, on_error)] if is_said else []
+            yield [*sheets, *item.failures]
 
     def _walled(
         self, crystal: Crystal, said: dict[str, Sequence[Prediction]], on_error: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -165,6 +165,23 @@ class Hull:
         found = self.decompose(composition, own_composition=own_composition)
         hull = found.energy
         return Stability(energy - hull, lower - hull, upper - hull, found)
+
+    def phases_of(self, elements: Sequence[str]) -> tuple[tuple[Phase, ...], NDArray[np.float64]]:
+        """Return the phases of some elements and their shares, the elements themselves first.
+
+        Args:
+            elements: Symbols.
+
+        Returns:
+            n phases, and the share of each element, in the order of atomic numbers, in the atoms
+            of each, shape (n, n_elements).
+
+        Raises:
+            StructureError: If a symbol is not one of an element.
+        """
+        numbers = tuple(sorted({number_of(symbol, "elements") for symbol in elements}))
+        rows, shares, _ = self._system(numbers)
+        return tuple(self._table[row] for row in rows.tolist()), shares.T
 
     def _find_system(
         self, numbers: tuple[int, ...]
