@@ -27,7 +27,8 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples" / "crystals"
 
 def start() -> tuple[subprocess.Popen[str], int]:
     """Return a server and its port, when its models are read."""
-    command = [sys.executable, "-m", "potnet.cli", "serve", "--no-browser", "--port", "0"]
+    potnet = Path(sys.executable).with_name("potnet")
+    command = [str(potnet), "serve", "--no-browser", "--port", "0"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     found = re.search(r":(\d+)/", server.stdout.readline())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from potnet import Crystal, DataError, StructureError
 from potnet.crystal.formula import parse_formula, reduced_formula
-from potnet.stability import SNAPSHOT_NAME, Hull, Phase, load_hull, read_phases
+from potnet.stability import SNAPSHOT_NAME, Hull, Phase, diagram, load_hull, read_phases
 
 
 @pytest.fixture
@@ -173,3 +174,22 @@ def test_amounts_that_are_not_whole_are_kept() -> None:
 def test_a_composition_of_nothing_is_refused(amounts: dict[str, float], spinel: Hull) -> None:
     with pytest.raises(StructureError, match="must be positive and finite"):
         spinel.decompose(amounts)
+
+
+def test_a_diagram_joins_the_phases_that_coexist(spinel) -> None:
+    drawn = diagram(spinel, ("O", "Mg", "Al"))
+    names = [phase.formula for phase in drawn.phases]
+    lines = {frozenset((names[a], names[b])) for a, b in drawn.lines}
+    assert {frozenset(("MgO", "MgAl2O4")), frozenset(("Al2O3", "MgAl2O4"))} <= lines
+    assert frozenset(("MgO", "Al2O3")) not in lines, "the spinel lies between"
+    for target in ("MgAl4O7", "Mg2AlO3", "MgAlO"):
+        parts = spinel.decompose(target).phases
+        assert all(
+            frozenset((a.formula, b.formula)) in lines
+            for (a, _), (b, _) in itertools.combinations(parts, 2)
+        )
+
+
+def test_a_diagram_of_more_elements_is_refused() -> None:
+    with pytest.raises(StructureError, match="must be two or three"):
+        diagram(Hull([]), ("O", "Mg", "Al", "Si"))

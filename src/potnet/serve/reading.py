@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -57,6 +58,8 @@ def read_texts(texts: Sequence[tuple[str, str]], limits: Limits) -> list[Read]:
             first = len(found)
             with _heard() as warnings:
                 for item in scan(path):
+                    if isinstance(item, Failure):  # names no folder of this machine
+                        item = replace(item, reason=item.reason.replace(f"{folder}{os.sep}", ""))
                     found.append(Read(_within(item, limits)))
                     if len(found) > limits.structures:
                         raise unusable(
@@ -65,7 +68,7 @@ def read_texts(texts: Sequence[tuple[str, str]], limits: Limits) -> list[Read]:
                         )
             path.unlink()
             if warnings:
-                said = tuple(warnings)
+                said = tuple(warning.replace(f"{folder}{os.sep}", "") for warning in warnings)
                 found[first:] = [replace(read, warnings=said) for read in found[first:]]
     return _unique(found)
 
