@@ -6,7 +6,6 @@ import gzip
 import json
 import logging
 import os
-import pty
 import shutil
 import subprocess
 import sys
@@ -67,6 +66,7 @@ def potnet_cli(*arguments: object) -> Result:
 
 def on_terminal(*arguments: object) -> tuple[int, str]:
     """Run a command on a terminal of its own; return its exit code and what a person sees."""
+    pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
     master, slave = pty.openpty()
     command = [str(POTNET), *map(str, arguments)]
     environment = os.environ | {"COLUMNS": "150", "TERM": "xterm"}

@@ -2,7 +2,6 @@
 
 import ast
 import re
-import resource
 import subprocess
 import sys
 from functools import cache
@@ -237,6 +236,7 @@ def run_python(code: str) -> str:
 
 def fastest(command: list[str], repeats: int = 5) -> float:
     """Return the least processor time of a command in seconds: other programs do not count."""
+    resource = pytest.importorskip("resource", reason="this system does not count it")
     times = []
     for _ in range(repeats):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
