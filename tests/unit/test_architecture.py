@@ -84,6 +84,7 @@ INSIDE: dict[str, list[str]] = {
         "directed energies orbits partial points testing",
     ],
     "latticesums.compiled": [
+        "cache",
         "jit simd support",
         "lattice",
         "plan",

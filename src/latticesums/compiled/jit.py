@@ -10,6 +10,8 @@ import numba as nb
 from numba.core import event
 from numba.extending import register_jitable
 
+from latticesums.compiled.cache import checked
+
 # No "reassoc" and no "nnan": sums keep their order, so every run gives the same bits.
 _OPTIONS: dict[str, Any] = {
     "nogil": True,
@@ -35,13 +37,14 @@ def entry(function: Any) -> Any:
     compiled = _njit(no_cfunc_wrapper=True, **_OPTIONS)(function)
     with contextlib.suppress(RuntimeError):
         compiled.enable_caching()
+        checked(compiled)
     return compiled
 
 
 def sources() -> str:
     """Return a fingerprint of all compiled code, which changes when any file of it does."""
     here = Path(__file__).parent
-    plain = {"__init__.py", "sums.py", "support.py"}  # not compiled
+    plain = {"__init__.py", "cache.py", "sums.py", "support.py"}  # not compiled
     files = [file for file in sorted(here.glob("*.py")) if file.name not in plain]
     files += [here.parent / name for name in ("bounds.py", "lattice.py")]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
