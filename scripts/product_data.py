@@ -21,9 +21,6 @@ shares of their own for them and for the rest, which make both alike in number.
         --target last_phdos_peak=last_phdos_peak:1/cm
     python scripts/product_data.py matbench_jdft2d.jsonl.gz -o product/layers.jsonl.gz \\
         --target exfoliation_en=exfoliation_en:meV/atom
-    python scripts/product_data.py jarvis_dft3d_2021_oxides_nitrides.jsonl.gz \\
-        -o product/jarvis.jsonl.gz --target mbj_bandgap=mbj_bandgap:eV \\
-        --target optb88vdw_bandgap=optb88vdw_bandgap:eV
 
 The files are JSON Lines of {id, lattice, species, frac_coords, targets}; a table to join has the
 columns mp_gap_id and NAME. Then ``potnet benchmark benchmarks/sweeps/product_mp.yaml --data
