@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ def run_demo(
         "trained on the embedded elastic dataset, tested on crystals that it has never seen.",
     )
     report.heading("Example crystals")
-    report.table(COLUMNS, [[*astuple(row)[:-1], "; ".join(row.flags)] for row in rows])
+    report.table(COLUMNS, [row.cells(digits=4) for row in rows])
     for name, model in zip(MODELS, models, strict=True):
         report.text(f"{name}: {model.card.limits}")
     report.heading("A small model for the bulk modulus")

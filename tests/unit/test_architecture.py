@@ -28,7 +28,9 @@ ALLOWED["checks"] = {"data", "sums", *ALLOWED["data"]}
 ALLOWED["features"] = {"sums", "io", *ALLOWED["io"]}
 ALLOWED["targets"] = {"data", *ALLOWED["data"]}
 ALLOWED["devices"] = {"errors", "text"}
-ALLOWED["models"] = {"features", "targets", *ALLOWED["features"], *ALLOWED["targets"]}
+ALLOWED["calibration"] = {"crystal", *ALLOWED["crystal"]}
+ALLOWED["models"] = {"calibration", "features", "targets"}
+ALLOWED["models"] |= ALLOWED["features"] | ALLOWED["targets"]
 ALLOWED["prediction"] = {"devices", "models", *ALLOWED["models"]}
 ALLOWED["training"] = {"prediction", "data", *ALLOWED["prediction"]}
 ALLOWED["known"] = {"crystal", "errors"}
@@ -61,7 +63,7 @@ INSIDE: dict[str, list[str]] = {
     ],
     "potnet.models": [
         "elements messages contract card catalogue",
-        "completenet potnet registry",
+        "completenet potnet registry evidence",
         "selection",
         "archive",
     ],
@@ -69,7 +71,9 @@ INSIDE: dict[str, list[str]] = {
         "config metrics average checkpoint optimizer features",
         "batches finetune",
         "prepared",
-        "trainer run_folder export evaluate",
+        "trainer run_folder evaluate",
+        "calibrate",
+        "export",
         "loop",
     ],
     "latticesums": [
@@ -100,6 +104,7 @@ INSIDE: dict[str, list[str]] = {
         "combinations",
         "names",
     ],
+    "potnet.calibration": ["evidence conformal difficulty", "familiarity", "calibration"],
     "potnet.prediction": ["rows", "predictor", "calculator journal"],
 }
 

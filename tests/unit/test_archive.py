@@ -185,7 +185,7 @@ DEFECTS = {
     "card a list": (lambda f: (f / "model.json").write_text("[]"), "must be a valid model card"),
     "unknown key": (lambda f: edit_card(f, colour="red"), "`colour`: extra inputs"),
     "no targets": (lambda f: edit_card(f, targets=[]), "must be a valid model card: `targets`"),
-    "newer format": (lambda f: edit_card(f, format=2), "Install a newer potnet"),
+    "newer format": (lambda f: edit_card(f, format=3), "Install a newer potnet"),
     "unknown network": (lambda f: edit_card(f, network="gnn"), "one of completenet, potnet, got"),
     "unknown setting": (lambda f: edit_card(f, settings={"depth": 3}), "`depth`: extra inputs"),
     "other settings": (lambda f: edit_card(f, settings=SETTINGS["potnet"] | {"width": 9}), "shape"),

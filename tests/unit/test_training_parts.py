@@ -9,6 +9,7 @@ import torch
 from tiny_network import FORBIDDEN, TinyFeatures, made_up_dataset
 from torch import nn
 
+from potnet.calibration import conformal_halfwidth
 from potnet.crystal import Crystal
 from potnet.errors import ConfigError, DataError, PotNetError, StructureError
 from potnet.targets import compositions, fit_references, fit_scale
@@ -17,7 +18,7 @@ from potnet.training.average import WeightAverage
 from potnet.training.batches import HeldFeatures, stratified_batches
 from potnet.training.export import _anchors
 from potnet.training.features import Survey, compute_features
-from potnet.training.metrics import bootstrap_interval, conformal_halfwidth
+from potnet.training.metrics import bootstrap_interval
 from potnet.training.trainer import _one_cycle
 
 # ------------------------------------------------------------------------------------- settings

@@ -1,12 +1,13 @@
 """Model archives: trained networks, and a card that says what they are good for.
 
-An archive is a folder with two files, or a ``.zip`` file that holds the same two:
+An archive is a folder with two or three files, or a ``.zip`` file that holds the same:
 
 * ``model.safetensors``: the weights of every member, as ``member0.<parameter>`` and so on, in half
   precision where that is exact;
-* ``model.json``: the card.
+* ``model.json``: the card;
+* ``calibration.safetensors``: how sure the model may be of a prediction, where that was measured.
 
-The card carries the SHA-256 of the weights and a few golden crystals with their predictions. Both
+The card carries the SHA-256 of the others and a few golden crystals with their predictions. Both
 are checked when an archive is loaded, so that a damaged file, or a change of potnet that would
 change its predictions, is an error and not a wrong number.
 """
@@ -28,11 +29,14 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
+from safetensors.numpy import load as arrays_from_bytes
+from safetensors.numpy import save as arrays_to_bytes
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from potnet.calibration import Calibration
 from potnet.crystal import Crystal
 from potnet.errors import ConfigError, ModelError, PotNetError
 from potnet.files import atomic_write
@@ -45,7 +49,8 @@ if TYPE_CHECKING:
     from potnet.models.contract import Network
 
 WEIGHTS_NAME, CARD_NAME = "model.safetensors", "model.json"
-SIZE_LIMITS = {WEIGHTS_NAME: 2**30, CARD_NAME: 2**24}  # Bytes.
+CALIBRATION_NAME = "calibration.safetensors"
+SIZE_LIMITS = {WEIGHTS_NAME: 2**30, CARD_NAME: 2**24, CALIBRATION_NAME: 2**26}  # Bytes.
 UNSTORED = 2**20  # Numbers that a network may hold beside its weights.
 GOLDEN_TOLERANCE = 1e-4  # In standard deviations of the target.
 # What zipfile raises for a damaged file, or (RuntimeError) for one it cannot read.
@@ -76,13 +81,19 @@ def with_golden(
     return card.model_copy(update={"golden": golden})
 
 
-def save(path: str | os.PathLike[str], members: Sequence[Network], card: ModelCard) -> None:
+def save(
+    path: str | os.PathLike[str],
+    members: Sequence[Network],
+    card: ModelCard,
+    calibration: Calibration | None = None,
+) -> None:
     """Write an archive, whole or not at all.
 
     Args:
         path: A file name that ends in ``.zip``, or a folder, which is made if need be.
         members: Trained networks, all built from the settings of ``card``.
-        card: What to say of them. ``potnet_version`` and ``weights_sha256`` are set here.
+        card: What to say of them. ``potnet_version`` and the SHA-256 are set here.
+        calibration: How sure they may be; without one the intervals have constant widths.
 
     Raises:
         ModelError: If the archive could not be loaded again: the members do not fit the card, a
@@ -95,12 +106,17 @@ def save(path: str | os.PathLike[str], members: Sequence[Network], card: ModelCa
             for name, tensor in member.state_dict().items()
         }
     )
+    contents = {WEIGHTS_NAME: weights}
+    if calibration is not None:
+        contents[CALIBRATION_NAME] = arrays_to_bytes(calibration.arrays())
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     update = {
+        "format": FORMAT,
         "potnet_version": version("potnet"),
-        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "weights_sha256": digests[WEIGHTS_NAME],
+        "calibration_sha256": digests.get(CALIBRATION_NAME, ""),
     }
-    text = card.model_copy(update=update).model_dump_json(indent=1)
-    contents = {WEIGHTS_NAME: weights, CARD_NAME: text.encode()}
+    contents[CARD_NAME] = card.model_copy(update=update).model_dump_json(indent=1).encode()
     path = Path(path)
     _assemble(str(path), contents, verify=True)
     if path.suffix == ".zip":
@@ -110,6 +126,8 @@ def save(path: str | os.PathLike[str], members: Sequence[Network], card: ModelCa
     for name, content in contents.items():
         with atomic_write(path / name, "wb") as file:
             file.write(content)
+    if calibration is None:  # That of an archive that was there before.
+        (path / CALIBRATION_NAME).unlink(missing_ok=True)
 
 
 def halved(member: Network) -> Network:
@@ -145,6 +163,36 @@ def load(source: str | os.PathLike[str], *, verify: bool = True) -> tuple[list[N
     where, contents, targets = _contents(source, (CARD_NAME, WEIGHTS_NAME))
     members, card = _assemble(where, contents, verify=verify)
     return select(members, card, targets) if targets else (members, card)
+
+
+def read_calibration(source: str | os.PathLike[str]) -> Calibration | None:
+    """Return how sure the model of an archive may be, None where that was not measured.
+
+    Args:
+        source: Name of a bundled model, or path of a folder, of a ``.zip`` file or of a run.
+
+    Raises:
+        ModelError: If there is no such model, or its calibration is missing or damaged.
+    """
+    where, contents, targets = _contents(source, (CARD_NAME,))
+    card = _parse_card(where, contents[CARD_NAME])
+    if not card.calibration_sha256:
+        return None
+    content = _contents(source, (CALIBRATION_NAME,))[1][CALIBRATION_NAME]
+    _check_digest(where, CALIBRATION_NAME, content, card.calibration_sha256)
+    try:
+        calibration = Calibration.from_arrays(arrays_from_bytes(content))
+        if len(calibration.outputs) != len(card.targets):
+            raise ValueError(f"it is for {len(calibration.outputs)} targets")
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ModelError(
+            f"{where}: `{CALIBRATION_NAME}` must be a calibration of the model, got one that "
+            f"cannot be used ({error}). Copy the archive again."
+        ) from error
+    if not targets:
+        return calibration
+    names = [target.name for target in card.targets]
+    return calibration.select([names.index(name) for name in targets])
 
 
 def read_card(source: str | os.PathLike[str]) -> ModelCard:
@@ -271,13 +319,7 @@ def _parse_card(where: str, content: bytes) -> ModelCard:
 
 
 def _parse_weights(where: str, card: ModelCard, content: bytes) -> dict[str, Tensor]:
-    found = hashlib.sha256(content).hexdigest()
-    if found != card.weights_sha256:
-        raise ModelError(
-            f"{where}: `{WEIGHTS_NAME}` must have the SHA-256 that its card states, got "
-            f"{found[:12]}... instead of {card.weights_sha256[:12]}... (damaged, cut short or of "
-            "another model). Copy the archive again."
-        )
+    _check_digest(where, WEIGHTS_NAME, content, card.weights_sha256)
     try:
         return tensors_from_bytes(content)
     except (SafetensorError, KeyError, ValueError) as error:  # The last two: of unknown types.
@@ -285,6 +327,16 @@ def _parse_weights(where: str, card: ModelCard, content: bytes) -> dict[str, Ten
             f"{where}: `{WEIGHTS_NAME}` must be a safetensors file, got one that cannot be read "
             f"({error}). Copy the archive again."
         ) from error
+
+
+def _check_digest(where: str, name: str, content: bytes, stated: str) -> None:
+    found = hashlib.sha256(content).hexdigest()
+    if found != stated:
+        raise ModelError(
+            f"{where}: `{name}` must have the SHA-256 that its card states, got {found[:12]}... "
+            f"instead of {stated[:12]}... (damaged, cut short or of another model). "
+            "Copy the archive again."
+        )
 
 
 def _build_members(where: str, card: ModelCard, tensors: Mapping[str, Tensor]) -> list[Network]:

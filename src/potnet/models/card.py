@@ -11,7 +11,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 from potnet.crystal import Crystal
 from potnet.targets import Scale, Transform, present_word
 
-FORMAT = 1
+FORMAT = 2  # 1 had no calibration
 MAX_GOLDEN_ATOMS = 500  # of a crystal that is predicted whenever a model is loaded
 
 
@@ -31,7 +31,9 @@ class TargetCard(Card):
         mean: Mean of the transformed training values.
         std: Standard deviation of the transformed training values.
         interval_level: Share of crystals that the prediction interval should cover.
-        interval_halfwidth: Half the width of that interval, on transformed values.
+        interval_halfwidth: Half the width of that interval, on transformed values, where the
+            calibration of the archive has none that adapts to the crystal.
+        lowest: Value below which there is none, where no end of an interval may be.
     """
 
     name: str = Field(min_length=1)
@@ -41,6 +43,7 @@ class TargetCard(Card):
     std: float = Field(default=1.0, gt=0)
     interval_level: float | None = Field(default=None, gt=0, lt=1)
     interval_halfwidth: float | None = Field(default=None, ge=0)
+    lowest: float | None = None
 
     @field_validator("transform", mode="before")
     @classmethod
@@ -138,9 +141,10 @@ class ModelCard(Card):
         bundled: Models that potnet bundles as this one archive, with the targets of each.
         weights_sha256: SHA-256 of ``model.safetensors``; :func:`potnet.models.archive.save`
             sets it.
+        calibration_sha256: That of ``calibration.safetensors``, "" if there is none.
     """
 
-    format: Literal[1] = FORMAT
+    format: Literal[1, 2] = FORMAT
     potnet_version: str = Field(default_factory=lambda: version("potnet"))
     network: str
     settings: dict[str, Any]
@@ -156,6 +160,7 @@ class ModelCard(Card):
     golden: tuple[GoldenCrystal, ...] = Field(default=(), max_length=5)
     bundled: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     weights_sha256: str = ""
+    calibration_sha256: str = ""
 
     @model_validator(mode="after")
     def _golden_fit_targets(self) -> ModelCard:

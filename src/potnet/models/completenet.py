@@ -187,7 +187,14 @@ class CompleteNet(Network):
 
     def forward(self, batch: Batch) -> Tensor:
         """Return one row per crystal, shape (n_graphs, n_targets), in standardised units."""
-        pooled = self.embedding(batch)
+        return self._outputs(self.embedding(batch), batch)
+
+    def described(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the states of the crystals and the outputs, both computed once."""
+        states = self.embedding(batch)
+        return states, self._outputs(states, batch)
+
+    def _outputs(self, pooled: Tensor, batch: Batch) -> Tensor:
         output = self.head[-1](pooled)
         if self.references is not None:
             output = output + _mean(self.references(batch.numbers), batch)

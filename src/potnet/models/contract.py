@@ -68,6 +68,10 @@ class Network(nn.Module, ABC):
             "Use a model of the network completenet."
         )
 
+    def described(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return what :meth:`embedding` and what a call returns, for no more work than needed."""
+        return self.embedding(batch), self(batch)
+
     @abstractmethod
     def forward(self, batch: Batch) -> Tensor:
         """Return one row per crystal, shape (n_graphs, n_targets), in standardised units."""

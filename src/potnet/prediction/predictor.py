@@ -16,15 +16,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from potnet.calibration import COMPONENTS, Contents
 from potnet.crystal import Crystal
 from potnet.devices import device as find_device
 from potnet.errors import Failure, ModelError, PotNetError, StructureError, as_refusal
 from potnet.models import archive
+from potnet.models.evidence import combined, described, evidence
 from potnet.prediction.rows import Gradients, Prediction, Predictions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from potnet.calibration import Calibration, Judgement
     from potnet.features import Batch
     from potnet.features.contract import Features
     from potnet.models.card import ModelCard
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 _TURNS = Lock()  # Of threads that use the networks in float64.
 
 BATCH_SIZE = 64
+UNFAMILIAR = 0.05
+"""A crystal is flagged if less than this share of the crystals held out is as far from training."""
 MAX_PAIRS = 4_000_000
 """Most pairs of atoms in one batch, so that large cells do not fill the memory."""
 
@@ -46,13 +51,20 @@ class Predictor:
     Args:
         members: Networks of the same kind, trained from different seeds; their outputs are
             combined as the card says.
-        card: Targets, units, calibration and limits of the model.
+        card: Targets, units and limits of the model.
+        calibration: How sure it may be of a prediction; without it intervals have the constant
+            widths of the card, and crystals no familiarity.
 
     Raises:
         ModelError: If there is no network.
     """
 
-    def __init__(self, members: Sequence[Network], card: ModelCard) -> None:
+    def __init__(
+        self,
+        members: Sequence[Network],
+        card: ModelCard,
+        calibration: Calibration | None = None,
+    ) -> None:
         if not members:
             raise ModelError(
                 "Predictor: `members` must hold at least one network, got none. "
@@ -60,6 +72,7 @@ class Predictor:
             )
         self.members = [member.eval().requires_grad_(False) for member in members]
         self.card = card
+        self.calibration = calibration
 
     def __repr__(self) -> str:
         names = ", ".join(target.name for target in self.card.targets)
@@ -247,43 +260,83 @@ class Predictor:
         batch = batch.to(self.device)
         with torch.inference_mode():
             outputs = torch.stack([member(batch).double() for member in self.members])
-        combine = np.median if self.card.combine == "median" else np.mean
-        return combine(outputs.cpu().numpy(), axis=0)
+        return combined(outputs.cpu().numpy(), self.card.combine)
 
-    def _restored(self, z: NDArray[np.float64], *, end: Literal[-1, 0, 1] = 0) -> NDArray[Any]:
-        """Return outputs in the units of the targets, shape (n_graphs, n_targets).
+    def _judged(
+        self, batch: Batch, crystals: Sequence[Crystal]
+    ) -> tuple[NDArray[np.float64], Judgement | None]:
+        """Return the combined outputs, and how sure the model may be of them."""
+        if self.calibration is None:
+            return self._standardised(batch), None
+        states, outputs = described(self.members, batch.to(self.device))
+        seen = evidence(
+            states,
+            outputs,
+            self.card.combine,
+            Contents.of(crystals),
+            batch.atom_counts.cpu().numpy(),
+        )
+        return seen.outputs, self.calibration.judge(seen)
 
-        Args:
-            z: Standardised outputs, shape (n_graphs, n_targets).
-            end: -1 and 1 for the lower and upper ends of the intervals, 0 for the middle.
-        """
-        columns = []
-        for column, card in zip(z.T, self.card.targets, strict=True):
-            half = math.nan if card.interval_halfwidth is None else card.interval_halfwidth
-            # The half-width was measured on transformed values, hence before the inverse.
-            shift = end * half if end else 0
-            with np.errstate(over="ignore"):  # what is not finite is refused in _rows
-                columns.append(card.scale.physical(column, shift=shift))
+    def _restored(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return outputs, shape (n_graphs, n_targets), in the units of the targets."""
+        with np.errstate(over="ignore"):  # what is not finite is refused in _rows
+            columns = [
+                card.scale.physical(column)
+                for column, card in zip(z.T, self.card.targets, strict=True)
+            ]
         return np.stack(columns, axis=1)
+
+    def _ends(
+        self, z: NDArray[np.float64], judgement: Judgement | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the ends of the intervals in the units of the targets, (n_graphs, n_targets)."""
+        lower, upper = np.empty_like(z), np.empty_like(z)
+        for k, card in enumerate(self.card.targets):
+            scale, half = card.scale, card.interval_halfwidth
+            adapted = judgement.halfwidths[k] if judgement else None
+            shift = (
+                adapted * card.std if adapted is not None else math.nan if half is None else half
+            )
+            # Widths were measured on transformed values around what counts beside targets, hence
+            # before the inverse and from the floor up.
+            middle = np.maximum(z[:, k], scale.floor)
+            with np.errstate(over="ignore"):
+                lower[:, k] = scale.physical(middle, shift=-shift)
+                upper[:, k] = scale.physical(middle, shift=shift)
+                if card.lowest is not None:
+                    least = np.minimum(card.lowest, scale.physical(z[:, k]))
+                    lower[:, k] = np.maximum(lower[:, k], least)
+        return lower, upper
 
     def _outcomes(self, crystals: Sequence[Crystal]) -> list[list[Prediction] | PotNetError]:
         """Return the rows of each crystal, or what is wrong with it."""
         try:
             batch = self.features.once(crystals)
-            z = self._standardised(batch)
+            z, judgement = self._judged(batch, crystals)
         # The wall around one crystal: whatever it does to features or network, memory that is not
         # there included, it never costs the other crystals.
         except Exception as error:  # noqa: BLE001
             if len(crystals) == 1:
                 return [as_refusal(crystals[0].id, error)]
             return [outcome for crystal in crystals for outcome in self._outcomes([crystal])]
-        numbers = np.stack([self._restored(z, end=end) for end in (0, -1, 1)], axis=-1)
+        numbers = np.stack([self._restored(z), *self._ends(z, judgement)], axis=-1)
         atoms = batch.atom_counts.tolist()
-        items = zip(crystals, numbers.tolist(), atoms, strict=True)
-        return [self._rows(*item) for item in items]
+        outcomes: list[list[Prediction] | PotNetError] = []
+        for k, crystal in enumerate(crystals):
+            familiarity, flags = math.nan, self._flags(crystal, atoms[k])
+            if judgement is not None:
+                familiarity = float(judgement.familiarity[k])
+                flags += self._unfamiliar(crystal, familiarity, judgement.excess[k])
+            outcomes.append(self._rows(crystal, numbers[k].tolist(), familiarity, flags))
+        return outcomes
 
     def _rows(
-        self, crystal: Crystal, numbers: list[list[float]], n_atoms: int
+        self,
+        crystal: Crystal,
+        numbers: list[list[float]],
+        familiarity: float,
+        flags: tuple[str, ...],
     ) -> list[Prediction] | PotNetError:
         """Return a row per target from its prediction, lower and upper end, or an error."""
         values = [value for value, *_ in numbers]
@@ -292,9 +345,8 @@ class Predictor:
                 f"{crystal.id}: the prediction must be finite, got {values}. "
                 "Check that the structure is what you mean; if it is, report the model."
             )
-        flags = self._flags(crystal, n_atoms)
         return [
-            Prediction(crystal.id, card.name, value, lower, upper, card.unit, flags)
+            Prediction(crystal.id, card.name, value, lower, upper, card.unit, flags, familiarity)
             for card, (value, lower, upper) in zip(self.card.targets, numbers, strict=True)
         ]
 
@@ -319,6 +371,29 @@ class Predictor:
         if not low <= volume <= high:
             flags.append(f"{volume:.4g} Å^3 per atom, training had {low:.4g} to {high:.4g}")
         return tuple(flags)
+
+    def _unfamiliar(
+        self, crystal: Crystal, familiarity: float, excess: NDArray[np.float64]
+    ) -> tuple[str, ...]:
+        """Return a flag if hardly a crystal held out is as far from training as this one."""
+        if familiarity >= UNFAMILIAR:
+            return ()
+        reason = _REASONS[COMPONENTS[int(np.argmax(excess))]]
+        if reason is _REASONS["support"] and self.calibration is not None:
+            counts = self.calibration.familiarity.counts
+            rarest = min(set(crystal.numbers.tolist()), key=lambda number: counts[number])
+            symbol = dict(zip(crystal.numbers.tolist(), crystal.symbols, strict=True))[rarest]
+            reason = reason.format(symbol, int(counts[rarest]))
+        share = "none" if familiarity == 0 else f"{100 * familiarity:.1g} %"
+        return (f"unfamiliar: {share} of held-out crystals are as far from training, {reason}",)
+
+
+_REASONS = {
+    "distance": "by its structure and elements",
+    "remainder": "by its structure and elements",
+    "volume": "by its volume per atom",
+    "support": "for {} is in {} training crystals",
+}
 
 
 def predict_stream(
@@ -412,7 +487,7 @@ def load(source: str | os.PathLike[str], *, device: str = "cpu") -> Predictor:
         ModelError: If there is no such model, or the archive is damaged or does not reproduce the
             predictions that it carries.
     """
-    return Predictor(*archive.load(source)).to(device)
+    return Predictor(*archive.load(source), archive.read_calibration(source)).to(device)
 
 
 def is_structure(item: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -33,6 +34,8 @@ class Prediction:
         upper: Upper end of the interval; nan if the model was never calibrated.
         unit: Unit of the three numbers.
         flags: Reasons to doubt the value and its interval, in words; empty if there are none.
+        familiarity: Share of the crystals held out that are as far from training as this one or
+            farther; nan if the model never measured it.
     """
 
     id: str
@@ -42,11 +45,13 @@ class Prediction:
     upper: float
     unit: str
     flags: tuple[str, ...] = ()
+    familiarity: float = math.nan
 
     def cells(self, *, digits: int = 7) -> list[str]:
         """Return the fields as text, in the order of ``COLUMNS``, as a CSV file holds them."""
         numbers = (f"{x:.{digits}g}" for x in (self.prediction, self.lower, self.upper))
-        return [self.id, self.property, *numbers, self.unit, "; ".join(self.flags)]
+        flags, familiarity = "; ".join(self.flags), f"{self.familiarity:.3g}"
+        return [self.id, self.property, *numbers, self.unit, flags, familiarity]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from potnet.calibration import FEWEST, Calibration, conformal_halfwidth
 from potnet.crystal import Crystal
 from potnet.data.dataset import Dataset, take
 from potnet.data.splits import Split
@@ -17,9 +18,10 @@ from potnet.models import archive
 from potnet.models.card import MAX_GOLDEN_ATOMS, DataCard, ModelCard, TargetCard
 from potnet.models.contract import Network
 from potnet.targets import Scale
+from potnet.training.calibrate import lowest
 from potnet.training.config import TrainingConfig
 from potnet.training.finetune import origin_card
-from potnet.training.metrics import Metrics, conformal_halfwidth
+from potnet.training.metrics import Metrics
 from potnet.training.prepared import Prepared
 
 N_GOLDEN = 3
@@ -34,6 +36,7 @@ def write_archive(
     *,
     residuals: NDArray[np.float64],
     metrics: dict[str, dict[str, Metrics]],
+    calibration: Calibration | None,
 ) -> None:
     """Write the networks and their card.
 
@@ -45,6 +48,7 @@ def write_archive(
         residuals: Prediction minus target of the validation crystals, standardised, nan where
             unknown, shape (n_val, n_targets).
         metrics: What was measured.
+        calibration: How sure they may be of each prediction, if that was measured.
     """
     dataset, split = prepared.dataset, prepared.split
     card = ModelCard(
@@ -52,12 +56,12 @@ def write_archive(
         settings=networks[0].settings.model_dump(mode="json"),
         combine=config.combine,
         targets=tuple(
-            _target_card(scale, residuals[:, k], config.interval_level)
+            _target_card(scale, residuals[:, k], config.interval_level, _values(prepared, scale))
             for k, scale in enumerate(prepared.scales)
         ),
         data=_data_card(dataset, split, prepared.loader.atom_counts),
         finetuned_from=None if config.finetune is None else origin_card(config),
-        metrics={**metrics, "note": _note(split, config)},
+        metrics={**metrics, "note": _note(split, config, calibration)},
         limits=_limits(dataset, split),
     )
     smallest = sorted(
@@ -69,10 +73,16 @@ def write_archive(
     if len(golden) < 2:  # Where all are large, simple ones of an element they have.
         number = int(dataset.crystals[smallest[0]].numbers[0])
         golden = [Crystal([number], np.zeros((1, 3)), size * np.eye(3)) for size in (3.0, 3.5)]
-    archive.save(path, networks, archive.with_golden(card, networks, golden))
+    archive.save(path, networks, archive.with_golden(card, networks, golden), calibration)
 
 
-def _target_card(scale: Scale, residuals: NDArray[np.float64], level: float) -> TargetCard:
+def _values(prepared: Prepared, scale: Scale) -> NDArray[np.float64]:
+    return prepared.dataset.targets[scale.name][prepared.split.train]
+
+
+def _target_card(
+    scale: Scale, residuals: NDArray[np.float64], level: float, trained: NDArray[np.float64]
+) -> TargetCard:
     halfwidth = None
     if scale.transform != "binary":  # A probability says itself how sure it is.
         halfwidth = conformal_halfwidth(residuals[np.isfinite(residuals)], level)
@@ -84,6 +94,7 @@ def _target_card(scale: Scale, residuals: NDArray[np.float64], level: float) -> 
         std=scale.std,
         interval_level=None if halfwidth is None else level,
         interval_halfwidth=None if halfwidth is None else halfwidth * scale.std,
+        lowest=None if halfwidth is None else lowest(trained),
     )
 
 
@@ -124,11 +135,13 @@ def _anchors(compositions: Sequence[set[str]]) -> tuple[str, ...]:
     return ()
 
 
-def _note(split: Split, config: TrainingConfig) -> str:
+def _note(split: Split, config: TrainingConfig, calibration: Calibration | None) -> str:
+    adapt = calibration is not None and any(width is not None for width in calibration.widths)
+    widths = "adapt to each crystal" if adapt else f"are constant: fewer than {FEWEST} crystals"
     return (
         f"{config.members} network(s), {config.epochs} epochs; weights chosen and intervals "
-        f"calibrated on the {len(split.val)} validation crystals; 95 % bootstrap intervals of the "
-        "mean absolute error; baseline: the mean of the training targets."
+        f"calibrated on the {len(split.val)} validation crystals, widths {widths}; 95 % bootstrap "
+        "intervals of the mean absolute error; baseline: the mean of the training targets."
     )
 
 

@@ -20,6 +20,7 @@ from potnet.devices import device
 from potnet.errors import ConfigError, Failure
 from potnet.features import Batch
 from potnet.targets import chosen_targets, in_units, with_binary_targets
+from potnet.training.calibrate import calibrate
 from potnet.training.config import TrainingConfig
 from potnet.training.export import write_archive
 from potnet.training.finetune import first_network, kept_scales, resolved
@@ -332,5 +333,14 @@ def _conclude(
                 metrics[part][scale.name] = measure(target, values, baseline=baseline)
     metrics = {part: by_target for part, by_target in metrics.items() if by_target}
     folder.write_metrics(metrics)
-    write_archive(folder.model, networks, prepared, config, residuals=residuals, metrics=metrics)
+    calibration = calibrate(networks, prepared, config, fabric, errors=residuals)
+    write_archive(
+        folder.model,
+        networks,
+        prepared,
+        config,
+        residuals=residuals,
+        metrics=metrics,
+        calibration=calibration,
+    )
     return metrics

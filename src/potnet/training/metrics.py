@@ -93,15 +93,3 @@ def bootstrap_interval(
     means = [values[rng.integers(n, size=n)].mean() for _ in range(n_resamples)]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
-
-
-def conformal_halfwidth(residuals: NDArray[np.float64], level: float) -> float | None:
-    """Return the half-width of an interval that covers a new crystal with chance ``level``.
-
-    Split conformal prediction: the ceil((n + 1) level)-th smallest absolute residual of n crystals
-    that were not trained on (Vovk et al. 2005; Lei et al., JASA 113, 1094 (2018)). None if n is
-    too small for the level.
-    """
-    ordered = np.sort(np.abs(residuals))
-    rank = int(np.ceil((len(ordered) + 1) * level - 1e-9))
-    return float(ordered[rank - 1]) if rank <= len(ordered) else None

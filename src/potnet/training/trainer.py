@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import OneCycleLR
 
 from potnet.errors import ConfigError
+from potnet.features import Batch
+from potnet.models.evidence import described
 from potnet.targets import Scale
 from potnet.training.average import WeightAverage
 from potnet.training.batches import Loader, Minibatch, stratified_batches
@@ -260,17 +262,49 @@ def predict(
     network: Network, loader: Loader, rows: NDArray[np.int64], batch_size: int, fabric: Fabric
 ) -> NDArray[np.float64]:
     """Return the standardised predictions of ``network`` for ``rows``, (n, n_targets)."""
+    network.eval()
+
+    def outputs(batch: Batch) -> tuple[NDArray]:
+        return (network(batch).float().cpu().numpy(),)
+
+    return _each(outputs, loader, rows, batch_size, fabric)[0].astype(np.float64)
+
+
+@torch.inference_mode()
+def describe(
+    networks: Sequence[Network],
+    loader: Loader,
+    rows: NDArray[np.int64],
+    batch_size: int,
+    fabric: Fabric,
+) -> tuple[NDArray, NDArray[np.float64]]:
+    """Return what :func:`potnet.models.evidence.described` returns, for ``rows``."""
+    for network in networks:
+        network.eval()
+
+    def both(batch: Batch) -> tuple[NDArray, NDArray]:
+        states, outputs = described(networks, batch)
+        return states, outputs.swapaxes(0, 1)
+
+    states, outputs = _each(both, loader, rows, batch_size, fabric)
+    return states, outputs.swapaxes(0, 1)
+
+
+def _each(
+    function: Callable[[Batch], tuple[NDArray, ...]],
+    loader: Loader,
+    rows: NDArray[np.int64],
+    batch_size: int,
+    fabric: Fabric,
+) -> list[NDArray]:
+    """Return what ``function`` returns for minibatches, in the order of ``rows``."""
     n_batches = math.ceil(len(rows) / (_EVALUATION_BATCHES * batch_size))
     groups = stratified_batches(loader.atom_counts[rows], n_batches, np.random.default_rng(0))
-    network.eval()
-    outputs = []
     with fabric.autocast():
-        for minibatch in loader.minibatches([rows[group] for group in groups]):
-            outputs.append(network(minibatch.batch).float())
-    values = torch.cat(outputs).cpu().numpy().astype(np.float64)
-    ordered = np.empty_like(values)
-    ordered[np.concatenate(groups)] = values
-    return ordered
+        minibatches = loader.minibatches([rows[group] for group in groups])
+        found = [function(minibatch.batch) for minibatch in minibatches]
+    order = np.argsort(np.concatenate(groups), kind="stable")
+    return [np.concatenate(parts)[order] for parts in zip(*found, strict=True)]
 
 
 def _one_cycle(

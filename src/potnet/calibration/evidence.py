@@ -1,0 +1,68 @@
+"""What a model has to judge by how sure it may be of its predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potnet.crystal import Crystal
+
+N_ELEMENTS = 119  # atomic numbers from 0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is seen of crystals while they are predicted; no true value is in it.
+
+    None of it depends on how the crystals are written down.
+
+    Attributes:
+        states: What the networks make of each crystal, shape (n, n_states); n_states is 0 where
+            they offer none.
+        outputs: Of the networks together, standardised, shape (n, n_targets).
+        spreads: Standard deviation over the networks, 0 if there is one alone, shape
+            (n, n_targets).
+        shares: Of the elements by atomic number, shape (n, N_ELEMENTS).
+        n_atoms: Of the primitive cell, shape (n,).
+        volumes: Per atom in Å^3, shape (n,).
+    """
+
+    states: NDArray[np.float32]
+    outputs: NDArray[np.float64]
+    spreads: NDArray[np.float64]
+    shares: NDArray[np.float64]
+    n_atoms: NDArray[np.int64]
+    volumes: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.n_atoms)
+
+    def __getitem__(self, rows: NDArray) -> Evidence:
+        """Return the crystals ``rows`` (indices or a mask), in that order."""
+        return Evidence(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Compositions and volumes of crystals.
+
+    Attributes:
+        shares: Of the elements by atomic number, shape (n, N_ELEMENTS).
+        volumes: Per atom in Å^3, shape (n,).
+    """
+
+    shares: NDArray[np.float64]
+    volumes: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, crystals: Sequence[Crystal]) -> Contents:
+        """Return those of ``crystals``, each of which is read once."""
+        shares = np.zeros((len(crystals), N_ELEMENTS))
+        volumes = np.empty(len(crystals))
+        for row, crystal in enumerate(crystals):
+            shares[row] = np.bincount(crystal.numbers, minlength=N_ELEMENTS) / crystal.n_atoms
+            volumes[row] = crystal.volume / crystal.n_atoms
+        return cls(shares, volumes)

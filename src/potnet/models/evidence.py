@@ -1,0 +1,62 @@
+"""What the networks of a model see of crystals, beside what they predict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+
+from potnet.calibration import Contents, Evidence
+from potnet.errors import ModelError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from potnet.features.batch import Batch
+    from potnet.models.contract import Network
+
+
+def combined(outputs: NDArray[np.float64], how: Literal["median", "mean"]) -> NDArray[np.float64]:
+    """Return the outputs of several networks, shape (n_members, n, n_targets), as one."""
+    return np.median(outputs, axis=0) if how == "median" else np.mean(outputs, axis=0)
+
+
+def described(members: Sequence[Network], batch: Batch) -> tuple[NDArray, NDArray[np.float64]]:
+    """Return the states of crystals in all networks and all outputs.
+
+    Returns:
+        The states side by side, shape (n, n_states), without columns where a network offers none,
+        and outputs of shape (n_members, n, n_targets).
+    """
+    with torch.inference_mode():
+        try:
+            found = [member.described(batch) for member in members]
+        except ModelError:
+            outputs = torch.stack([member(batch).double() for member in members])
+            return np.zeros((batch.n_graphs, 0), np.float32), outputs.cpu().numpy()
+    states = torch.cat([states for states, _ in found], 1).float()
+    outputs = torch.stack([outputs.double() for _, outputs in found])
+    return states.cpu().numpy(), outputs.cpu().numpy()
+
+
+def evidence(
+    states: NDArray,
+    outputs: NDArray[np.float64],
+    how: Literal["median", "mean"],
+    contents: Contents,
+    n_atoms: NDArray[np.int64],
+) -> Evidence:
+    """Return what is seen of crystals.
+
+    Args:
+        states: Their states, as :func:`described` returns them.
+        outputs: Those of all networks, as :func:`described` returns them.
+        how: How these become one.
+        contents: Compositions and volumes.
+        n_atoms: Of the cells that the networks saw, shape (n,).
+    """
+    together = combined(outputs, how)
+    spreads = outputs.std(axis=0)
+    return Evidence(states, together, spreads, contents.shares, n_atoms, contents.volumes)
