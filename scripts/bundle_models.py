@@ -13,7 +13,13 @@ those of the members together, on the crystals that none of them was trained on.
             -o runs/$WHAT
     done
     potnet benchmark benchmarks/sweeps/jarvis.yaml --data FILE -o runs/jarvis
-    python scripts/bundle_models.py runs/* --data FILE
+    python scripts/bundle_models.py runs/* --data FILE product/*.jsonl.gz
+
+With the data that an archive learned from, it gets a calibration beside its weights: intervals that
+adapt, and how familiar a crystal is. Without folders of runs only this is made, for archives that
+are there already; the weights stay as they are:
+
+    python scripts/bundle_models.py --data FILE product/*.jsonl.gz
 
 The folder ``product`` is what ``scripts/product_data.py`` writes: these models, which users get by
 default, learn from all data at hand. FILE has the JARVIS oxides and nitrides with their official
@@ -34,6 +40,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,22 +50,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from potnet.calibration import conformal_halfwidth
 from potnet.data import Dataset
 from potnet.data import open as open_dataset
+from potnet.data.splits import Split, SplitConfig, make_split
 from potnet.files import atomic_write
 from potnet.models import archive, available
 from potnet.models.card import ModelCard, TargetCard
 from potnet.models.completenet import CompleteNet
 from potnet.models.elements import MAX_NUMBER
 from potnet.models.selection import select
-from potnet.targets import compositions
+from potnet.targets import compositions, with_binary_targets
 from potnet.text import file_name
-from potnet.training.metrics import (
-    Metrics,
-    binary_metrics,
-    conformal_halfwidth,
-    regression_metrics,
-)
+from potnet.training.calibrate import lowest, recalibrate
+from potnet.training.metrics import Metrics, binary_metrics, regression_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLED = ROOT / "src" / "potnet" / "models" / "bundled"
@@ -150,6 +155,8 @@ class Recipe:
             outputs of its own, the first of which is measured in the tables.
         kept: Outputs without a model, for others went on from weights that have them.
         limits: What the models are not for, beyond what the data say.
+        beside: Columns that the runs learned beside the targets, if these decide who trains.
+        split_of: Column whose split the runs took, if not that of all they learned.
         halved: Round the weights to half precision. Not those that others go on from, which are
             to be exactly what these went on from.
     """
@@ -160,6 +167,8 @@ class Recipe:
     kept: tuple[Output, ...] = ()
     limits: str = ""
     halved: bool = True
+    beside: tuple[str, ...] = ()
+    split_of: str = ""
 
     @property
     def outputs(self) -> list[tuple[str, Output]]:
@@ -192,11 +201,14 @@ RECIPES = {
                 Output("optb88vdw_bandgap > 0.01"),
             )
         },
+        beside=("formation_energy_peratom",),
     ),
     "jarvis-band-gap-mbj": Recipe(
         _seeds("band-gap-mbj", 2),
         JARVIS,
         {"jarvis-band-gap-mbj": (Output("mbj_bandgap", "eV"), Output("mbj_bandgap > 0.01"))},
+        beside=("optb88vdw_bandgap",),
+        split_of="mbj_bandgap",
     ),
     "jarvis-energy-above-hull": Recipe(
         _seeds("energy-above-hull", 1),
@@ -218,6 +230,7 @@ RECIPES = {
         _seeds("product-gap", 1),
         MATERIALS_PROJECT,
         {"mp-band-gap": (Output("gap", "eV"), Output("gap > 0.01"))},
+        beside=("e_form",),
     ),
     "moduli": Recipe(
         _seeds("product-moduli", 3),
@@ -406,7 +419,7 @@ def measure(
     return halfwidth, metrics
 
 
-def bundle(name: str, recipe: Recipe, folders: list[Path], dataset: Dataset | None) -> None:
+def bundle(name: str, recipe: Recipe, folders: list[Path], datasets: list[Dataset]) -> None:
     """Write one archive and say how good its models are."""
     runs = [next(found for f in folders for found in trainings(f / run)) for run in recipe.runs]
     loaded = [archive.load(run / "model") for run in runs]
@@ -431,6 +444,8 @@ def bundle(name: str, recipe: Recipe, folders: list[Path], dataset: Dataset | No
     shifts: dict[int, Shift] = {}
     for k, (_, output) in enumerate(recipe.outputs):
         if output.learned:
+            both = {output.learned, output.target}
+            dataset = next((data for data in datasets if both <= set(data.targets)), None)
             if dataset is None:
                 raise SystemExit(
                     f"{name}: give --data, the dataset with {output.learned} and {output.target}"
@@ -505,17 +520,65 @@ def bundle(name: str, recipe: Recipe, folders: list[Path], dataset: Dataset | No
             )
 
 
+def calibrate(name: str, recipe: Recipe, datasets: Sequence[Dataset]) -> None:
+    """Measure how sure a bundled archive may be, and write it beside the weights."""
+    members, card = archive.load(BUNDLED / name)
+    learned = [output.learned or output.target for _, output in recipe.outputs]
+    found = next(
+        filter(
+            None,
+            (_learned_from(data, [*learned, *recipe.beside], recipe, card) for data in datasets),
+        ),
+        None,
+    )
+    if found is None:
+        raise SystemExit(f"{name}: give --data, a dataset with the crystals that it learned from")
+    dataset, split = found
+    dataset = with_binary_targets(dataset, [target.name for target in card.targets])
+    calibration = recalibrate(members, card, dataset, train=split.train, val=split.val, level=LEVEL)
+    targets = tuple(
+        target.model_copy(update={"lowest": lowest(dataset.targets[target.name][split.train])})
+        if target.interval_halfwidth is not None
+        else target
+        for target in card.targets
+    )
+    archive.save(BUNDLED / name, members, card.model_copy(update={"targets": targets}), calibration)
+    size = (BUNDLED / name / archive.CALIBRATION_NAME).stat().st_size / 1e3
+    adapting = [width is not None for width in calibration.widths]
+    print(f"{name}: calibration {size:.0f} kB, {sum(adapting)} of {len(adapting)} widths adapt")
+
+
+def _learned_from(
+    dataset: Dataset, learned: Sequence[str], recipe: Recipe, card: ModelCard
+) -> tuple[Dataset, Split] | None:
+    """Return the dataset and its parts if the archive learned from it, else None."""
+    columns = {name.partition(" > ")[0] for name in learned}
+    if not columns <= set(dataset.targets):
+        return None
+    dataset = with_binary_targets(dataset, learned)
+    split, _ = make_split(dataset, SplitConfig(kind="given", of=recipe.split_of), learned)
+    ids = sorted(dataset.ids[k] for k in split.train)
+    digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()
+    return (dataset, split) if digest == card.data.train_ids_sha256 else None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folders", type=Path, nargs="+", help="outputs of sweeps")
+    parser.add_argument("folders", type=Path, nargs="*", help="outputs of sweeps")
     parser.add_argument(
         "--only", nargs="*", choices=RECIPES, default=list(RECIPES), help="archives"
     )
-    parser.add_argument("--data", help="the dataset of the JARVIS runs")
+    parser.add_argument("--data", nargs="*", default=[], help="what the archives learned from")
     arguments = parser.parse_args()
-    dataset = None if arguments.data is None else open_dataset(arguments.data)
+    datasets = [open_dataset(path) for path in arguments.data]
     for name in arguments.only:
-        bundle(name, RECIPES[name], arguments.folders, dataset)
+        recipe = RECIPES[name]
+        if arguments.folders:
+            bundle(name, recipe, arguments.folders, datasets)
+        if datasets:
+            calibrate(name, recipe, datasets)
+        else:
+            print(f"{name}: no calibration; give --data, what it learned from")
     summary = {
         name: {
             "targets": [target.model_dump() for target in card.targets],
