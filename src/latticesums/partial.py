@@ -17,10 +17,10 @@ def partial_sums(
 ) -> Tensor:
     """Return the sum of ``V(|r_j + L - r_i|)`` over the images within a radius, for all pairs.
 
-    With growing radius it becomes what :func:`pair_sums` returns. Of powers below 3, which grow
-    without end, the mean growth is taken away, as it is there: the integral of V over the sphere
-    divided by the volume of the cell, which is the share of the neutralising background that lies
-    within the radius.
+    With growing radius it becomes what :func:`pair_sums` returns. Powers below 3 have a
+    neutralising background there, and so they have within the sphere: images in excess of it are
+    balanced on its surface (Wolf et al.), or the sum would never settle, so that each image counts
+    ``V(r) - V(radius)``, the background likewise.
 
     Args:
         positions: Cartesian coordinates in Å, shape (n_atoms, 3).
@@ -34,25 +34,33 @@ def partial_sums(
     Raises:
         StructureError: If the cell is singular, or so thin that there are too many images.
         ConfigError: If a potential is unknown.
+
+    References:
+        Wolf et al., J. Chem. Phys. 110, 8254 (1999).
     """
     chosen = resolve(potentials)
     positions, cell = near_positions(positions, cell)
+    n = len(positions)
     pair, vectors = images_within(positions, cell, radius)
     squares = (vectors * vectors).sum(1)
-    volume = torch.linalg.det(cell).abs()
-    columns = [
-        positions.new_zeros(len(positions) ** 2).index_add(0, pair, potential.value(squares))
-        - _growth(potential, radius) / volume
-        for potential in chosen
-    ]
-    return torch.stack(columns, 1)
+    # The atom itself, which is no image, is balanced as the images are.
+    counts = torch.bincount(pair, minlength=n * n) + torch.eye(n).to(pair).flatten()
+    density = 1 / torch.linalg.det(cell).abs()
+    columns = []
+    for potential in chosen:
+        total = positions.new_zeros(n * n).index_add(0, pair, potential.value(squares))
+        for coefficient, term in potential.terms:
+            if isinstance(term, InversePower) and term.exponent < 3:
+                total = total - coefficient * _balance(term.exponent, radius, counts, density)
+        columns.append(total)
+    return torch.stack(columns, 1) if columns else positions.new_zeros(n * n, 0)
 
 
-def _growth(potential: Potential, radius: float) -> float | Tensor:
-    """Return the integral over a sphere of what of V does not fall off fast enough, Å^3 V."""
-    grown: float | Tensor = 0.0
-    for coefficient, term in potential.terms:
-        if isinstance(term, InversePower) and term.exponent < 3:
-            left = 3 - term.exponent
-            grown = grown + coefficient * (4 * math.pi / left * radius**left)
-    return grown
+def _balance(power: float, radius: float, counts: Tensor, density: Tensor) -> Tensor:
+    """Return what surface and background take from sums of r^-power within a sphere.
+
+    The background is the integral of ``density (r^-power - radius^-power)`` over the sphere.
+    """
+    surface = counts * radius**-power
+    integral = 4 * math.pi * power / (3 * (3 - power)) * radius ** (3 - power)
+    return surface + density * integral

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import quad
 
 import latticesums
 from latticesums import InversePower, Shell, directed_shells, pair_sums, partial_sums
@@ -33,16 +34,31 @@ def test_a_partial_sum_is_that_of_its_images(radius):
         np.testing.assert_allclose(values[i, j].numpy(), expected, rtol=1e-12)
 
 
-def test_a_partial_coulomb_sum_has_the_background_within_its_radius():
+def test_a_partial_coulomb_sum_is_balanced_on_its_surface():
     values = partial_sums(POSITIONS, CELL, ["coulomb"], radius=6.0).view(3, 3)
-    background = 2 * math.pi * 6.0**2 / abs(float(torch.linalg.det(CELL)))
+    density = 1 / abs(float(torch.linalg.det(CELL)))
+    background = density * quad(lambda r: 4 * math.pi * r**2 * (1 / r - 1 / 6), 0, 6)[0]
     for (i, j), distances in images(6.0).items():
-        assert float(values[i, j]) == pytest.approx(sum(1 / r for r in distances) - background)
+        own = 1 / 6 if i == j else 0
+        expected = sum(1 / r - 1 / 6 for r in distances) - own - background
+        assert float(values[i, j]) == pytest.approx(expected)
+
+
+def test_a_partial_coulomb_sum_does_not_jump_where_an_image_enters():
+    distance = images(6.0)[0, 1][0]
+    radii = (distance - 1e-7, distance + 1e-7)
+    out, into = (partial_sums(POSITIONS, CELL, ["coulomb"], radius=r) for r in radii)
+    torch.testing.assert_close(out, into, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("potential", "radius", "atol"),
-    [("london", 40.0, 1e-5), ("pauli", 12.0, 1e-9), (InversePower(2.5), 40.0, 2e-2)],
+    [
+        ("london", 40.0, 1e-5),
+        ("pauli", 12.0, 1e-9),
+        ("coulomb", 40.0, 0.02),
+        (InversePower(2.5), 40.0, 1e-4),
+    ],
     ids=str,
 )
 def test_partial_sums_grow_into_complete_ones(potential, radius, atol):

@@ -70,7 +70,7 @@ def test_each_kind_of_share_adds_up_to_the_same(model):
     found = explained(model, CRYSTALS["rutile"])
     totals: dict[str, float] = {}
     for share in found.shares():
-        totals[share.of] = totals.get(share.of, 0.0) + share.value
+        totals[share.kind] = totals.get(share.kind, 0.0) + share.share
     for kind in ("channel", "channel and distance", "distance", "element", "atom"):
         assert totals[kind] == pytest.approx(found.surroundings, abs=1e-12)
     assert totals["pair of elements"] == pytest.approx(found.surroundings, abs=1e-12)
@@ -142,7 +142,7 @@ def test_the_median_of_networks_is_said_beside_their_mean():
     np.testing.assert_allclose(one.parts[:2], outputs[1].parts, rtol=0, atol=1e-10)
     spreads = {share.spread for share in outputs[0].shares()}
     assert all(np.isnan(spread) for spread in spreads)
-    assert all(s.spread >= 0 for s in one.shares() if s.of == "channel")
+    assert all(s.spread >= 0 for s in one.shares() if s.kind == "channel")
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_several_targets_are_explained_or_the_ones_that_are_named():
     model = predictor(targets=cards)
     both = potnet.explain(CRYSTALS["rutile"], model, n_known=0)
     assert [e.prediction.property for e in both] == ["gap", "gap > 0.01"]
-    (one,) = potnet.explain(CRYSTALS["rutile"], model, targets=["gap > 0.01"], n_known=0)
+    (one,) = potnet.explain(CRYSTALS["rutile"], model, properties=["gap > 0.01"], n_known=0)
     np.testing.assert_array_equal(one.parts, both[1].parts)
     with pytest.raises(ConfigError, match="must be one of gap, gap > 0.01, got nonsense"):
         Explainer(model, ["nonsense"])
@@ -226,7 +226,7 @@ def test_a_bad_crystal_does_not_stop_the_others(model):
 def test_all_of_it_is_json(model):
     found = Explainer(model).explain(CRYSTALS["rock salt"])[0]
     record = json.loads(json.dumps(found.to_dict(), allow_nan=False))
-    assert record["formula"] == "ClNa"
+    assert record["formula"] == "NaCl"
     shares = sum(atom["share"] for atom in record["atoms"])
     assert shares == pytest.approx(record["surroundings"])
     assert sum(sum(pair["by_channel"].values()) for pair in record["pairs"]) == pytest.approx(

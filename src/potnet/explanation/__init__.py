@@ -1,7 +1,17 @@
 """Why a model predicts what it predicts: shares that add up, sensitivities, known crystals."""
 
-from potnet.explanation.explainer import EDGES, Explainer, explain
-from potnet.explanation.explanation import Explanation, Share
+from potnet.explanation.explainer import EDGES, OUTPUTS, Explainer, explain, explainers
+from potnet.explanation.explanation import COLUMNS, Explanation, Share
 from potnet.explanation.sensitivity import Sensitivity
 
-__all__ = ["EDGES", "Explainer", "Explanation", "Sensitivity", "Share", "explain"]
+__all__ = [
+    "COLUMNS",
+    "EDGES",
+    "OUTPUTS",
+    "Explainer",
+    "Explanation",
+    "Sensitivity",
+    "Share",
+    "explain",
+    "explainers",
+]

@@ -10,6 +10,7 @@ import numpy as np
 
 from potnet.crystal import Crystal
 from potnet.crystal.elements import SYMBOLS
+from potnet.crystal.layers import single_layer
 from potnet.errors import ConfigError, Failure, ModelError, PotNetError, StructureError
 from potnet.explanation.explanation import Explanation
 from potnet.explanation.path import TOLERANCE, Slopes, mean_slopes
@@ -18,6 +19,8 @@ from potnet.features.by_distance import ByDistance, by_distance, edges_in_words
 from potnet.features.complete import CompleteFeatures
 from potnet.known import KnownCrystal, load_known
 from potnet.prediction import Predictor, is_structure, load
+from potnet.sheet.properties import BUNDLED, property_of
+from potnet.sheet.stream import LAYERS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,6 +32,10 @@ EDGES = (3.0, 5.0, 8.0)
 MAX_ATOMS = 200
 """Most atoms in the primitive cell of a crystal: time and memory grow with their square."""
 N_KNOWN = 5
+OUTPUTS = {p.name: model for (model, _), p in BUNDLED.items() if p.is_advised} | {
+    "has_band_gap": "mp-band-gap"
+}
+"""Properties of the sheet that a model predicts itself, each with the model."""
 UNITS = {"none": "{}", "nonnegative": "{}", "log10": "log10({})", "binary": "logit"}
 
 
@@ -37,7 +44,8 @@ class Explainer:
 
     Args:
         model: A predictor, the name of a bundled model, or an archive.
-        targets: Properties that are wanted, as the model calls them; all if none are named.
+        properties: Those that are wanted, by their standard names or as the model calls them; all
+            if none are named.
         edges: Distances in Å at which shares are divided, ascending.
         tolerance: Largest difference of the sum of all shares from the prediction, in standard
             deviations of what the model learned.
@@ -45,13 +53,13 @@ class Explainer:
 
     Raises:
         ModelError: If there is no such model, or its network does not read complete sums.
-        ConfigError: If the model has no such target, or the edges do not ascend.
+        ConfigError: If the model has no such property, or the edges do not ascend.
     """
 
     def __init__(
         self,
         model: Predictor | str | os.PathLike[str],
-        targets: Sequence[str] = (),
+        properties: Sequence[str] = (),
         *,
         edges: Sequence[float] = EDGES,
         tolerance: float = TOLERANCE,
@@ -60,13 +68,11 @@ class Explainer:
         self.name = "" if isinstance(model, Predictor) else str(os.fspath(model))
         self.predictor = model if isinstance(model, Predictor) else load(model)
         self.features = _complete(self.predictor)
-        known = [target.name for target in self.predictor.card.targets]
-        if unknown := [name for name in targets if name not in known]:
-            raise ConfigError(
-                f"explain: a target must be one of {', '.join(known)}, got {', '.join(unknown)}. "
-                "Name one of these."
-            )
-        self.targets = tuple(targets) or tuple(known)
+        names = [target.name for target in self.predictor.card.targets]
+        #: Targets of the model that are explained, each with its standard name.
+        self.properties = {name: property_of(self.name, name).name for name in names}
+        if properties:
+            self.properties = _chosen(self.properties, properties)
         self.edges = tuple(float(edge) for edge in edges)
         if not all(0 < a < b for a, b in zip(self.edges, [*self.edges[1:], 1e3], strict=False)):
             raise ConfigError(
@@ -118,6 +124,8 @@ class Explainer:
             ModelError: If a network gives a number that is not finite.
         """
         crystal = Crystal.from_any(crystal)
+        if self.name == LAYERS:
+            crystal = single_layer(crystal)
         cell = self.features.reduced(crystal)
         if cell.n_atoms > MAX_ATOMS:
             raise StructureError(
@@ -135,17 +143,17 @@ class Explainer:
         sites = tuple(np.flatnonzero(labels == site) for site in range(labels.max() + 1))
         return [
             Explanation(
+                crystal=crystal,
                 prediction=predictions[name],
                 model=self.name,
-                formula=crystal.formula,
-                numbers=crystal.numbers,
+                property=standard,
                 sites=sites,
                 sensitivity=Sensitivity.of(gradients[name], copies),
                 known=nearest,
                 same=same,
                 **self._shares(cell, sums, name),
             )
-            for name in self.targets
+            for name, standard in self.properties.items()
         ]
 
     def _known(self, crystal: Crystal) -> tuple[tuple[KnownCrystal, ...], tuple[KnownCrystal, ...]]:
@@ -194,7 +202,7 @@ def explain(
     crystals: Any,
     model: Predictor | str | os.PathLike[str] = "mp-formation-energy",
     *,
-    targets: Sequence[str] = (),
+    properties: Sequence[str] = (),
     edges: Sequence[float] = EDGES,
     n_known: int = N_KNOWN,
 ) -> list[Explanation]:
@@ -204,19 +212,60 @@ def explain(
         crystals: One structure or any number of them: Crystal, ASE Atoms, pymatgen Structure,
             JARVIS Atoms or their dictionaries.
         model: A predictor, the name of a bundled model, or an archive.
-        targets: Properties that are wanted, as the model calls them; all if none are named.
+        properties: Those that are wanted, by their standard names or as the model calls them; all
+            if none are named.
         edges: Distances in Å at which shares are divided, ascending.
         n_known: How many known crystals are named; 0 for none.
 
     Raises:
         StructureError: If a crystal cannot be used.
         ModelError: If there is no such model, or its network does not read complete sums.
-        ConfigError: If the model has no such target, or the edges do not ascend.
+        ConfigError: If the model has no such property, or the edges do not ascend.
     """
-    explainer = Explainer(model, targets, edges=edges, n_known=n_known)
+    explainer = Explainer(model, properties, edges=edges, n_known=n_known)
     items = [crystals] if is_structure(crystals) else crystals
     return [found for found in explainer.stream(items, on_error="raise")
             if isinstance(found, Explanation)]  # fmt: skip
+
+
+def explainers(
+    properties: Sequence[str] = (), models: Sequence[str] = (), **options: Any
+) -> list[Explainer]:
+    """Return what explains some properties of the sheet, or of some models.
+
+    Args:
+        properties: Those that are wanted; the formation energy, or all of the models that are
+            named, if none are.
+        models: Bundled models or archives; those of the sheet if none are named.
+        options: Passed on to each :class:`Explainer`.
+
+    Raises:
+        ConfigError: If a property is not one that a model predicts itself.
+        ModelError: As :class:`Explainer`.
+    """
+    if models:
+        return [Explainer(model, properties, **options) for model in models]
+    wanted: dict[str, list[str]] = {}
+    for name in properties or ("formation_energy",):
+        if name not in OUTPUTS:
+            raise ConfigError(
+                f"explain: a property must be one that a model predicts itself "
+                f"({', '.join(OUTPUTS)}), got {name!r}. Ask for what it follows from, or name a "
+                "model."
+            )
+        wanted.setdefault(OUTPUTS[name], []).append(name)
+    return [Explainer(model, names, **options) for model, names in wanted.items()]
+
+
+def _chosen(known: dict[str, str], properties: Sequence[str]) -> dict[str, str]:
+    """Return the targets that ``properties`` name, by either name, in that order."""
+    targets = {standard: name for name, standard in known.items()} | {name: name for name in known}
+    if unknown := [name for name in properties if name not in targets]:
+        raise ConfigError(
+            f"explain: a property of this model must be one of {', '.join(known.values())}, got "
+            f"{', '.join(unknown)}. Name one of these."
+        )
+    return {targets[name]: known[targets[name]] for name in properties}
 
 
 def _complete(predictor: Predictor) -> CompleteFeatures:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from potnet.crystal.elements import SYMBOLS
+from potnet.crystal.formula import reduced_formula
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from potnet.crystal import Crystal
     from potnet.explanation.sensitivity import Sensitivity
     from potnet.known import KnownCrystal
     from potnet.prediction import Prediction
@@ -25,26 +27,26 @@ SPACES = {
     "log10": "decimal logarithm",
     "binary": "logit, the logarithm of the odds",
 }
-COLUMNS = ("id", "property", "unit", "of", "name", "channel", "distance", "share", "spread")
+COLUMNS = ("id", "property", "kind", "name", "channel", "distance", "share", "spread", "unit")
 
 
 class Share(NamedTuple):
     """What something adds to a prediction.
 
     Attributes:
-        of: What kind of thing: "composition", "channel and distance", "atom" and so on.
+        kind: What kind of thing: "composition", "channel and distance", "atom" and so on.
         name: Which one.
         channel: Which channel alone, "" for all of them.
         distance: Which range of distances alone, "" for all of them.
-        value: The share, in the unit of the explanation.
+        share: What it adds, in the unit of the explanation.
         spread: Standard deviation of the share over the networks of the model; nan if it has one.
     """
 
-    of: str
+    kind: str
     name: str
     channel: str
     distance: str
-    value: float
+    share: float
     spread: float
 
 
@@ -57,10 +59,11 @@ class Explanation:
     the logarithm of a property that is learned so, the logit of a probability.
 
     Attributes:
+        crystal: What was explained: the crystal as given, or a single layer of it where the model
+            is one of single layers.
         prediction: The prediction itself, with its interval and flags.
-        model: Name of the model.
-        formula: Of the crystal.
-        numbers: Atomic number of each atom as given, shape (n_atoms,).
+        model: Name of the model; "" for one that has none.
+        property: Standard name of the property; the model's own name where there is none.
         transform: What makes a prediction of the total.
         unit: Unit of the shares and of the total.
         total: What is explained: all networks of the model combined, in ``unit``.
@@ -75,16 +78,15 @@ class Explanation:
         distances: Names of the ranges of distances.
         sites: Atoms of each site, as given. Atoms on one site are equivalent.
         parts: Shares by network, receiving site, sending site, channel and distance.
-        sensitivity: How the prediction depends on strain and positions; None if the network has
-            no derivatives.
+        sensitivity: How the prediction depends on strain and positions.
         known: The nearest known crystals.
         same: Known crystals that are this one.
     """
 
+    crystal: Crystal
     prediction: Prediction
     model: str
-    formula: str
-    numbers: NDArray[np.int64]
+    property: str
     transform: Transform
     unit: str
     total: float
@@ -97,39 +99,45 @@ class Explanation:
     distances: tuple[str, ...]
     sites: tuple[NDArray[np.int64], ...]
     parts: NDArray[np.float64]
-    sensitivity: Sensitivity | None = None
+    sensitivity: Sensitivity
     known: tuple[KnownCrystal, ...] = ()
     same: tuple[KnownCrystal, ...] = ()
 
     def __repr__(self) -> str:
         p = self.prediction
-        value = f"{p.property} = {p.prediction:.4g} {p.unit}".rstrip()
+        value = f"{self.property} = {p.prediction:.4g} {p.unit}".rstrip()
         return (
             f"<Explanation: {p.id or self.formula}, {value}; composition "
             f"{self.composition:.4g}, surroundings {self.surroundings:.4g}>"
         )
 
-    @property
+    @cached_property  # `property` is a field
     def id(self) -> str:
         """Id of the crystal."""
         return self.prediction.id
 
-    @property
-    def n_atoms(self) -> int:
-        """Atoms of the crystal as given."""
-        return len(self.numbers)
+    @cached_property
+    def formula(self) -> str:
+        """Reduced formula, the electropositive element first."""
+        numbers, counts = np.unique(self.crystal.numbers, return_counts=True)
+        return reduced_formula(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
 
-    @property
+    @cached_property
+    def n_atoms(self) -> int:
+        """Atoms of the crystal."""
+        return self.crystal.n_atoms
+
+    @cached_property
     def space(self) -> str:
         """What the total is besides the property in its unit, in words; "" for nothing."""
         return SPACES[self.transform]
 
-    @property
+    @cached_property
     def composition(self) -> float:
         """What the composition alone would be predicted to have, in ``unit``."""
         return float(self.compositions.mean())
 
-    @property
+    @cached_property
     def surroundings(self) -> float:
         """What all sums add together, in ``unit``."""
         return float(self.parts.sum((1, 2, 3, 4)).mean())
@@ -158,14 +166,19 @@ class Explanation:
         """What the atoms of each element add together; references are not in it."""
         totals = self.by_atom.sum(1)
         return {
-            SYMBOLS[number]: float(totals[self.numbers == number].sum())
-            for number in np.unique(self.numbers).tolist()
+            SYMBOLS[number]: float(totals[self.crystal.numbers == number].sum())
+            for number in np.unique(self.crystal.numbers).tolist()
         }
 
-    @property
+    @cached_property
+    def by_element_pair(self) -> dict[str, float]:
+        """What pairs of elements add, whichever of the two receives."""
+        return {pair: float(x.mean()) for pair, x in self._of_element_pairs().items()}
+
+    @cached_property
     def elements(self) -> list[str]:
         """Symbol of each site's element."""
-        return [SYMBOLS[int(self.numbers[atoms[0]])] for atoms in self.sites]
+        return [self.crystal.symbols[atoms[0]] for atoms in self.sites]
 
     def shares(self) -> list[Share]:
         """Return all shares in one table. Those of one kind add up; kinds are views of the same."""
@@ -190,7 +203,7 @@ class Explanation:
                 Share("distance", distance, "", distance, *_about(by_channel[:, :, d].sum(1)))
             )
         atoms = self._of_atoms().sum(2)
-        symbols = np.array([SYMBOLS[number] for number in self.numbers.tolist()])
+        symbols = np.array(self.crystal.symbols)
         for symbol in self.by_element:
             values = _about(atoms[:, symbols == symbol].sum(1))
             rows.append(Share("element", symbol, "", "", *values))
@@ -200,17 +213,27 @@ class Explanation:
             rows.append(Share("atom", f"{symbol} {k}", "", "", *_about(atoms[:, k])))
         return rows
 
+    def records(self) -> list[dict[str, Any]]:
+        """Return the shares as rows of a table with ``COLUMNS``; None where there is no spread."""
+        about = {"id": self.id, "property": self.property, "unit": self.unit}
+        rows = (about | share._asdict() for share in self.shares())
+        return [{name: _plain(row[name]) for name in COLUMNS} for row in rows]
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain lists and numbers, as JSON stores them."""
-        p = self.prediction
-        pairs = self.by_pair
-        elements, of_atoms = self.elements, self.by_atom.sum(1).tolist()
+        p, crystal = self.prediction, self.crystal
         return {
             "id": self.id,
             "formula": self.formula,
             "n_atoms": self.n_atoms,
+            "crystal": {
+                "numbers": crystal.numbers.tolist(),
+                "positions": crystal.positions.tolist(),
+                "cell": crystal.cell.tolist(),
+            },
             "model": self.model,
-            "property": p.property,
+            "property": self.property,
+            "target": p.property,
             "value": p.prediction,
             "lower": _plain(p.lower),
             "upper": _plain(p.upper),
@@ -227,40 +250,44 @@ class Explanation:
             "residual": self.residual,
             "n_networks": len(self.parts),
             "n_points": self.n_points,
-            "channels": list(self.channels),
-            "distances": list(self.distances),
-            "by_channel_and_distance": self.by_channel.tolist(),
-            "by_channel": dict(zip(self.channels, self.by_channel.sum(1).tolist(), strict=True)),
-            "by_distance": dict(zip(self.distances, self.by_channel.sum(0).tolist(), strict=True)),
+            **self._views(),
+            "sensitivity": self.sensitivity.as_dict(),
+            "known": [_plain_known(known) for known in self.known],
+            "same": [_plain_known(known) for known in self.same],
+        }
+
+    def _views(self) -> dict[str, Any]:
+        """Return the shares of the surroundings, seen in several ways."""
+        channels, distances, table = self.channels, self.distances, self.by_channel
+        atoms = zip(self.crystal.symbols, self.by_atom.tolist(), strict=True)
+        sites = zip(self.elements, self.sites, strict=True)
+        return {
+            "channels": list(channels),
+            "distances": list(distances),
+            "by_channel_and_distance": table.tolist(),
+            "by_channel": dict(zip(channels, table.sum(1).tolist(), strict=True)),
+            "by_distance": dict(zip(distances, table.sum(0).tolist(), strict=True)),
             "by_element": self.by_element,
-            "by_element_pair": {k: float(v.mean()) for k, v in self._of_element_pairs().items()},
+            "by_element_pair": self.by_element_pair,
             "atoms": [
                 {
                     "index": k,
-                    "element": SYMBOLS[number],
-                    "share": share,
-                    "by_channel": dict(zip(self.channels, channels, strict=True)),
+                    "element": element,
+                    "share": sum(row),
+                    "by_channel": dict(zip(channels, row, strict=True)),
                 }
-                for k, (number, share, channels) in enumerate(
-                    zip(self.numbers.tolist(), of_atoms, self.by_atom.tolist(), strict=True)
-                )
+                for k, (element, row) in enumerate(atoms)
             ],
-            "sites": [
-                {"element": element, "atoms": atoms.tolist()}
-                for element, atoms in zip(elements, self.sites, strict=True)
-            ],
+            "sites": [{"element": element, "atoms": site.tolist()} for element, site in sites],
             "pairs": [
-                {"to": i, "from": j, "by_channel": dict(zip(self.channels, row, strict=True))}
-                for i, rows in enumerate(pairs.tolist())
+                {"to": i, "from": j, "by_channel": dict(zip(channels, row, strict=True))}
+                for i, rows in enumerate(self.by_pair.tolist())
                 for j, row in enumerate(rows)
             ],
             "shares": [
                 {name: _plain(value) for name, value in share._asdict().items()}
                 for share in self.shares()
             ],
-            "sensitivity": None if self.sensitivity is None else self.sensitivity.as_dict(),
-            "known": [_plain_known(known) for known in self.known],
-            "same": [_plain_known(known) for known in self.same],
         }
 
     def _of_atoms(self) -> NDArray[np.float64]:
@@ -281,14 +308,6 @@ class Explanation:
                 name = "-".join(sorted((one, other)))
                 totals[name] = totals.get(name, 0.0) + parts[:, i, j]
         return totals
-
-
-def records(explanations: Iterable[Explanation]) -> Iterable[dict[str, Any]]:
-    """Yield the shares of explanations as rows of one table, with ``COLUMNS``."""
-    for found in explanations:
-        about = (found.id, found.prediction.property, found.unit)
-        for share in found.shares():
-            yield dict(zip(COLUMNS, (*about, *share), strict=True))
 
 
 def _about(values: Sequence[float] | NDArray[np.float64]) -> tuple[float, float]:

@@ -41,8 +41,8 @@ def by_distance(features: CompleteFeatures, cell: Crystal, edges: Sequence[float
     """Return the features of a crystal, divided at some distances.
 
     A sum is linear in its images, so that it divides exactly. What lies beyond the last edge is the
-    complete sum less all that lies within; of the Coulomb sum each range gets its share of the
-    neutralising background as well (:func:`latticesums.partial_sums`).
+    complete sum less all that lies within. Within a distance the Coulomb sum has its background,
+    and is balanced on the surface (:func:`latticesums.partial_sums`).
 
     Args:
         features: Settings of the sums.

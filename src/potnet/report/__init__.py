@@ -1,6 +1,7 @@
 """Plots and the self-contained HTML report of a training, an evaluation or a dataset."""
 
 from potnet.report.dataset import dataset_report
+from potnet.report.explanation import explanation_plot
 from potnet.report.landscape import Landscape, landscape, landscape_plot
 from potnet.report.page import Report, versions
 from potnet.report.plots import learning_curve, parity_plot, png, residual_histogram
@@ -16,6 +17,7 @@ __all__ = [
     "close_report",
     "dataset_report",
     "evaluation_report",
+    "explanation_plot",
     "landscape",
     "landscape_plot",
     "learning_curve",

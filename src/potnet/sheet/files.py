@@ -182,7 +182,7 @@ class _Excel:
 
 _TABLES: dict[str, Any] = {".csv": CsvTable, ".json": _Json, ".parquet": _Parquet, ".xlsx": _Excel}
 _TEXTS = {"id", "formula", "space_group", "property", "unit", "level_of_theory", "model"}
-_TEXTS |= {"flags", "note", "notes"}
+_TEXTS |= {"flags", "note", "notes", "kind", "name", "channel", "distance"}
 
 
 def _kind(key: str) -> Any:
