@@ -1,9 +1,10 @@
 """Targets: their names, what is done to their values, and how networks see them.
 
-A target is a column of a dataset, or a question of yes or no about one: ``gap > 0.01`` is a
-*binary* target, 1 where the column ``gap`` is above the threshold and 0 where it is not. Values
-are transformed, then standardised by the training crystals (:class:`Scale`); a prediction goes the
-way back.
+A target is a column of a dataset, or a question of yes or no about one. ``gap > 0.01`` is a
+*binary* target, 1 where the column ``gap`` is above the threshold and 0 where it is not. A column
+of true and false is one, too, and a column of *classes* is one for each of them: ``phase = cubic``
+is 1 where the column ``phase`` says cubic. Values are transformed, then standardised by the
+training crystals (:class:`Scale`); a prediction goes the way back.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 #: values of 0 and 1: the output is a logit, the prediction the probability of 1.
 Transform = Literal["none", "log10", "nonnegative", "binary"]
 
+#: What settings may ask for: ``auto`` is ``binary`` for a column in which 0 and 1 stand and nothing
+#: else, and ``none`` for others; ``classes`` takes each value of a column for a class.
+Asked = Transform | Literal["auto", "classes"]
+
 # Words that archives and settings held for a transform before.
 _FORMER_WORDS = {"yes-no": "binary"}
 
@@ -44,6 +49,8 @@ _log = logging.getLogger(__name__)
 
 _BY_THRESHOLD = re.compile(r"(\S.*) > ([-+0-9.eE]+)")
 
+MOST_CLASSES = 50  # of a column
+RARE = 0.1  # Share of the training crystals below which a class is said to be rare.
 LARGEST = 1e100  # Numbers whose squares, and those of their inverses, are numbers still.
 RIDGE = 0.1  # Crystals of one element that a reference of 0 counts for.
 EXPLAINED = 0.8  # Share of the variance that a function of the composition has to explain to pay.
@@ -63,6 +70,62 @@ def is_binary(name: str) -> bool:
     return _by_threshold(name) is not None
 
 
+def class_target(column: str, word: str) -> str:
+    """Return the name of the binary target that asks whether ``column`` says ``word``."""
+    return f"{column} = {word}"
+
+
+def classes_in(dataset: Dataset, column: str) -> tuple[str, ...]:
+    """Return the classes that a column of words or numbers holds, in order."""
+    texts = _as_words(dataset, column)
+    words = sorted(set(texts[texts != ""].tolist()))
+    return tuple(sorted(words, key=float) if column not in dataset.words else words)
+
+
+def groups(
+    names: Sequence[str], classes: Mapping[str, Sequence[str]]
+) -> dict[str, NDArray[np.int64]]:
+    """Return where the targets of each column of classes stand among ``names``, in order.
+
+    Columns are left out of which not every class is there.
+    """
+    place = {name: k for k, name in enumerate(names)}
+    asked = {column: [class_target(column, word) for word in of] for column, of in classes.items()}
+    return {
+        column: np.array([place[name] for name in targets])
+        for column, targets in asked.items()
+        if all(name in place for name in targets)
+    }
+
+
+def normalised(
+    values: NDArray[np.float64], names: Sequence[str], classes: Mapping[str, Sequence[str]]
+) -> NDArray[np.float64]:
+    """Return predictions, shape (n, n_targets), whose probabilities of the classes sum to 1."""
+    values = values.copy()
+    for places in groups(names, classes).values():
+        chances = values[:, places]
+        # All may round to zero; then all are as probable.
+        chances = np.maximum(chances, np.finfo(float).tiny)
+        values[:, places] = chances / chances.sum(1, keepdims=True)
+    return values
+
+
+def most_probable(values: Mapping[str, float]) -> list[str]:
+    """Return the targets that are the most probable class of their column.
+
+    >>> most_probable({"phase = cubic": 0.7, "phase = other": 0.3, "gap > 0": 0.9})
+    ['phase = cubic']
+    """
+    columns: dict[str, list[str]] = {}
+    for name in values:
+        column, separator, _ = name.rpartition(" = ")
+        if separator:
+            columns.setdefault(column, []).append(name)
+    several = (names for names in columns.values() if len(names) > 1)
+    return [max(names, key=lambda name: values[name]) for names in several]
+
+
 def with_binary_targets(dataset: Dataset, names: Iterable[str]) -> Dataset:
     """Return ``dataset`` with a column for each binary target in ``names`` that it has none for.
 
@@ -70,17 +133,43 @@ def with_binary_targets(dataset: Dataset, names: Iterable[str]) -> Dataset:
     """
     targets, splits = dict(dataset.targets), dict(dataset.splits)
     for name in names:
-        parts = _by_threshold(name)
-        if parts is None or name in targets or parts[0] not in targets:
+        found = None if name in targets else _binary_column(dataset, name)
+        if found is None:
             continue
-        column, threshold = parts
-        values = targets[column]
-        targets[name] = np.where(np.isfinite(values), values > threshold, np.nan)
+        column, targets[name] = found
         if column in splits:
             splits[name] = splits[column]
     if len(targets) == len(dataset.targets):
         return dataset
     return replace(dataset, targets=targets, splits=splits)
+
+
+def _binary_column(dataset: Dataset, name: str) -> tuple[str, NDArray[np.float64]] | None:
+    """Return the column of a binary target and its values, None where there is no such target."""
+    from potnet.data.record import yes_or_no  # a prediction has no dataset
+
+    if name in dataset.words:
+        known = {word: yes_or_no(word) for word in set(dataset.words[name].tolist()) if word}
+        if not known or None in known.values():
+            return None
+        values = [known.get(word) for word in dataset.words[name].tolist()]
+        return name, np.array(values, dtype=np.float64)
+    if (parts := _by_threshold(name)) and parts[0] in dataset.targets:
+        column, threshold = parts
+        values = dataset.targets[column]
+        return column, np.where(np.isfinite(values), values > threshold, np.nan)
+    column, _, word = name.rpartition(" = ")
+    if column in dataset.words or column in dataset.targets:
+        texts = _as_words(dataset, column)
+        return column, np.where(texts == "", np.nan, texts == word)
+    return None
+
+
+def _as_words(dataset: Dataset, column: str) -> NDArray[np.str_]:
+    if column in dataset.words:
+        return dataset.words[column]
+    values = dataset.targets[column].tolist()
+    return np.array(["" if math.isnan(value) else f"{value:.12g}" for value in values])
 
 
 def in_units(dataset: Dataset, wanted: Mapping[str, str]) -> Dataset:
@@ -112,49 +201,117 @@ def in_units(dataset: Dataset, wanted: Mapping[str, str]) -> Dataset:
     return dataset if units == dataset.units else replace(dataset, targets=targets, units=units)
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """What is to be learned of a dataset.
+
+    Attributes:
+        dataset: With the binary targets.
+        transforms: The targets, each with its transform.
+        classes: The classes of each column that is learned as such; each is a target.
+    """
+
+    dataset: Dataset
+    transforms: dict[str, Transform]
+    classes: dict[str, tuple[str, ...]]
+
+
 def chosen_targets(
-    dataset: Dataset, names: Sequence[str], transform: Transform | Mapping[str, Transform]
-) -> dict[str, Transform]:
+    dataset: Dataset, names: Sequence[str], transform: Asked | Mapping[str, Asked]
+) -> Chosen:
     """Return the targets to learn, each with its transform.
 
     Args:
-        dataset: What is learned from, with its binary targets.
-        names: Columns of it; all of them if empty.
+        dataset: What is learned from.
+        names: Columns of it, or binary targets; if empty, all columns of numbers, or the one
+            column of words where there are none.
         transform: One for all, or one for each of some; see :func:`transform_of`.
 
     Raises:
         ConfigError: If one is not in the dataset, or the dataset has none.
-        DataError: If a value does not fit the transform, such as one below zero for a logarithm.
+        DataError: If a value does not fit the transform, such as one below zero for a logarithm,
+            or a column does not divide the crystals into classes.
     """
-    chosen = tuple(names) or tuple(dataset.targets)
-    asked = [*chosen, *(transform if isinstance(transform, Mapping) else ())]
-    unknown = [name for name in asked if name not in dataset.targets]
-    if unknown or not chosen:
+    names = tuple(names) or tuple(dataset.targets) or _only_words(dataset)
+    dataset = with_binary_targets(dataset, names)
+    asked = [*names, *(transform if isinstance(transform, Mapping) else ())]
+    unknown = [name for name in asked if name not in {*dataset.targets, *dataset.words}]
+    if unknown:
+        known = ", ".join(dict.fromkeys([*dataset.targets, *dataset.words]))
         raise ConfigError(
-            f"training config: `targets` must be columns of the dataset "
-            f"({', '.join(dataset.targets) or 'it has none'}), got {unknown or list(chosen)}. "
-            "Correct the names."
+            f"training config: `targets` must be columns of the dataset ({known or 'it has none'})"
+            f", got {unknown}. Correct the names."
         )
-    transforms: dict[str, Transform] = {name: transform_of(name, transform) for name in chosen}
+    classes = {
+        name: _checked_classes(dataset, name)
+        for name in names
+        if name not in dataset.targets or transform_of(name, transform) == "classes"
+    }
+    transforms: dict[str, Transform] = {}
+    for name in names:
+        if name in classes:
+            transforms |= dict.fromkeys((class_target(name, w) for w in classes[name]), "binary")
+        else:
+            transforms[name] = _resolved(dataset, name, transform_of(name, transform))
+    dataset = with_binary_targets(dataset, transforms)
     for name, word in transforms.items():
-        values = dataset.targets[name]
-        rule, fits = _RULES[word]
-        size = np.abs(values)
-        beyond = np.flatnonzero((size > LARGEST) | ((size > 0) & (size < 1 / LARGEST)))
-        if len(beyond):
-            raise DataError(
-                f"{dataset.name or 'dataset'}: target {name!r} must be between {1 / LARGEST:g} and "
-                f"{LARGEST:g} in size, or 0, got {values[beyond[0]]:g} for "
-                f"{dataset.ids[beyond[0]]!r}. Correct it, or give it in another unit."
-            )
-        bad = np.flatnonzero(np.isfinite(values) & ~fits(values))
-        if len(bad):
-            raise DataError(
-                f"{dataset.name or 'dataset'}: target {name!r} must be {rule} for {word}, got "
-                f"{values[bad[0]]} for {dataset.ids[bad[0]]!r} ({len(bad)} such). "
-                "Leave these crystals out, or use transform: none."
-            )
-    return transforms
+        _require_fit(dataset, name, word)
+    return Chosen(dataset, transforms, classes)
+
+
+def _only_words(dataset: Dataset) -> tuple[str, ...]:
+    """Return the only column of words, which is the target where no column holds numbers."""
+    if len(dataset.words) == 1:
+        _log.warning("No column holds numbers; %r is learned, as classes.", *dataset.words)
+        return tuple(dataset.words)
+    got = ", ".join(dataset.words)
+    raise ConfigError(
+        "training config: `targets` must name one of the columns where none holds numbers, got "
+        + (f"none of {got}. Name it, such as --target." if got else "a dataset without a column.")
+    )
+
+
+def _checked_classes(dataset: Dataset, column: str) -> tuple[str, ...]:
+    found = classes_in(dataset, column)
+    n_known = int((_as_words(dataset, column) != "").sum())
+    if not 2 <= len(found) <= min(MOST_CLASSES, max(2, n_known // 2)):
+        shown = ", ".join(map(repr, found[:3])) + (" ..." if len(found) > 3 else "")
+        raise DataError(
+            f"{dataset.name or 'dataset'}: target {column!r} must have 2 to {MOST_CLASSES} classes "
+            f"of several crystals each, got {len(found)} of {n_known} crystals"
+            f"{f': {shown}' if shown else ''}. Choose another column, or join classes."
+        )
+    return found
+
+
+def _resolved(dataset: Dataset, name: str, asked: Asked) -> Transform:
+    """Return the transform of a target of numbers."""
+    if asked != "auto" and asked != "classes":
+        return asked
+    values = dataset.targets[name]
+    kinds = set(np.unique(values[np.isfinite(values)])[:3].tolist())
+    return "binary" if kinds == {0.0, 1.0} or name in dataset.words else "none"
+
+
+def _require_fit(dataset: Dataset, name: str, word: Transform) -> None:
+    """Raise unless the values of a target can be computed with, and fit its transform."""
+    values = dataset.targets[name]
+    rule, fits = _RULES[word]
+    size = np.abs(values)
+    beyond = np.flatnonzero((size > LARGEST) | ((size > 0) & (size < 1 / LARGEST)))
+    if len(beyond):
+        raise DataError(
+            f"{dataset.name or 'dataset'}: target {name!r} must be between {1 / LARGEST:g} and "
+            f"{LARGEST:g} in size, or 0, got {values[beyond[0]]:g} for "
+            f"{dataset.ids[beyond[0]]!r}. Correct it, or give it in another unit."
+        )
+    bad = np.flatnonzero(np.isfinite(values) & ~fits(values))
+    if len(bad):
+        raise DataError(
+            f"{dataset.name or 'dataset'}: target {name!r} must be {rule} for {word}, got "
+            f"{values[bad[0]]} for {dataset.ids[bad[0]]!r} ({len(bad)} such). "
+            "Leave these crystals out, or use transform: none."
+        )
 
 
 def _by_threshold(name: str) -> tuple[str, float] | None:
@@ -169,8 +326,8 @@ def _by_threshold(name: str) -> tuple[str, float] | None:
 # ------------------------------------------------------------------------------------- transforms
 
 
-def transform_of(name: str, transform: Transform | Mapping[str, Transform]) -> Transform:
-    """Return how the values of the target ``name`` are transformed.
+def transform_of(name: str, transform: Asked | Mapping[str, Asked]) -> Asked:
+    """Return how the values of the target ``name`` are to be transformed.
 
     Args:
         name: The target.
@@ -180,7 +337,7 @@ def transform_of(name: str, transform: Transform | Mapping[str, Transform]) -> T
     if is_binary(name):
         return "binary"
     if isinstance(transform, Mapping):
-        return transform.get(name, "none")
+        return transform.get(name, "auto")
     return transform
 
 
@@ -352,7 +509,14 @@ def fit_scale(
             "learn but this number.", name, values[0], len(values),
         )  # fmt: skip
     if transform == "binary":  # The output is a logit, which has no scale of its own.
-        scale = Scale(name, dataset.units[name], transform, 0.0, 1.0, float(values.mean()))
+        share = float(values.mean())
+        if 0 < min(share, 1 - share) < RARE:
+            _log.warning(
+                "Target %s: only %.2g %% of the %d training crystals are %s. Judge it by F1 and "
+                "ROC-AUC; always the same answer is right as often as most.",
+                name, 100 * min(share, 1 - share), len(values), "1" if share < 0.5 else "0",
+            )  # fmt: skip
+        scale = Scale(name, dataset.units[name], transform, 0.0, 1.0, share)
         return scale, np.zeros(composition.shape[1])
     scaled = transformed(values, transform)
     mean, largest = float(scaled.mean()), float(np.abs(scaled).max())

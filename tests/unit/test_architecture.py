@@ -69,6 +69,7 @@ INSIDE: dict[str, list[str]] = {
     ],
     "potnet.training": [
         "config metrics average checkpoint optimizer features",
+        "classification",
         "batches finetune",
         "prepared",
         "trainer run_folder evaluate",

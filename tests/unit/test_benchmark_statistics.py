@@ -8,8 +8,9 @@ import pytest
 
 from potnet.benchmark import compare
 from potnet.benchmark.predictions import PredictionTable, read_predictions
-from potnet.benchmark.statistics import compare_areas, roc_auc, sign_flip_p, summarise
+from potnet.benchmark.statistics import compare_areas, sign_flip_p, summarise
 from potnet.errors import DataError
+from potnet.training.classification import roc_auc
 
 
 def made(errors, *, folds=None, seeds=None, ids=None, targets=None) -> PredictionTable:

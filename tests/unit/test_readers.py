@@ -45,10 +45,11 @@ def test_scan_yields_entries_and_goes_on_after_a_bad_row(tmp_path):
 
 def test_scan_asks_for_targets_by_name(tmp_path):
     path = tmp_path / "set.jsonl"
-    path.write_text(jsonl(record(targets={"y": "high", "z": 1})))
-    (failure,) = data.iter_records(path, targets="y")
+    path.write_text(jsonl(record(targets={"y": 2}), record(targets={"y": "high", "z": 1})))
+    good, failure = data.iter_records(path, targets="y")
+    assert good.targets == {"y": 2.0}
     assert "target 'y' must be a finite number or missing, got 'high'" in failure.reason
-    (found,) = data.iter_records(path, targets="z")
+    _, found = data.iter_records(path, targets="z")
     assert (found.targets, found.info) == ({"z": 1.0}, {"y": "high"})
     with pytest.raises(DataError, match=r"columns of the data \(y, z\), got 'x'"):
         list(data.iter_records(path, targets="x"))

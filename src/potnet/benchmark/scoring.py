@@ -21,11 +21,12 @@ from potnet.benchmark.contestants import Contestant
 from potnet.benchmark.cost import Cost
 from potnet.benchmark.opened import OpenSuite
 from potnet.benchmark.predictions import PredictionTable, concatenated
-from potnet.benchmark.statistics import roc_auc, summarise
+from potnet.benchmark.statistics import summarise
 from potnet.benchmark.suites import Suite
 from potnet.errors import DataError
 from potnet.files import atomic_write
 from potnet.targets import column_of
+from potnet.training.classification import roc_auc
 from potnet.training.metrics import regression_metrics
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from potnet.benchmark.predictions import PredictionTable
 from potnet.benchmark.suites import Metric
 from potnet.errors import DataError
+from potnet.training.classification import covariance, roc_auc
 from potnet.training.metrics import regression_metrics
 
 _CHUNK = 2**22  # random numbers at a time
@@ -69,7 +70,7 @@ def summarise(
 def _separation(predictions: PredictionTable) -> dict[str, float]:
     """Return how well probabilities tell 1 from 0."""
     area, parts = roc_auc(predictions.targets, predictions.values)
-    reach = 1.96 * float(np.sqrt(_variance(parts, parts)))
+    reach = 1.96 * float(np.sqrt(covariance(parts, parts)))
     parts = [predictions.select(predictions.folds == k) for k in np.unique(predictions.folds)]
     areas = [roc_auc(part.targets, part.values)[0] for part in parts]
     rounded = (predictions.values > 0.5).astype(float)
@@ -81,45 +82,6 @@ def _separation(predictions: PredictionTable) -> dict[str, float]:
         "fold_roc_auc_std": float(np.std(areas)),
         "balanced_accuracy": roc_auc(predictions.targets, rounded)[0],
     }
-
-
-def roc_auc(
-    targets: NDArray[np.float64], values: NDArray[np.float64]
-) -> tuple[float, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Return the area under the ROC curve, and what each crystal adds to its variance.
-
-    The area is the chance that a 1 has a larger value than a 0; equal values count half. What a
-    crystal adds is the share of the crystals of the other class that it is told from, for the 1s
-    and for the 0s (DeLong, DeLong and Clarke-Pearson, Biometrics 44, 837 (1988)).
-
-    Raises:
-        DataError: If there are not both classes and nothing else.
-    """
-    ones, zeros = values[targets == 1], values[targets == 0]
-    if not len(ones) or not len(zeros) or len(ones) + len(zeros) < len(values):
-        raise DataError(
-            f"ROC-AUC: targets must be 0 and 1, and both must be there, got {len(zeros)} times 0, "
-            f"{len(ones)} times 1 in {len(values)}. Check the targets."
-        )
-    below = _share_below(ones, zeros)
-    return float(below.mean()), (below, 1 - _share_below(zeros, ones))
-
-
-def _share_below(values: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return for each value the share of the others that are smaller; equal ones count half."""
-    ordered = np.sort(others)
-    smaller, not_larger = (np.searchsorted(ordered, values, side) for side in ("left", "right"))
-    return (smaller + not_larger) / (2 * len(others))
-
-
-def _variance(
-    first: tuple[NDArray[np.float64], NDArray[np.float64]],
-    second: tuple[NDArray[np.float64], NDArray[np.float64]],
-) -> float:
-    """Return the covariance of two areas from what each crystal adds to them."""
-    return sum(
-        float(np.cov(a, b)[0, 1]) / len(a) for a, b in zip(first, second, strict=True) if len(a) > 1
-    )
 
 
 def _mae(predictions: PredictionTable) -> float:
@@ -246,7 +208,7 @@ def compare_areas(
     """
     pair = _Matched.of(first, second, combine)
     (area_a, a), (area_b, b) = (roc_auc(pair.targets, values) for values in pair.values)
-    error = float(np.sqrt(max(0.0, _variance(a, a) + _variance(b, b) - 2 * _variance(a, b))))
+    error = float(np.sqrt(max(0.0, covariance(a, a) + covariance(b, b) - 2 * covariance(a, b))))
     difference = area_a - area_b
     return AreaComparison(
         **pair.counts,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from potnet.checks.near_duplicates import duplicate_groups, fingerprint
 from potnet.checks.targets import TargetSummary
 from potnet.crystal import Crystal
-from potnet.data.record import Record
+from potnet.data.record import Record, word
 from potnet.errors import Failure, as_refusal
 
 #: Descriptions (see near_duplicates.py) that differ by less than these lengths in Å belong to the
@@ -22,7 +23,9 @@ SAME, NEAR = 0.002, 0.02
 # Values of the same crystal that differ by more than this share of the spread contradict.
 _CONTRADICTION = 0.25
 _RARE = 5  # crystals; an element with fewer is hardly learned
-_SHOWN = 5  # ids in a sentence
+_UNEVEN = 0.1  # share of the crystals below which a class is rare
+_SHOWN = 5  # ids, or classes, in a sentence
+_WORDS = (str, bool)
 
 Parts = Mapping[str, NDArray[np.str_]]
 
@@ -33,7 +36,7 @@ class Finding:
 
     Attributes:
         kind: "refused", "repeated", "duplicates", "near-duplicates", "contradiction", "leakage",
-            "missing", "impossible", "constant", "outlier", "unit" or "elements".
+            "missing", "impossible", "constant", "classes", "outlier", "unit" or "elements".
         severity: "problem" if training on the data as they are would mislead, else "notice".
         text: One sentence.
         ids: The crystals in question.
@@ -105,6 +108,7 @@ class _Rows:
     volumes: list[float] = field(default_factory=list)
     symbols: list[frozenset[str]] = field(default_factory=list)
     targets: list[Mapping[str, float]] = field(default_factory=list)
+    words: list[Mapping[str, str]] = field(default_factory=list)
     labels: list[Any] = field(default_factory=list)
     units: dict[str, str] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
@@ -116,6 +120,7 @@ def check_records(
     name: str = "",
     split: Mapping[str, Sequence[str]] | None = None,
     units: Mapping[str, str] | None = None,
+    targets: Sequence[str] = (),
 ) -> CheckResult:
     """Look a dataset over.
 
@@ -125,6 +130,8 @@ def check_records(
         name: What to call the dataset.
         split: Ids of the parts "train", "val" and "test", in place of the dataset's own labels.
         units: Units of targets that the items do not name.
+        targets: Columns to look at; if there are none, those of numbers, or of words where no
+            column holds numbers.
 
     Returns:
         What was found. A crystal without a primitive cell, which models read, counts as refused.
@@ -146,7 +153,7 @@ def check_records(
         except Exception as error:  # noqa: BLE001 - the wall: one crystal never costs the others
             reason = str(as_refusal(record.id, error))
             rows.failures.append(Failure(record.id, "features", reason))
-    return _concluded(rows, name, split)
+    return _concluded(rows, name, split, targets)
 
 
 def _add(rows: _Rows, record: Record) -> None:
@@ -160,11 +167,18 @@ def _add(rows: _Rows, record: Record) -> None:
     rows.volumes.append(crystal.volume / crystal.n_atoms)
     rows.symbols.append(frozenset(crystal.symbols))
     rows.targets.append(dict(record.targets))
+    words = {name: word(value) for name, value in record.info.items() if isinstance(value, _WORDS)}
+    rows.words.append({name: text for name, text in words.items() if text})
     rows.labels.append(record.split)
     rows.units.update({k: unit for k, unit in record.units.items() if unit})
 
 
-def _concluded(rows: _Rows, name: str, split: Mapping[str, Sequence[str]] | None) -> CheckResult:
+def _concluded(
+    rows: _Rows,
+    name: str,
+    split: Mapping[str, Sequence[str]] | None,
+    targets: Sequence[str],
+) -> CheckResult:
     n_atoms = np.array(rows.n_atoms, dtype=np.int64)
     names = list(dict.fromkeys(k for targets in rows.targets for k in targets))
     columns = []
@@ -186,6 +200,8 @@ def _concluded(rows: _Rows, name: str, split: Mapping[str, Sequence[str]] | None
         duplicates=_duplicates(rows, splits),
     )
     findings = [*_of_reading(found), *_of_duplicates(found), *_of_columns(found)]
+    if targets or not columns:
+        findings += _of_classes(rows.words, targets)
     findings += _of_elements(found, rows.symbols)
     findings.sort(key=lambda finding: finding.severity != "problem")
     return CheckResult(**{**vars(found), "findings": tuple(findings)})
@@ -314,6 +330,31 @@ def _of_columns(found: CheckResult) -> list[Finding]:
                 + f" of {found.ids[k]}"
             )
             findings.append(Finding("outlier", "notice", text, _ids(found, c.outliers)))
+    return findings
+
+
+def _of_classes(words: Sequence[Mapping[str, str]], targets: Sequence[str]) -> list[Finding]:
+    """Return what is to be known of columns of words, which are learned as classes."""
+    findings = []
+    for name in dict.fromkeys(chain.from_iterable(words)):
+        if targets and name not in targets:
+            continue
+        counts = Counter(row[name] for row in words if name in row)
+        n = counts.total()
+        shown = ", ".join(f"{kind!r} {count:,}" for kind, count in counts.most_common(_SHOWN))
+        if len(counts) == 1:
+            text = f"{name}: all {n:,} crystals are {next(iter(counts))!r}: nothing can be learned"
+            findings.append(Finding("constant", "problem", text))
+        elif 2 * len(counts) <= n:
+            rest = f" and {len(counts) - _SHOWN} more" if len(counts) > _SHOWN else ""
+            text = f"{name}: {len(counts)} classes: {shown}{rest}"
+            findings.append(Finding("classes", "notice", text))
+            rare = [kind for kind, count in counts.items() if count < max(_RARE, _UNEVEN * n)]
+            if rare:
+                text = (
+                    f"{name}: rare classes, hardly learned: {', '.join(map(repr, rare[:_SHOWN]))}"
+                )
+                findings.append(Finding("classes", "notice", text))
     return findings
 
 

@@ -63,7 +63,13 @@ def check(
     items, units = _items([given(path) for path in paths], recursive, target, species)
     parts = None if split is None else _parts(split)
     with show_progress("Checking") as progress:
-        found = check_records(counted(items, progress), name=_name(paths), split=parts, units=units)
+        found = check_records(
+            counted(items, progress),
+            name=_name(paths),
+            split=parts,
+            units=units,
+            targets=target or (),
+        )
     _show(found)
     if output is not None:
         write_failures(found.failures, output)

@@ -151,13 +151,25 @@ def training_progress() -> Iterator[Callable[[TrainingProgress], None]]:
 def show_metrics(metrics: Mapping[str, Any], units: Mapping[str, str]) -> None:
     rows = []
     for name, m in metrics.items():
+        if "accuracy" in m:
+            continue
         error = f"{m['mae']:.4g} ({m['mae_low']:.4g} to {m['mae_high']:.4g})"
         r2 = "" if m["r2"] is None else f"{m['r2']:.3f}"
         baseline = f"{m['baseline_mae']:.4g}" if "baseline_mae" in m else ""
         rows.append([name, str(m["n"]), error, baseline, r2, units.get(name, "")])
-    show_table(
-        ["property", "crystals", "mean absolute error", "of the mean value", "R²", "unit"], rows
-    )
+    header = ["property", "crystals", "mean absolute error", "of the mean value", "R²", "unit"]
+    if rows:
+        show_table(header, rows)
+    rows = [
+        [name, str(m["n"])]
+        + [f"{100 * m[key]:.1f} %" for key in ("accuracy", "baseline_accuracy")]
+        + ["" if m[key] is None else f"{m[key]:.3f}" for key in ("f1", "roc_auc")]
+        for name, m in metrics.items()
+        if "accuracy" in m
+    ]
+    if rows:
+        names = ["right", "by the most frequent answer", "F1", "ROC-AUC"]
+        show_table(["classes", "crystals", *names], rows)
 
 
 def errors_beside(output: Path) -> Path:

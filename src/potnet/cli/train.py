@@ -51,7 +51,7 @@ def train(
         str | None, typer.Option(metavar="MODEL", help="Bundled or an archive, to go on from.")
     ] = None,
     transform: Annotated[
-        str | None, typer.Option(metavar="WORD", help="none, log10, nonnegative or binary.")
+        str | None, typer.Option(metavar="WORD", help="none, log10, nonnegative, binary, classes.")
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(metavar="N", help="Passes over the training crystals.")

@@ -68,6 +68,8 @@ class Dataset:
         source: Where the data come from.
         licence: What may be done with them.
         failures: What was left out when the dataset was read.
+        words: Columns of words and of true and false by name, text, shape (n,); "" where missing.
+            One that is named as a target is learned as classes.
 
     Raises:
         DataError: If there is no crystal, ids repeat, or a column does not fit.
@@ -83,6 +85,7 @@ class Dataset:
     source: str = ""
     licence: str = ""
     failures: tuple[Failure, ...] = ()
+    words: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
@@ -109,6 +112,7 @@ class Dataset:
             set_field(self, "crystals", crystals)
         set_field(self, "targets", {k: self._column(k, v) for k, v in self.targets.items()})
         set_field(self, "units", {k: str(self.units.get(k, "")) for k in self.targets})
+        set_field(self, "words", {k: self._texts(k, v) for k, v in self.words.items()})
         set_field(self, "splits", {k: self._labels(k, v) for k, v in self.splits.items()})
         if self.folds is not None:
             set_field(self, "folds", self._folds(self.folds))
@@ -132,6 +136,16 @@ class Dataset:
             )
         column.setflags(write=False)
         return column
+
+    def _texts(self, name: str, values: ArrayLike) -> NDArray[np.str_]:
+        texts = np.array(values, dtype=str)
+        if texts.shape != (len(self.crystals),):
+            raise DataError(
+                f"{self._where}: column {name!r} must have one word per crystal, shape "
+                f"({len(self.crystals)},), got {texts.shape}. Leave missing ones empty."
+            )
+        texts.setflags(write=False)
+        return texts
 
     def _folds(self, values: ArrayLike) -> NDArray[np.int64]:
         folds = np.array(values)
@@ -183,6 +197,7 @@ class Dataset:
             crystals=take(self.crystals, rows),
             targets={name: column[rows] for name, column in self.targets.items()},
             units=self.units,
+            words={name: column[rows] for name, column in self.words.items()},
             splits={name: labels[rows] for name, labels in self.splits.items()},
             folds=None if self.folds is None else self.folds[rows],
             name=self.name,

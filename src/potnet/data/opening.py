@@ -18,13 +18,15 @@ from potnet.data.dataset import Dataset
 from potnet.data.origins import Source, name_of, origin_of
 from potnet.data.parquet_folder import ParquetFolder
 from potnet.data.readers import rows_of
-from potnet.data.readers.rows import Row, record_of, walled
-from potnet.data.record import Record, official_folds
+from potnet.data.readers.rows import Row, record_of, walled, with_words_apart
+from potnet.data.record import Record, official_folds, word
 from potnet.data.units import Units
 from potnet.errors import DataError, Failure, PotNetError
 from potnet.text import printable
 
 _log = logging.getLogger(__name__)
+
+MOST_KINDS = 50  # words of a column that was not asked for
 
 
 def iter_records(
@@ -176,27 +178,45 @@ def rows_before_crystals(source: Source, wanted: Sequence[str]) -> Iterator[Row 
     """
     unseen, columns = set(wanted), {}
     origin = origin_of(source)
-    rows = origin.rows(wanted) if origin.rows else rows_of(origin.path)
-    while True:
-        step = walled(lambda: (next(rows, None),), printable(source))
-        if isinstance(step, PotNetError):  # the source is at its end, wanted or not
-            yield Refused(printable(source), step)
+    rows = _until_it_breaks(origin.rows(wanted) if origin.rows else rows_of(origin.path), source)
+    for row in with_words_apart(rows, wanted):
+        if isinstance(row, Row):
+            found = dict.fromkeys((*row.values, *(k for k in wanted if k in row.info)))
+            unseen -= found.keys()
+            columns |= found
+            yield row
+        elif isinstance(row, _Broken):  # the source is at its end, wanted or not
+            yield Refused(printable(source), row.error)
             return
-        (row,) = step
-        if row is None:
-            break
-        if isinstance(row, PotNetError):
+        else:
             yield Refused(_place(row), row)
-            continue
-        unseen -= row.values.keys()
-        columns |= dict.fromkeys(row.values)
-        yield row
     if unseen and columns:
         absent = next(name for name in wanted if name in unseen)
         raise DataError(
             f"{source}: targets must be columns of the data ({', '.join(columns) or 'it has none'})"
             f", got {absent!r}. Correct the name."
         )
+
+
+class _Broken(DataError):
+    """The end of a source that cannot be read on."""
+
+    def __init__(self, error: PotNetError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _until_it_breaks(
+    rows: Iterator[Row | PotNetError], source: Source
+) -> Iterator[Row | PotNetError]:
+    while True:
+        step = walled(lambda: (next(rows, None),), printable(source))
+        if isinstance(step, PotNetError):
+            yield _Broken(step)
+            return
+        if step[0] is None:
+            return
+        yield step[0]
 
 
 def used(row: Row | Refused, wanted: Sequence[str], units: Units) -> Record | Refused:
@@ -242,7 +262,8 @@ def _collect(
     if not records:
         reason = f"; first: {failures[0].reason}" if failures else ". Check the file."
         raise DataError(f"{name}: must hold at least one usable crystal, got none{reason}")
-    columns = _columns(records, wanted)
+    words = _words(records, wanted)
+    columns = _columns(records, [k for k in wanted if k not in words] if wanted else None)
     unknown = [key for key in units if key not in columns] if not wanted else []
     if unknown:
         raise DataError(
@@ -256,6 +277,7 @@ def _collect(
         crystals=tuple(record.described for record in records),
         targets=columns,
         units={key: unit for key, unit in known.items() if key in columns},
+        words=words,
         splits={} if folds is not None else _splits(records, list(columns)),
         folds=folds,
         name=name,
@@ -265,12 +287,32 @@ def _collect(
     )
 
 
-def _columns(records: Sequence[Record], wanted: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+def _words(records: Sequence[Record], wanted: Sequence[str]) -> dict[str, NDArray[np.str_]]:
+    """Return the columns of words that were asked for, or those whose words repeat."""
+    names = dict.fromkeys(chain.from_iterable(record.info for record in records))
+    found = {}
+    for name in (k for k in names if k in wanted or not wanted):
+        column, kinds = [], set()
+        for record in records:
+            is_number = record.targets.get(name, np.nan) == record.targets.get(name)
+            text = word(record.info.get(name))
+            if is_number or text is None or (not wanted and len(kinds) > MOST_KINDS):
+                break
+            column.append(text)
+            kinds.add(text)
+        if len(column) == len(records) and (wanted or 2 * len(kinds - {""}) <= len(records)):
+            found[name] = np.array(column, dtype=str)
+    return {name: column for name, column in found.items() if wanted or column.any()}
+
+
+def _columns(
+    records: Sequence[Record], wanted: Sequence[str] | None
+) -> dict[str, NDArray[np.float64]]:
     """Return the columns asked for, or those that hold numbers and nothing else."""
     found = dict.fromkeys(chain.from_iterable(record.targets for record in records))
     words = Counter(chain.from_iterable(record.info for record in records))
     numbers = Counter(k for e in records for k, value in e.targets.items() if value == value)
-    for name in (name for name in words if not wanted and numbers[name] > words[name]):
+    for name in (name for name in words if wanted is None and numbers[name] > words[name]):
         odd = next(record for record in records if name in record.info)
         warnings.warn(
             f"{odd.id}: column {name!r} has {numbers[name]} numbers and {words[name]} words, such "
@@ -279,27 +321,11 @@ def _columns(records: Sequence[Record], wanted: Sequence[str]) -> dict[str, NDAr
             stacklevel=4,
         )
     columns = {}
-    for name in wanted or (name for name in found if name not in words):
+    for name in (name for name in found if name not in words) if wanted is None else wanted:
         column = np.array([record.targets.get(name, np.nan) for record in records])
-        if wanted or not np.isnan(column).all():
+        if wanted is not None or not np.isnan(column).all():
             columns[name] = column
-    if not columns:
-        _say_what_could_be(records, words)
     return columns
-
-
-def _say_what_could_be(records: Sequence[Record], words: Mapping[str, int]) -> None:
-    """Name the columns of true and false, and of two words, where no column holds numbers."""
-    for name in words:
-        found = [record.info[name] for record in records if name in record.info]
-        kinds = sorted({str(value).strip() for value in found if str(value).strip()}, key=str.lower)
-        if len(kinds) == 2 and len(found) > 2:
-            understood = {kind.lower() for kind in kinds} in ({"true", "false"}, {"yes", "no"})
-            advice = "Name it as a target" if understood else "Write 1 and 0 in their place"
-            _log.warning(
-                "column %r holds %r and %r and is no target. %s to learn which of the two.",
-                *(name, *kinds, advice),
-            )
 
 
 def _splits(records: Sequence[Record], targets: Sequence[str]) -> dict[str, NDArray[np.str_]]:

@@ -41,7 +41,7 @@ from potnet.data.manifest import (
     write_manifest,
     writing,
 )
-from potnet.data.record import Record, official_folds
+from potnet.data.record import Record, official_folds, word
 from potnet.data.shard import (
     FORMAT,
     Shard,
@@ -263,11 +263,14 @@ class ParquetFolder:
         Raises:
             DataError: If a target or record is not there, or a unit cannot be had.
         """
-        self.require_targets(targets)
+        is_word = {word for file in self._files for word in file.about.words}
+        texts = [name for name in targets if name in is_word and not self._has_numbers(name)]
+        asked_for = [name for name in targets if name not in texts]
+        self.require_targets(asked_for)
         if not self.is_complete:
             _log.warning("%s: not all of its source is in the folder yet.", self.path)
-        words = {word for file in self._files for word in file.about.words}
-        chosen = targets or [name for name in self.targets if name not in words]
+        plain = [name for name in self.targets if name not in is_word]
+        chosen = asked_for if targets else plain
         columns = {name: self.column(name) for name in chosen}
         asked = Units(units or {}, source_units or {}).of(self.units)
         known = {name: asked.applied({name: np.nan}, 1)[1][name] for name in columns}
@@ -282,6 +285,7 @@ class ParquetFolder:
             crystals=StoredCrystals(self, np.arange(len(self))),
             targets={name: columns[name] for name in names},
             units=known,
+            words=self._words(texts),
             splits=labels if folds is None else {},
             folds=folds,
             name=self.name,
@@ -289,6 +293,19 @@ class ParquetFolder:
             licence=self.manifest["licence"],
             failures=self.failures,
         )
+
+    def _has_numbers(self, name: str) -> bool:
+        return name in self.targets and not np.isnan(self.column(name)).all()
+
+    def _words(self, names: Sequence[str]) -> dict[str, NDArray[np.str_]]:
+        """Return what the records say in words under ``names``, "" where they say nothing."""
+        found: dict[str, list[str]] = {name: [] for name in names}
+        for table in self._tables(["info"]) if names else ():
+            for text in table["info"].to_pylist():
+                info = json.loads(text) if text else {}
+                for name, column in found.items():
+                    column.append(word(info.get(name)) or "")
+        return {name: np.array(column, dtype=str) for name, column in found.items()}
 
     def _labels(self, targets: Sequence[str]) -> dict[str, NDArray[np.str_]]:
         """Return the labels of the split for all targets and of those for ``targets``."""

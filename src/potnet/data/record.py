@@ -11,10 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potnet.crystal import Crystal
+from potnet.text import printable
 
 Labels = str | Mapping[str, str]
 
 FOLD = re.compile(r"fold(\d{1,3})")
+MISSING = {"", "na", "n/a", "nan", "none", "null", "-", "?"}
+LONGEST = 400  # characters of a number, or of a word that may be a class
+
+_YES_OR_NO = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,27 @@ class Record:
 def words_of(info: Mapping[str, Any]) -> dict[str, str]:
     """Return what ``info`` says in words."""
     return {name: value for name, value in info.items() if isinstance(value, str) and value}
+
+
+def yes_or_no(value: Any) -> float | None:
+    """Return 1 for true and yes, 0 for false and no, None for all else."""
+    return _YES_OR_NO.get(str(value).strip().lower())
+
+
+def word(value: Any) -> str | None:
+    """Return the class that a cell names, "" where it is missing, None for what is no word.
+
+    >>> word(" metal "), word(True), word("na"), word([1])
+    ('metal', 'true', '', None)
+    """
+    if value is None:
+        return ""
+    if isinstance(value, (bool, np.bool_)):
+        return str(bool(value)).lower()
+    if not isinstance(value, str):
+        return None
+    text = value.strip()
+    return "" if text.lower() in MISSING else printable(text, LONGEST)
 
 
 def official_folds(labels: Sequence[str]) -> NDArray[np.int64] | None:

@@ -133,6 +133,8 @@ class ModelCard(Card):
         combine: How the outputs of the members become one.
         targets: Predicted properties, in the order of the outputs.
         data: What the model was trained on.
+        classes: The classes of each column that was learned as such; the probability of each is a
+            target.
         finetuned_from: The model that it began as, if its first weights were not random.
         metrics: Measured quality, as the evaluation gives it.
         limits: What the model is not for.
@@ -151,6 +153,7 @@ class ModelCard(Card):
     combine: Literal["median", "mean"] = "median"
     targets: tuple[TargetCard, ...] = Field(min_length=1)
     data: DataCard
+    classes: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     finetuned_from: OriginCard | None = Field(
         default=None,
         validation_alias=AliasChoices("finetuned_from", "start"),  # as it was called before

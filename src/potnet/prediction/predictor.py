@@ -23,6 +23,7 @@ from potnet.errors import Failure, ModelError, PotNetError, StructureError, as_r
 from potnet.models import archive
 from potnet.models.evidence import combined, described, evidence
 from potnet.prediction.rows import Gradients, Prediction, Predictions
+from potnet.targets import normalised
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -129,7 +130,7 @@ class Predictor:
                 failures.append(item)
             else:
                 rows.append(item)
-        return Predictions(rows, failures)
+        return Predictions(rows, failures, self.card.classes)
 
     def predict_stream(
         self,
@@ -285,7 +286,8 @@ class Predictor:
                 card.scale.physical(column)
                 for column, card in zip(z.T, self.card.targets, strict=True)
             ]
-        return np.stack(columns, axis=1)
+        names = [card.name for card in self.card.targets]
+        return normalised(np.stack(columns, axis=1), names, self.card.classes)
 
     def _ends(
         self, z: NDArray[np.float64], judgement: Judgement | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 
 from potnet.errors import Failure
 from potnet.files import atomic_write
+from potnet.targets import class_target
 from potnet.text import csv_cell
 
 if TYPE_CHECKING:
@@ -82,11 +83,18 @@ class Predictions(Sequence[Prediction]):
     Args:
         rows: One row per crystal and property.
         failures: What could not be predicted, with the reason.
+        classes: The classes of each column that is predicted as such.
     """
 
-    def __init__(self, rows: Iterable[Prediction], failures: Iterable[Failure] = ()) -> None:
+    def __init__(
+        self,
+        rows: Iterable[Prediction],
+        failures: Iterable[Failure] = (),
+        classes: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         self._rows = tuple(rows)
         self.failures = tuple(failures)
+        self._classes = dict(classes or {})
 
     @overload
     def __getitem__(self, index: int) -> Prediction: ...
@@ -94,7 +102,7 @@ class Predictions(Sequence[Prediction]):
     def __getitem__(self, index: slice) -> Predictions: ...
     def __getitem__(self, index: int | slice) -> Prediction | Predictions:
         if isinstance(index, slice):
-            return Predictions(self._rows[index])
+            return Predictions(self._rows[index], classes=self._classes)
         return self._rows[index]
 
     def __len__(self) -> int:
@@ -107,6 +115,17 @@ class Predictions(Sequence[Prediction]):
     def values(self) -> NDArray[np.float64]:
         """The predicted values, shape (n_rows,)."""
         return np.array([row.prediction for row in self._rows], dtype=np.float64)
+
+    @property
+    def classes(self) -> dict[str, list[str]]:
+        """The most probable class of each crystal, in order, by column of classes."""
+        found = {}
+        for column, words in self._classes.items():
+            targets = [class_target(column, word) for word in words]
+            chances = [[r.prediction for r in self._rows if r.property == t] for t in targets]
+            if all(len(row) == len(chances[0]) for row in chances):
+                found[column] = [words[k] for k in np.argmax(chances, axis=0).tolist()]
+        return found
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return the rows as a pandas table (pandas is not installed with potnet)."""

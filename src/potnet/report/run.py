@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from potnet.files import atomic_write
+from potnet.report.classes import add_classes, roc_curves
 from potnet.report.page import Report, versions
 from potnet.report.plots import learning_curve, parity_plot, png, residual_histogram
+from potnet.targets import class_target
 from potnet.text import file_name
 from potnet.training.run_folder import RunFolder
 
@@ -80,8 +82,8 @@ def add_training(report: Report, folder: Path, *, plots: Path | None = None) -> 
         f"{data.get('name') or data['source'] or 'a dataset'}, chosen on "
         f"{data['sizes']['val']:,} and tested on {data['sizes']['test']:,} others."
     )
-    for compared in _tested(folder, run["targets"], metrics.get("test", {})):
-        _add_property(report, compared, plots)
+    tested = metrics.get("test", {})
+    add_properties(report, _tested(folder, run["targets"], tested), tested, plots)
     report.heading("Learning")
     curves = _learning(folder / "metrics.csv")
     _save(curves, plots / "learning-curve.png")
@@ -110,20 +112,16 @@ def evaluation_report(
     """
     folder = Path(folder)
     report = Report(f"Evaluation: {', '.join(evaluation.metrics)}", f"{model}, on {data}.")
-    units = {}
+    units, found = {}, []
     for name, metrics in evaluation.metrics.items():
         rows = [r for r in evaluation.rows if r["property"] == name and r["target"] is not None]
+        if not rows:  # a column of classes, whose targets are the classes
+            continue
         units[name] = rows[0]["unit"]
-        compared = Compared(
-            name,
-            units[name],
-            tuple(row["id"] for row in rows),
-            np.array([row["target"] for row in rows]),
-            np.array([row["prediction"] for row in rows]),
-            metrics,
-            "crystals",
-        )
-        _add_property(report, compared, folder)
+        pair = (np.array([row[key] for row in rows]) for key in ("target", "prediction"))
+        ids = tuple(row["id"] for row in rows)
+        found.append(Compared(name, units[name], ids, *pair, metrics, "crystals"))
+    add_properties(report, found, evaluation.metrics, folder)
     _add_metrics(report, {"evaluated": evaluation.metrics}, units)
     if evaluation.failures:
         report.heading("Not predicted")
@@ -141,6 +139,49 @@ def close_report(report: Report, folder: Path) -> Path:
     return path
 
 
+def add_properties(
+    report: Report, found: Sequence[Compared], metrics: Mapping[str, Any], folder: Path
+) -> None:
+    """Add a section for each property and each column of classes; write the plots.
+
+    Args:
+        report: What is added to.
+        found: The properties.
+        metrics: Theirs, and those of columns of classes.
+        folder: Where the plots go.
+    """
+    of_class = {
+        class_target(column, word): column
+        for column, m in metrics.items()
+        for word in m.get("classes", ())
+    }
+    for compared in found:
+        if "accuracy" not in compared.metrics:
+            _add_property(report, compared, folder)
+        elif compared.name not in of_class:
+            _add_classes(report, compared.name, metrics, [compared], folder)
+    for column in dict.fromkeys(of_class.values()):
+        members = [compared for compared in found if of_class.get(compared.name) == column]
+        if members:
+            _add_classes(report, column, metrics, members, folder)
+
+
+def _add_classes(
+    report: Report,
+    name: str,
+    metrics: Mapping[str, Any],
+    members: Sequence[Compared],
+    folder: Path,
+) -> None:
+    curves = {
+        one.name.removeprefix(class_target(name, "")): (one.target, one.prediction)
+        for one in members
+    }
+    figure = roc_curves(name, curves)
+    _save(figure, folder / f"roc-{file_name(name)}.png")
+    add_classes(report, name, metrics[name], members[0].crystals, figure)
+
+
 def _add_property(report: Report, compared: Compared, folder: Path) -> None:
     """Add the errors, the plots and the worst crystals of one property; write the plots."""
     name, unit, metrics = compared.name, compared.unit, compared.metrics
@@ -151,9 +192,6 @@ def _add_property(report: Report, compared: Compared, folder: Path) -> None:
         tiles["error of the mean predictor"] = f"{metrics['baseline_mae']:.3g} {unit}".rstrip()
     if metrics.get("r2") is not None:
         tiles["R²"] = f"{metrics['r2']:.3f}"
-    if "accuracy" in metrics:
-        tiles["right answers"] = f"{100 * metrics['accuracy']:.0f} %"
-        tiles["right answers, always the same"] = f"{100 * metrics['baseline_accuracy']:.0f} %"
     if "coverage" in metrics:
         tiles["inside the predicted interval"] = f"{100 * metrics['coverage']:.0f} %"
     report.tiles(tiles)
@@ -181,6 +219,8 @@ def _add_metrics(
     rows = []
     for part, by_target in metrics.items():
         for name, m in by_target.items():
+            if "mae" not in m:
+                continue
             r2 = "" if m["r2"] is None else f"{m['r2']:.4f}"
             interval = f"{m['mae_low']:.4g} to {m['mae_high']:.4g}"
             baseline = f"{m['baseline_mae']:.4g}" if "baseline_mae" in m else ""

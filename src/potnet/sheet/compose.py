@@ -12,6 +12,7 @@ from potnet.sheet.derived import Interval, poisson_ratio, pugh_ratio, young_modu
 from potnet.sheet.facts import Facts
 from potnet.sheet.properties import ADVISED, HULL, PROPERTIES, property_of, threshold_of
 from potnet.sheet.rows import Row
+from potnet.targets import most_probable
 
 if TYPE_CHECKING:
     from potnet.known import KnownCrystal
@@ -87,6 +88,8 @@ def _rows_of_model(found: Findings, model: str, predictions: Sequence[Prediction
         if model == "exfoliation-energy":
             row = replace(row, note=f"of a single layer, in {VACUUM:g} Å of vacuum")
         rows[said.property] = row
+    for target in most_probable({name: row.value for name, row in rows.items()}):
+        rows[target] = replace(rows[target], note="the most probable")
     for question, target, threshold in filter(None, map(threshold_of, tuple(rows))):
         if target in rows:
             rows[target] = agreeing(rows[target], rows[question], threshold)

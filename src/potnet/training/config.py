@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from potnet.data.splits.config import SplitConfig
 from potnet.errors import ConfigError
-from potnet.targets import Transform, present_word
+from potnet.targets import Asked, present_word
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -37,12 +37,15 @@ class TrainingConfig(BaseModel):
             those it began with. Null for random weights.
         freeze: Weights that stay as they are, by the beginnings of their names, such as
             ``layers.0`` or ``embed``.
-        targets: Target columns of the dataset to learn; empty means all of them. The key
+        targets: Target columns of the dataset to learn; empty means all that hold numbers. The key
             ``target`` with one name is accepted as well. ``NAME > NUMBER`` is the binary target
-            that says whether ``NAME`` is above a threshold.
+            that says whether ``NAME`` is above a threshold. Of a column of words, the probability
+            of each word is learned.
         transform: Applied to targets before standardisation: one word for all, or one per target.
-            ``log10``; ``nonnegative`` where many values are zero and none below, such as gaps;
-            ``binary`` for columns of 0 and 1, whose probability of 1 is predicted then.
+            ``none``; ``log10``; ``nonnegative`` where many values are zero and none below, such as
+            gaps; ``binary`` for columns of 0 and 1, whose probability of 1 is predicted then;
+            ``classes`` takes each value for a class; ``auto`` is ``binary`` for columns of 0 and 1
+            and ``none`` for others.
         split: See :class:`SplitConfig`; a bare word sets its ``kind``.
         seed: Makes every generator of the run; member ``k`` of an ensemble derives its own from it.
         members: Networks to train with different seeds; they predict together.
@@ -80,7 +83,7 @@ class TrainingConfig(BaseModel):
     finetune: str | None = None
     freeze: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
-    transform: Transform | dict[str, Transform] = "none"
+    transform: Asked | dict[str, Asked] = "auto"
     split: SplitConfig = SplitConfig()
     seed: Annotated[int, Field(ge=0)] = 0
     members: Annotated[int, Field(ge=1, le=100)] = 1

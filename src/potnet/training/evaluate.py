@@ -15,8 +15,9 @@ import numpy as np
 from potnet.data.dataset import Dataset
 from potnet.errors import DataError, Failure
 from potnet.files import atomic_write
-from potnet.targets import in_units, with_binary_targets
-from potnet.training.metrics import Metrics, binary_metrics, regression_metrics
+from potnet.targets import class_target, groups, in_units, with_binary_targets
+from potnet.training.classification import binary_metrics, class_metrics
+from potnet.training.metrics import Metrics, regression_metrics
 
 if TYPE_CHECKING:
     from potnet.prediction.predictor import Predictor
@@ -84,6 +85,12 @@ def evaluate(
     dataset = with_binary_targets(
         in_units(dataset, {card.name: card.unit for card in predictor.card.targets}), predicted
     )
+    targets = [
+        name
+        for asked in targets
+        for name in [class_target(asked, word) for word in predictor.card.classes.get(asked, ())]
+        or [asked]
+    ]
     names = [name for name in targets or predicted if name in predicted and name in dataset.targets]
     if not names or (targets and len(names) < len(targets)):
         raise DataError(
@@ -117,7 +124,27 @@ def evaluate(
         name: _metrics([row for row in rows if row["property"] == name], name in binary)
         for name in names
     }
+    metrics |= _of_classes(predictor, dataset, rows)
     return Evaluation(tuple(rows), metrics, tuple(predictions.failures))
+
+
+def _of_classes(
+    predictor: Predictor, dataset: Dataset, rows: Sequence[dict[str, Any]]
+) -> dict[str, Metrics]:
+    """Return how good the classes of each column are that is predicted and known."""
+    found = {}
+    names = list(dict.fromkeys(row["property"] for row in rows))
+    for column, places in groups(names, predictor.card.classes).items():
+        target, chances = (
+            np.array(
+                [[row[key] for row in rows if row["property"] == names[k]] for k in places],
+                dtype=np.float64,
+            ).T
+            for key in ("target", "prediction")
+        )
+        if np.isfinite(target).all(1).any():
+            found[column] = class_metrics(target, chances, predictor.card.classes[column])
+    return found
 
 
 def _metrics(rows: Sequence[dict[str, Any]], is_binary: bool) -> Metrics:

@@ -60,6 +60,7 @@ def write_archive(
             for k, scale in enumerate(prepared.scales)
         ),
         data=_data_card(dataset, split, prepared.loader.atom_counts),
+        classes=dict(prepared.classes),
         finetuned_from=None if config.finetune is None else origin_card(config),
         metrics={**metrics, "note": _note(split, config, calibration)},
         limits=_limits(dataset, split),

@@ -19,12 +19,13 @@ from potnet.data.dataset import Dataset
 from potnet.devices import device
 from potnet.errors import ConfigError, Failure
 from potnet.features import Batch
-from potnet.targets import chosen_targets, in_units, with_binary_targets
+from potnet.targets import chosen_targets, groups, in_units
 from potnet.training.calibrate import calibrate
+from potnet.training.classification import binary_metrics, class_metrics
 from potnet.training.config import TrainingConfig
 from potnet.training.export import write_archive
 from potnet.training.finetune import first_network, kept_scales, resolved
-from potnet.training.metrics import Metrics, binary_metrics, regression_metrics
+from potnet.training.metrics import Metrics, regression_metrics
 from potnet.training.prepared import Prepared, prepare
 from potnet.training.run_folder import RunFolder, fingerprint
 from potnet.training.trainer import Trainer, predict
@@ -121,8 +122,8 @@ def train(
             "potnet.data.open, and write potnet.TrainingConfig(...)."
         )
     folder = RunFolder(output)
-    dataset = with_binary_targets(dataset, config.targets)
-    transforms = chosen_targets(dataset, config.targets, config.transform)
+    chosen = chosen_targets(dataset, config.targets, config.transform)
+    dataset, transforms = chosen.dataset, chosen.transforms
     kept = kept_scales(config, dataset, transforms)
     config = resolved(config, kept)
     dataset = in_units(dataset, {scale.name: scale.unit for scale in kept})
@@ -144,6 +145,7 @@ def train(
             progress=lambda done, total: report(Progress("features", done, total)),
             batch=batch,
             kept=kept,
+            classes=chosen.classes,
         )
         run = fingerprint(prepared, config, network)
         if fabric.is_global_zero:
@@ -298,6 +300,31 @@ def _validate(prepared: Prepared, predicted: NDArray[np.float64]) -> tuple[float
     return float(score), errors
 
 
+def measured(
+    prepared: Prepared, part: Literal["val", "test"], physical: NDArray[np.float64]
+) -> dict[str, Metrics]:
+    """Return how good predictions of a part are, by target and by column of classes.
+
+    Args:
+        prepared: The targets.
+        part: Whose crystals were predicted.
+        physical: Predictions in the units of the targets, shape (n, n_targets).
+    """
+    found: dict[str, Metrics] = {}
+    targets = np.stack([prepared.values(scale, part) for scale in prepared.scales], axis=1)
+    for k, scale in enumerate(prepared.scales):
+        if np.isfinite(targets[:, k]).any():
+            measure = binary_metrics if scale.transform == "binary" else regression_metrics
+            pair = (targets[:, k], physical[:, k])
+            found[scale.name] = measure(*pair, baseline=scale.physical_mean)
+    names = [scale.name for scale in prepared.scales]
+    for column, places in groups(names, prepared.classes).items():
+        if np.isfinite(targets[:, places]).all(1).any():
+            chances = physical[:, places]
+            found[column] = class_metrics(targets[:, places], chances, prepared.classes[column])
+    return found
+
+
 def _conclude(
     prepared: Prepared,
     config: TrainingConfig,
@@ -321,16 +348,12 @@ def _conclude(
         predicted = combine(members, axis=0)
         if part == "val":
             residuals = prepared.errors(predicted, part)
-        metrics[part] = {}
+        physical = prepared.physical(predicted)
         ids = [prepared.dataset.ids[row] for row in rows]
         for k, scale in enumerate(prepared.scales):
-            values, target = scale.physical(predicted[:, k]), prepared.values(scale, part)
             path = folder.predictions(part, scale.name, several=len(prepared.scales) > 1)
-            folder.write_predictions(path, ids, target, values)
-            if np.isfinite(target).any():
-                measure = binary_metrics if scale.transform == "binary" else regression_metrics
-                baseline = scale.physical_mean
-                metrics[part][scale.name] = measure(target, values, baseline=baseline)
+            folder.write_predictions(path, ids, prepared.values(scale, part), physical[:, k])
+        metrics[part] = measured(prepared, part, physical)
     metrics = {part: by_target for part, by_target in metrics.items() if by_target}
     folder.write_metrics(metrics)
     calibration = calibrate(networks, prepared, config, fabric, errors=residuals)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from potnet.errors import DataError
 
-Metrics = dict[str, float | int | None]
+Metrics = dict[str, Any]
 
 
 def regression_metrics(
@@ -57,30 +59,6 @@ def regression_metrics(
     }
     if baseline is not None:
         metrics["baseline_mae"] = float(np.abs(target - baseline).mean())
-    return metrics
-
-
-def binary_metrics(
-    target: ArrayLike, prediction: ArrayLike, *, baseline: float | None = None
-) -> Metrics:
-    """Return the errors of the probabilities predicted for a binary target.
-
-    Args:
-        target: 0 or 1; nan where unknown, shape (n,).
-        prediction: Probabilities of 1, shape (n,).
-        baseline: Share of 1 among the training targets.
-
-    Returns:
-        What :func:`regression_metrics` does, and ``accuracy``, the share of right answers where
-        probabilities above a half are taken for a yes, beside that of the more frequent answer,
-        ``baseline_accuracy``.
-    """
-    metrics = regression_metrics(target, prediction, baseline=baseline)
-    target, prediction = np.asarray(target, np.float64), np.asarray(prediction, np.float64)
-    known = np.isfinite(target)
-    share = float(target[known].mean())
-    metrics["accuracy"] = float(np.mean((prediction[known] > 0.5) == target[known]))
-    metrics["baseline_accuracy"] = max(share, 1 - share)
     return metrics
 
 

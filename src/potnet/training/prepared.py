@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ from potnet.data.dataset import Dataset, take
 from potnet.data.splits import Split, make_split
 from potnet.errors import DataError, Failure
 from potnet.features import Batch
-from potnet.targets import Scale, Transform, fit_scales, settled
+from potnet.targets import Scale, Transform, fit_scales, normalised, settled
 from potnet.training.batches import HeldFeatures, Loader, StreamedFeatures
 from potnet.training.config import TrainingConfig
 from potnet.training.features import Survey, survey
@@ -39,6 +39,7 @@ class Prepared:
             standardised, shape (n_references, n_targets).
         failures: Crystals that were left out.
         kept: The scales, where they and the outputs are those of the model to begin with.
+        classes: The classes of each column that is learned as such.
     """
 
     dataset: Dataset
@@ -49,6 +50,13 @@ class Prepared:
     references: NDArray[np.float64]
     failures: tuple[Failure, ...]
     kept: tuple[Scale, ...] = ()
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def physical(self, predicted: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return standardised predictions in the units of the targets, shape (n, n_targets)."""
+        columns = zip(self.scales, predicted.T, strict=True)
+        values = np.stack([scale.physical(column) for scale, column in columns], axis=1)
+        return normalised(values, [scale.name for scale in self.scales], self.classes)
 
     def errors(
         self, predicted: NDArray[np.float64], part: Literal["val", "test"]
@@ -72,6 +80,7 @@ def prepare(
     progress: Callable[[int, int], None] | None = None,
     batch: Batch | None = None,
     kept: tuple[Scale, ...] = (),
+    classes: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Prepared:
     """Divide ``dataset``, compute its features and scale its targets.
 
@@ -88,6 +97,7 @@ def prepare(
         progress: Called with the number of crystals done and their total.
         batch: The features of all crystals, if they are there already.
         kept: Scales to take instead of those of the training crystals.
+        classes: The classes of each column that is learned as such.
 
     Raises:
         DataError: If the split cannot be made, or leaves a target without known values.
@@ -120,7 +130,9 @@ def prepare(
         )
     standardised = np.stack([s.standardise(dataset.targets[s.name]) for s in scales], axis=1)
     loader = _loader(network.features, dataset, found, standardised, config, device)
-    return Prepared(dataset, split, scales, loader, standardised, references, failures, kept)
+    return Prepared(
+        dataset, split, scales, loader, standardised, references, failures, kept, classes or {}
+    )
 
 
 def _kept(dataset: Dataset, split: Split, rows: NDArray[np.int64]) -> tuple[Dataset, Split]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from potnet.crystal import Crystal
 from potnet.data.dataset import PARTS
-from potnet.data.record import FOLD, Labels, Record
+from potnet.data.record import FOLD, LONGEST, MISSING, Labels, Record, word, yes_or_no
 from potnet.errors import DataError, PotNetError, StructureError
 from potnet.io.records import plain_arrays
 from potnet.text import printable
@@ -29,17 +30,15 @@ FIELDS = (
     ("lattice_mat", "coords", "elements"),
     ("lattice", "sites"),
 )
-MISSING = {"", "na", "n/a", "nan", "none", "null", "-", "?"}
 MAX_ID_LENGTH = 500
 MAX_NAME = 240  # bytes of a path in a table; file systems take 255 for each part
 
 LARGEST = 1e100  # of a target; squares of more than 1e154 are no numbers any more
-LONGEST = 400  # characters of a number, or of a unit beside it
+FIRST_ROWS = 100  # that say whether a column holds words
 
 # Each part can match in one way only, so that a failure is known after one walk along the word.
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?inf(inity)?", re.ASCII | re.I)
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
-_CLASSES = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
 
 
 @dataclass(frozen=True)
@@ -217,6 +216,36 @@ def number(value: Any) -> float | None:
         return math.inf
 
 
+def with_words_apart(
+    rows: Iterator[Row | PotNetError], wanted: Sequence[str]
+) -> Iterator[Row | PotNetError]:
+    """Yield rows, those of the wanted columns that hold words with them among the info.
+
+    The first rows decide what a column holds: numbers, true and false (which are numbers), or
+    words. A word in a column of numbers is refused later, by its row.
+    """
+    first = list(islice(rows, FIRST_ROWS)) if wanted else []
+    seen = [row.values for row in first if isinstance(row, Row)]
+    columns = [name for name in wanted if _holds_words([v[name] for v in seen if name in v])]
+    for row in chain(first, rows):
+        if isinstance(row, Row) and any(name in row.values for name in columns):
+            words = {name: _as_word(row.values[name]) for name in columns if name in row.values}
+            values = {k: value for k, value in row.values.items() if k not in words}
+            row = replace(row, values=values, info={**row.info, **words})
+        yield row
+
+
+def _holds_words(values: Sequence[Any]) -> bool:
+    n_numbers = sum(x is not None and x == x for x in map(number, values))
+    others = [value for value in values if number(value) is None and word(value)]
+    return len(others) > n_numbers and not all(yes_or_no(value) is not None for value in others)
+
+
+def _as_word(value: Any) -> str:
+    found = word(value)
+    return printable(value, LONGEST) if found is None else found
+
+
 def _sorted_out(
     values: Mapping[str, Any], wanted: Sequence[str]
 ) -> tuple[dict[str, float], dict[str, Any]]:
@@ -229,11 +258,11 @@ def _sorted_out(
         value = values[name]
         found = number(value)
         if found is None and wanted:
-            found = _CLASSES.get(str(value).strip().lower())
+            found = yes_or_no(value)
         if found is None and wanted:
             raise DataError(
                 f"target {name!r} must be a finite number or missing, got {str(value)[:60]!r}. "
-                "Correct it, or leave it empty; write two classes as 1 and 0, or true and false."
+                "Correct it, or leave it empty."
             )
         if found is not None and abs(found) > LARGEST:
             raise DataError(
