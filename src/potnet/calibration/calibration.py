@@ -17,6 +17,7 @@ FEWEST = 100  # crystals below which widths are constant
 N_FOLDS = 10
 PER_BAND = 150  # crystals for each factor of the width
 MAX_BANDS = 5
+LEAST = 1e-6  # factor of a width, so that it has a logarithm
 AGREED = 0.003  # standard deviations within which networks count as agreeing
 
 
@@ -175,7 +176,7 @@ class Calibration:
         if factor is None:
             return None
         final = Difficulty.fit(columns, shares, errors, level)
-        return Width(final, knots, factors + np.log(factor), hinges)
+        return Width(final, knots, factors + np.log(max(factor, LEAST)), hinges)
 
     def _columns(
         self,
@@ -264,4 +265,4 @@ def _bands(
     order = np.argsort(sizes, kind="stable")
     knots = [np.log(sizes[rows]).mean() for rows in np.array_split(order, n)]
     quantiles = [np.quantile(ratios[rows], level) for rows in np.array_split(order, n)]
-    return np.array(knots), np.log(np.maximum(quantiles, 1e-6))
+    return np.array(knots), np.log(np.maximum(quantiles, LEAST))

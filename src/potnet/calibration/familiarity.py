@@ -100,7 +100,8 @@ class Familiarity:
 
     def of(self, excess: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return which share of the crystals held out is as far from training or farther, (n,)."""
-        return np.interp(excess.max(1), self.levels, np.linspace(1, 0, N_LEVELS))
+        # Turned around, so that of equal levels the first counts: as far or farther.
+        return np.interp(-excess.max(1), -self.levels[::-1], np.linspace(0, 1, N_LEVELS))
 
     def _distances(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the mean distance to the nearest points, shape (n,)."""
