@@ -62,7 +62,7 @@ from potnet.models.elements import MAX_NUMBER
 from potnet.models.selection import select
 from potnet.targets import compositions, with_binary_targets
 from potnet.text import file_name
-from potnet.training.calibrate import lowest, recalibrate
+from potnet.training.calibrate import FEWEST_HELD_OUT, held_out_of, lowest
 from potnet.training.metrics import Metrics, binary_metrics, regression_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -523,43 +523,42 @@ def bundle(name: str, recipe: Recipe, folders: list[Path], datasets: list[Datase
 def calibrate(name: str, recipe: Recipe, datasets: Sequence[Dataset]) -> None:
     """Measure how sure a bundled archive may be, and write it beside the weights."""
     members, card = archive.load(BUNDLED / name)
-    learned = [output.learned or output.target for _, output in recipe.outputs]
-    found = next(
-        filter(
-            None,
-            (_learned_from(data, [*learned, *recipe.beside], recipe, card) for data in datasets),
-        ),
-        None,
-    )
-    if found is None:
-        raise SystemExit(f"{name}: give --data, a dataset with the crystals that it learned from")
-    dataset, split = found
-    dataset = with_binary_targets(dataset, [target.name for target in card.targets])
-    calibration = recalibrate(members, card, dataset, train=split.train, val=split.val, level=LEVEL)
+    dataset, split = learned_from(name, recipe, card, datasets)
+    if len(split.val) < FEWEST_HELD_OUT:
+        raise SystemExit(f"{name}: {len(split.val)} validation crystals are too few")
+    calibration = held_out_of(members, card, dataset, train=split.train, val=split.val).fit(LEVEL)
     targets = tuple(
         target.model_copy(update={"lowest": lowest(dataset.targets[target.name][split.train])})
         if target.interval_halfwidth is not None
         else target
         for target in card.targets
     )
-    archive.save(BUNDLED / name, members, card.model_copy(update={"targets": targets}), calibration)
-    size = (BUNDLED / name / archive.CALIBRATION_NAME).stat().st_size / 1e3
     adapting = [width is not None for width in calibration.widths]
+    said = "adapt to each crystal" if any(adapting) else "are constant, for want of crystals"
+    note = str(card.metrics["note"]).partition(" Widths of intervals")[0]
+    metrics = card.metrics | {"note": f"{note} Widths of intervals {said}."}
+    card = card.model_copy(update={"targets": targets, "metrics": metrics})
+    archive.save(BUNDLED / name, members, card, calibration)
+    size = (BUNDLED / name / archive.CALIBRATION_NAME).stat().st_size / 1e3
     print(f"{name}: calibration {size:.0f} kB, {sum(adapting)} of {len(adapting)} widths adapt")
 
 
-def _learned_from(
-    dataset: Dataset, learned: Sequence[str], recipe: Recipe, card: ModelCard
-) -> tuple[Dataset, Split] | None:
-    """Return the dataset and its parts if the archive learned from it, else None."""
-    columns = {name.partition(" > ")[0] for name in learned}
-    if not columns <= set(dataset.targets):
-        return None
-    dataset = with_binary_targets(dataset, learned)
-    split, _ = make_split(dataset, SplitConfig(kind="given", of=recipe.split_of), learned)
-    ids = sorted(dataset.ids[k] for k in split.train)
-    digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()
-    return (dataset, split) if digest == card.data.train_ids_sha256 else None
+def learned_from(
+    name: str, recipe: Recipe, card: ModelCard, datasets: Sequence[Dataset]
+) -> tuple[Dataset, Split]:
+    """Return the one of some datasets that an archive learned from, and its parts."""
+    learned = [output.learned or output.target for _, output in recipe.outputs]
+    learned += recipe.beside
+    for dataset in datasets:
+        if {name.partition(" > ")[0] for name in learned} <= set(dataset.targets):
+            named = with_binary_targets(dataset, learned)
+            config = SplitConfig(kind="given", of=recipe.split_of)
+            split, _ = make_split(named, config, learned)
+            ids = sorted(named.ids[k] for k in split.train)
+            digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()
+            if digest == card.data.train_ids_sha256:
+                return with_binary_targets(named, [t.name for t in card.targets]), split
+    raise SystemExit(f"{name}: give --data, a dataset with the crystals that it learned from")
 
 
 def main() -> None:

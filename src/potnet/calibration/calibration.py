@@ -164,7 +164,7 @@ class Calibration:
         columns = self._columns(k, evidence, components[known], hinges)
         shares = evidence.shares
         sizes = np.empty(len(errors))
-        folds = _folds(shares)
+        folds = folds_of(shares)
         for fold in range(folds.max() + 1):
             rest, out = folds != fold, folds == fold
             difficulty = Difficulty.fit(columns[rest], shares[rest], errors[rest], level)
@@ -245,7 +245,7 @@ def _under(arrays: Mapping[str, NDArray], prefix: str) -> dict[str, NDArray]:
     return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
 
 
-def _folds(shares: NDArray[np.float64]) -> NDArray[np.int64]:
+def folds_of(shares: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return the number of the fold of each crystal; those of one composition stay together."""
     _, group = np.unique(shares.round(6), axis=0, return_inverse=True)
     group = group.ravel()

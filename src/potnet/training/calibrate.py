@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from potnet.calibration import MAX_POINTS, Calibration, Contents, Output
+from potnet.calibration import MAX_POINTS, Calibration, Contents, Evidence, Output
 from potnet.data.dataset import Dataset, take
 from potnet.models.evidence import described, evidence
 from potnet.targets import Scale, settled
@@ -50,32 +51,56 @@ def calibrate(
     if len(val) < FEWEST_HELD_OUT:
         return None
     loader, crystals = prepared.loader, prepared.dataset.crystals
-    rows = some_of(train)
-    states, _ = describe(networks, loader, rows, config.batch_size, fabric)
+    states, _ = describe(networks, loader, some_of(train), config.batch_size, fabric)
     found = describe(networks, loader, val, config.batch_size, fabric)
     held_out = evidence(
         *found, config.combine, Contents.of(take(crystals, val)), loader.atom_counts[val]
     )
-    return Calibration.fit(
-        states,
-        Contents.of(take(crystals, train)),
-        held_out,
-        errors,
-        outputs_of(prepared.scales),
-        level=config.interval_level,
-    )
+    trained = Contents.of(take(crystals, train))
+    known = HeldOut(states, trained, held_out, errors, outputs_of(prepared.scales))
+    return known.fit(config.interval_level)
 
 
-def recalibrate(
+@dataclass(frozen=True)
+class HeldOut:
+    """What a calibration is fitted to.
+
+    Attributes:
+        states: Of some of the training crystals, shape (n_points, n_states).
+        trained: All training crystals.
+        held_out: Crystals that were not trained on.
+        errors: Of their predictions, standardised, nan where unknown, shape (n, n_targets).
+        outputs: What is known of each target.
+    """
+
+    states: NDArray[np.float32]
+    trained: Contents
+    held_out: Evidence
+    errors: NDArray[np.float64]
+    outputs: tuple[Output, ...]
+
+    def fit(self, level: float, rows: NDArray | None = None) -> Calibration:
+        """Return the calibration on the crystals held out, or on those in ``rows``."""
+        every = np.arange(len(self.held_out)) if rows is None else rows
+        return Calibration.fit(
+            self.states,
+            self.trained,
+            self.held_out[every],
+            self.errors[every],
+            self.outputs,
+            level=level,
+        )
+
+
+def held_out_of(
     networks: Sequence[Network],
     card: ModelCard,
     dataset: Dataset,
     *,
     train: NDArray[np.int64],
     val: NDArray[np.int64],
-    level: float,
-) -> Calibration | None:
-    """Return the calibration of a model that is there already.
+) -> HeldOut:
+    """Return what a model that is there already is calibrated by.
 
     Args:
         networks: The members of the model.
@@ -83,13 +108,7 @@ def recalibrate(
         dataset: Crystals with the targets of the model, in its units.
         train: Rows of the crystals that it was trained on.
         val: Rows of crystals that it was not trained on.
-        level: Share of crystals that an interval should cover.
-
-    Returns:
-        None if there are fewer than ``FEWEST_HELD_OUT`` crystals in ``val``.
     """
-    if len(val) < FEWEST_HELD_OUT:
-        return None
     crystals = dataset.crystals
     states = np.concatenate([part[0] for part in _described(networks, dataset, some_of(train))])
     parts = list(_described(networks, dataset, val))
@@ -104,7 +123,7 @@ def recalibrate(
     true = [scale.standardise(dataset.targets[scale.name][val]) for scale in scales]
     errors = settled(scales, held_out.outputs) - np.stack(true, axis=1)
     trained = Contents.of(take(crystals, train))
-    return Calibration.fit(states, trained, held_out, errors, outputs_of(scales), level=level)
+    return HeldOut(states, trained, held_out, errors, outputs_of(scales))
 
 
 def some_of(train: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -133,7 +152,9 @@ def lowest(values: NDArray[np.float64]) -> float | None:
     return 0.0 if len(known) and known.min() >= 0 else None
 
 
-def _described(networks: Sequence[Network], dataset: Dataset, rows: NDArray[np.int64]):
+def _described(
+    networks: Sequence[Network], dataset: Dataset, rows: NDArray[np.int64]
+) -> Iterator[tuple[NDArray, NDArray[np.float64], NDArray[np.int64]]]:
     """Yield states, outputs and numbers of atoms of the crystals ``rows``, some at a time."""
     features = networks[0].features
     device = next(networks[0].parameters()).device

@@ -1,0 +1,129 @@
+"""Whether the intervals of the bundled models cover what they say, and how much narrower they are.
+
+Each model's validation crystals, which none of its networks was trained on, are divided into ten
+parts by composition. Intervals for each part are calibrated on the other nine: those that adapt to
+the crystal, and those of constant width beside them. Coverage is counted among all, and in each
+fifth of the crystals by width, atoms, elements and familiarity. The score is that of Winkler: the
+width, and twenty times how far outside a value lies.
+
+    python benchmarks/intervals.py DATA... -o benchmarks/results/intervals.json
+
+DATA are the files that ``scripts/bundle_models.py`` takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potnet.calibration import conformal_halfwidth, interval_scores
+from potnet.calibration.calibration import folds_of
+from potnet.data import open as open_dataset
+from potnet.files import atomic_write
+from potnet.models import archive
+from potnet.models.card import ModelCard
+from potnet.training.calibrate import HeldOut, held_out_of
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+from bundle_models import BUNDLED, LEVEL, RECIPES, learned_from
+
+Ends = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def cross_fitted(
+    known: HeldOut, level: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return constant and adapting half-widths, shape (n, n_targets), and familiarities, (n,).
+
+    Where too few crystals are known for a width that adapts, the constant one stands for it.
+    """
+    constant = np.full(known.errors.shape, np.nan)
+    adapting, familiarity = constant.copy(), np.empty(len(known.held_out))
+    folds = folds_of(known.held_out.shares)
+    for fold in range(folds.max() + 1):
+        rest, out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        judgement = known.fit(level, rest).judge(known.held_out[out])
+        familiarity[out] = judgement.familiarity
+        for k, half in enumerate(judgement.halfwidths):
+            residuals = known.errors[rest, k]
+            width = conformal_halfwidth(residuals[np.isfinite(residuals)], level)
+            constant[out, k] = np.nan if width is None else width
+            adapting[out, k] = constant[out, k] if half is None else half
+    return constant, adapting, familiarity
+
+
+def fifths(by: NDArray, covered: NDArray[np.bool_]) -> list[float]:
+    """Return the coverage in each fifth of the crystals; equal ones are divided at random."""
+    order = np.lexsort((np.random.default_rng(0).permutation(len(by)), by))
+    return [round(float(covered[rows].mean()), 4) for rows in np.array_split(order, 5)]
+
+
+def measured(card: ModelCard, known: HeldOut, level: float) -> dict[str, Any]:
+    """Return what the intervals of each target are worth."""
+    constant, adapting, familiarity = cross_fitted(known, level)
+    seen, found = known.held_out, {}
+    for k, target in enumerate(card.targets):
+        if not known.outputs[k].has_interval:
+            continue
+        rows = np.flatnonzero(np.isfinite(known.errors[:, k]) & np.isfinite(constant[:, k]))
+        middle = np.maximum(seen.outputs[rows, k], known.outputs[k].floor)
+        true = middle - known.errors[rows, k]
+        lowest = -np.inf
+        if target.lowest is not None and target.transform != "log10":
+            lowest = np.minimum((target.lowest - target.mean) / target.std, middle)
+
+        def ends(half: NDArray[np.float64], middle=middle, lowest=lowest) -> Ends:
+            return np.maximum(middle - half, lowest), middle + half
+
+        of = [ends(constant[rows, k]), ends(adapting[rows, k])]
+        scores = [interval_scores(true, lower, upper, level).mean() for lower, upper in of]
+        inside = [(lower <= true) & (true <= upper) for lower, upper in of]
+        width = of[1][1] - of[1][0]
+        found[target.name] = {
+            "n": len(rows),
+            "adapts": bool((adapting[rows, k] != constant[rows, k]).any()),
+            "coverage": round(float(inside[1].mean()), 4),
+            "coverage_of_constant": round(float(inside[0].mean()), 4),
+            "score_less_by": round(float(1 - scores[1] / scores[0]), 4),
+            "mean_width_ratio": round(float(width.mean() / (of[0][1] - of[0][0]).mean()), 4),
+            "by_width": fifths(width, inside[1]),
+            "by_width_of_constant": fifths(width, inside[0]),
+            "by_atoms": fifths(seen.n_atoms[rows], inside[1]),
+            "by_elements": fifths((seen.shares[rows] > 0).sum(1), inside[1]),
+            "by_familiarity": fifths(familiarity[rows], inside[1]),
+        }
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", nargs="+")
+    parser.add_argument("--only", nargs="*", choices=RECIPES, default=list(RECIPES))
+    parser.add_argument("--output", "-o", type=Path, required=True)
+    options = parser.parse_args()
+    datasets = [open_dataset(path) for path in options.data]
+    results = json.loads(options.output.read_text()) if options.output.exists() else {}
+    for name in options.only:
+        members, card = archive.load(BUNDLED / name)
+        dataset, split = learned_from(name, RECIPES[name], card, datasets)
+        known = held_out_of(members, card, dataset, train=split.train, val=split.val)
+        results[name] = {"level": LEVEL, "targets": measured(card, known, LEVEL)}
+        for target, row in results[name]["targets"].items():
+            print(
+                f"{name} {target}: n {row['n']}, coverage {row['coverage']:.3f}, score "
+                f"{-row['score_less_by']:+.1%}, fifths by width {row['by_width']}, "
+                f"by atoms {row['by_atoms']}, by elements {row['by_elements']}",
+                flush=True,
+            )
+        with atomic_write(options.output) as file:
+            json.dump(results, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()
