@@ -63,7 +63,8 @@ from potnet.models.selection import select
 from potnet.targets import compositions, with_binary_targets
 from potnet.text import file_name
 from potnet.training.calibrate import FEWEST_HELD_OUT, held_out_of, lowest
-from potnet.training.metrics import Metrics, binary_metrics, regression_metrics
+from potnet.training.classification import binary_metrics
+from potnet.training.metrics import Metrics, regression_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLED = ROOT / "src" / "potnet" / "models" / "bundled"

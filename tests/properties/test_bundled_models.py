@@ -47,6 +47,13 @@ def standardised(model, written: list[Crystal]) -> np.ndarray:
     return values / target.std
 
 
+def trust(model, written: list[Crystal]) -> np.ndarray:
+    """Return lower and upper ends in units of the first one's width, and familiarities."""
+    rows = model.predict(written)[:: len(model.card.targets)]
+    ends = np.array([[row.lower, row.upper] for row in rows])
+    return np.hstack([ends / np.ptp(ends, axis=1).max(), [[row.familiarity] for row in rows]])
+
+
 @st.composite
 def writings(draw) -> tuple[int, Crystal]:
     """Return which example, and another writing of it: reduced, repeated, turned, moved."""
@@ -76,6 +83,14 @@ def test_all_writings_of_a_crystal_have_one_prediction(model, written):
     expected = standardised(model, [crystals()[index] for index, _ in written])
     found = standardised(model, [crystal for _, crystal in written])
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+@settings(max_examples=5)
+@given(st.lists(writings(), min_size=4, max_size=4))
+def test_all_writings_of_a_crystal_are_trusted_alike(model, written):
+    expected = trust(model, [crystals()[index] for index, _ in written])
+    found = trust(model, [crystal for _, crystal in written])
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-3)
 
 
 def test_the_model_tells_crystals_apart(model):

@@ -148,7 +148,7 @@ class Familiarity:
 
 
 def _as_stored(values: NDArray, kind: type) -> NDArray[np.float64]:
-    return values.astype(kind).astype(np.float64)
+    return np.ascontiguousarray(values.astype(kind), np.float64)
 
 
 def _softened(spreads: NDArray[np.float64]) -> NDArray[np.float64]:

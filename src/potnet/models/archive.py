@@ -108,7 +108,10 @@ def save(
     )
     contents = {WEIGHTS_NAME: weights}
     if calibration is not None:
-        contents[CALIBRATION_NAME] = arrays_to_bytes(calibration.arrays())
+        arrays = calibration.arrays()  # safetensors takes the memory as it is, whatever its order
+        contents[CALIBRATION_NAME] = arrays_to_bytes(
+            {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        )
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     update = {
         "format": FORMAT,
