@@ -45,21 +45,25 @@ class Find(AssertionError):
 
 def found_in(kind: str, text: str) -> list:
     """Return what a reader yields of a text: ids with crystals or reasons."""
-    from potnet.io import files
+    from potnet.io import extxyz, pieces
     from potnet.io.found import attempt, walled
 
     if kind == "poscar":
-        return [attempt("x", "x", lambda: files.parse_poscar(text, "x"))]
+        return [attempt("x", "x", lambda: pieces.parse_poscar(text, "x"))]
     if kind == "shelx":
-        return [attempt("x", "x", lambda: files.parse_shelx(text, "x"))]
+        return [attempt("x", "x", lambda: pieces.parse_shelx(text, "x"))]
     if kind == "castep":
-        return [attempt("x", "x", lambda: files.parse_castep_cell(text, "x"))]
-    lines = text.splitlines(keepends=True)
+        return [attempt("x", "x", lambda: pieces.parse_castep_cell(text, "x"))]
+
+    def read_all(split, read):
+        lines = text.splitlines(keepends=True)
+        return (found for given in split(lines) for found in read(*given, "x", "x"))
+
     parse = {
-        "cif": lambda: files.parse_cif(text, "x", "x"),
-        "extxyz": lambda: files.parse_extxyz(lines, "x", "x"),
-        "json": lambda: files.parse_json(text, "x", "x"),
-        "jsonl": lambda: files._parse_jsonl(lines, "x", "x"),
+        "cif": lambda: pieces.parse_cif(text, "x", "x"),
+        "extxyz": lambda: read_all(extxyz.frames_of, extxyz.read_frame),
+        "json": lambda: pieces.parse_json(text, "x", "x"),
+        "jsonl": lambda: read_all(pieces._rows, pieces._read_row),
     }[kind]
     return list(walled(parse(), "x", "x"))
 

@@ -334,11 +334,11 @@ def test_an_interrupted_prediction_goes_on_where_it_was(
 
 
 def test_the_part_of_another_model_is_not_taken(things, small_archive, tmp_path) -> None:
-    from potnet.prediction import Journal, load
+    from potnet.sheet.journal import Journal
 
     part = tmp_path / "out.csv.part"
-    part.write_text('{"models": "others"}\n{"crystal": "x", "items": []}\n')
-    with Journal(part, [load(small_archive)]) as journal:
+    part.write_text('{"models": "others"}\n{"task": "x", "outcomes": []}\n')
+    with Journal(part, "mine") as journal:
         assert journal.n_read == 0
     part.write_text("my own file\n")
     result = predict(things["salt"], "-m", small_archive, "-o", tmp_path / "out.csv")

@@ -329,7 +329,7 @@ def test_truncated_archive_is_refused(tmp_path):
 
 
 def test_archive_that_swells_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("potnet.io.files.MAX_FILE_BYTES", 10_000)
+    monkeypatch.setattr("potnet.io.pieces.MAX_FILE_BYTES", 10_000)
     path = tmp_path / "a.cif.gz"
     path.write_bytes(gzip.compress(b" " * 10_000_000))
     with pytest.raises(StructureError, match="must have at most 10000 bytes, got more"):

@@ -14,7 +14,7 @@ import pytest
 from potnet import io
 from potnet.crystal import Crystal
 from potnet.errors import Failure
-from potnet.io import files, through_ase
+from potnet.io import pieces, through_ase
 
 CORPUS = Path(__file__).with_name("corpus")
 SALT = (CORPUS / "it_only_225.cif").read_text("utf-8")
@@ -29,9 +29,9 @@ EXCEPTIONS = [
     and value not in (ExceptionGroup, UnicodeDecodeError, UnicodeEncodeError, UnicodeTranslateError)
 ]
 STAGES = [
-    "potnet.io.files.parse_cif",
-    "potnet.io.files._decode",
-    "potnet.io.files._open",
+    "potnet.io.pieces.parse_cif",
+    "potnet.io.pieces._decode",
+    "potnet.io.pieces._open",
     "potnet.io.cif.symmetry_of",
     "potnet.io.cif.expand",
     "potnet.io.cif.check_statements",
@@ -66,7 +66,7 @@ def test_stopping_by_the_user_passes_the_wall(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     (tmp_path / "a.cif").write_text(SALT)
-    monkeypatch.setattr("potnet.io.files.parse_cif", stop)
+    monkeypatch.setattr("potnet.io.pieces.parse_cif", stop)
     with pytest.raises(KeyboardInterrupt):
         list(io.scan(tmp_path))
 
@@ -175,7 +175,7 @@ def test_files_of_others_in_a_folder_are_named_and_not_guessed(tmp_path, monkeyp
     def never(*_):
         raise AssertionError("ASE was asked")
 
-    monkeypatch.setattr(files, "parse_with_ase", never)
+    monkeypatch.setattr(pieces, "parse_with_ase", never)
     crystal, *failures = io.scan(tmp_path)
     assert isinstance(crystal, Crystal)
     assert [failure.id for failure in failures] == ["x", "y", "z"]

@@ -22,6 +22,7 @@ from potnet.text import printable
 
 if TYPE_CHECKING:
     from potnet.crystal import Crystal
+    from potnet.io import Piece
 
 # Exit codes beside 0, 1 (failure) and 2 (wrong usage): done but for some items; stopped by Ctrl-C.
 SKIPPED = 3
@@ -117,6 +118,12 @@ Species = Annotated[
 ]
 
 
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processes; the result does not depend on it. Default: all cores."),
+]
+
+
 def _device(name: str | None) -> str | None:
     """Return the name of a device that this machine has."""
     if name not in (None, "cpu"):  # anything else needs torch to tell
@@ -131,23 +138,48 @@ Device = Annotated[
 ]
 
 
+class Sources:
+    """The parts of built datasets, then of files, folders, patterns and standard input.
+
+    Args:
+        paths: What the user names.
+        recursive: Whether to enter the folders inside folders.
+        species: Symbols for POSCAR files that do not say them.
+    """
+
+    def __init__(self, paths: Sequence[str], recursive: bool, species: str = "") -> None:
+        from potnet.data import ParquetFolder
+        from potnet.io import Pieces
+
+        named = [given(path) for path in paths]
+        files = [path for path in named if not ParquetFolder.exists(path)]
+        self._folders = [ParquetFolder(path) for path in named if ParquetFolder.exists(path)]
+        symbols = species.replace(",", " ").split()
+        self._files = Pieces(files, recursive=recursive, species=symbols)
+
+    def __iter__(self) -> Iterator[Piece]:
+        from potnet.io import Piece
+
+        for folder in self._folders:
+            for record in folder:
+                # Only where two folders have the same id.
+                yield Piece.of(f"{folder.path}#{record.id}", record.id, record.crystal)
+        yield from self._files
+
+    @property
+    def total(self) -> int | None:
+        """About how many parts there are; None where nobody knows yet."""
+        in_files = self._files.total
+        return None if in_files is None else sum(map(len, self._folders)) + in_files
+
+
 def structures(
     paths: Sequence[str], recursive: bool, species: str = ""
 ) -> Iterator[Crystal | Failure]:
-    """Yield the crystals of built datasets, then of files, folders, patterns, standard input."""
-    from potnet.data import ParquetFolder
-    from potnet.io import scan
+    """Yield the crystals of :class:`Sources`, and why others cannot be used."""
+    from potnet.io import crystals_in
 
-    files = []
-    for path in map(given, paths):
-        if ParquetFolder.exists(path):
-            folder = ParquetFolder(path)
-            yield from map(folder.crystal, range(len(folder)))
-        else:
-            files.append(path)
-    if files:
-        symbols = species.replace(",", " ").split()
-        yield from scan(files, recursive=recursive, species=symbols)
+    return crystals_in(Sources(paths, recursive, species))
 
 
 def given(path: str) -> str:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from potnet.cli.app import SKIPPED, Device, Recursive, Species, Structures, app, kept, structures
-from potnet.cli.sheets import SheetOutput
-from potnet.cli.terminal import counted, show_progress
-from potnet.errors import ConfigError, Failure
+from potnet.cli.app import (
+    SKIPPED,
+    Device,
+    Recursive,
+    Sources,
+    Species,
+    Structures,
+    Workers,
+    app,
+    kept,
+)
+from potnet.cli.sheets import ShardOutput, SheetOutput
+from potnet.cli.terminal import show_progress
+from potnet.errors import ConfigError
 
 if TYPE_CHECKING:
-    from potnet.crystal import Crystal
-    from potnet.sheet import Row, SheetMaker
     from potnet.stability import Hull
 
 
@@ -41,6 +48,10 @@ def predict(
             help="Table to write: .csv, .json, .parquet or .xlsx; errors.csv is put beside it.",
         ),
     ] = None,
+    shards: Annotated[
+        Literal["csv", "parquet"] | None,
+        typer.Option(help="Write many tables of this format into a folder, --output."),
+    ] = None,
     wide: Annotated[bool, typer.Option("--wide", help="One row for each crystal.")] = False,
     html: Annotated[
         Path | None, typer.Option("--html", help="Page to write, with pictures of the crystals.")
@@ -55,6 +66,7 @@ def predict(
     recursive: Recursive = False,
     species: Species = "",
     batch_size: Annotated[int, typer.Option(min=1, help="Crystals computed together.")] = 64,
+    workers: Workers = None,
     device: Device = "cpu",
 ) -> None:
     """Predict properties of crystals, with intervals: one row for each property.
@@ -62,19 +74,46 @@ def predict(
     Crystals that cannot be used are listed with the reason and skipped; the exit code is then 3.
     With --output, a prediction that was interrupted goes on where it was.
     """
+    from potnet.io import Names
+    from potnet.parallel import all_cores
     from potnet.sheet import SheetMaker, all_models
+    from potnet.sheet.pipeline import SheetWork, key_of, outcomes_of
 
     if model and everything:
         raise ConfigError("predict: `--all` must stand alone, got --model too. Leave one out.")
-    result = SheetOutput(output, html, wide=wide, inputs=paths)
+    sources = Sources(paths, recursive, species)
+    result: SheetOutput | ShardOutput = (
+        SheetOutput(output, html, wide=wide, inputs=paths)
+        if shards is None
+        else ShardOutput(output, shards, html, wide=wide)
+    )
     names = tuple(model or (all_models() if everything else ()))
     maker = SheetMaker(names, tuple(properties or ()), hull=_hull(entries), device=device)
-    with kept(result.kept), result, show_progress("Predicting") as progress:
-        items = result.watched(counted(structures(paths, recursive, species), progress))
-        for item in _sheets(maker, items, batch_size, result.part):
-            result.write(item)
+    work, taken = SheetWork(maker, batch_size=batch_size), Names()
+    key = key_of(maker, batch_size)
+    with (
+        kept(result.kept),
+        result.store(key, taken) as store,
+        result,
+        show_progress("Predicting") as progress,
+    ):
+        if store is not None and store.n_read:
+            typer.echo(f"{store.n_read} crystals are done already: {store.path}", err=True)
+        found = outcomes_of(
+            work,
+            result.watched(sources),
+            workers=workers or all_cores(),
+            task_size=batch_size,
+            store=store,
+            names=taken,
+        )
+        done = 0
+        for n_pieces, outcomes in found:
+            result.write(outcomes)
+            done += n_pieces
+            progress.update(progress.task_ids[0], completed=done, total=sources.total)
     result.summarise()
-    if result.failures:
+    if result.n_failures:
         raise typer.Exit(SKIPPED)
 
 
@@ -83,29 +122,3 @@ def _hull(entries: Path | None) -> Hull | None:
     from potnet.stability import load_hull, read_phases
 
     return None if entries is None else load_hull().with_phases(read_phases(entries))
-
-
-def _sheets(
-    maker: SheetMaker,
-    items: Iterable[Crystal | Failure],
-    batch_size: int,
-    part: Path | None,
-) -> Iterator[Row | Failure]:
-    """Yield rows; with ``part``, keep them there until all are done, or go on from it."""
-    from potnet.prediction import Journal
-    from potnet.sheet import Row
-
-    def rows(crystals: Iterable[Crystal | Failure]) -> Iterator[Row | Failure]:
-        for item in maker.stream(crystals, batch_size=batch_size):
-            if isinstance(item, Failure):
-                yield item
-            else:
-                yield from item.rows
-
-    if part is None:
-        yield from rows(items)
-        return
-    with Journal(part, maker.predictors.values(), row=Row, settings=maker.settings) as journal:
-        if journal.n_read:
-            typer.echo(f"{journal.n_read} crystals are done already: {part}", err=True)
-        yield from journal.resume(items, rows)

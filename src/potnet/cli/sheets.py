@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
 from potnet.cli.terminal import errors_beside, show_table, write_failures
 from potnet.errors import ConfigError, Failure
-from potnet.files import check_output
+from potnet.files import check_output, check_output_folder
 
 if TYPE_CHECKING:
     from potnet.crystal import Crystal
+    from potnet.io import Names, Piece
     from potnet.sheet import Row
+    from potnet.sheet.journal import Journal
+    from potnet.sheet.pipeline import Outcome
+    from potnet.sheet.shards import ShardFolder
 
 SHOWN = 5  # crystals on the terminal
 ON_PAGE = 100  # crystals on a page; a table holds the others better
@@ -42,9 +48,8 @@ class SheetOutput:
         from potnet.sheet.files import check_format
 
         self._output, self._html, self._wide = output, html, wide
-        self._rows: list[Row] = []
         self._page: list[tuple[Row, ...]] = []
-        self._crystals: list[Crystal] = []
+        self._first: list[Piece] = []  # what the page is of
         self.failures: list[Failure] = []
         self.n_crystals = 0
         #: Where an interrupted prediction keeps what it has.
@@ -78,9 +83,18 @@ class SheetOutput:
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        if exception[0] is None:
-            self._flush()
         self._stack.__exit__(*exception)
+
+    @contextmanager
+    def store(self, key: str, _: Names) -> Iterator[Journal | None]:
+        """Enter what keeps finished tasks until the table is there, if there is to be one."""
+        from potnet.sheet.journal import Journal
+
+        if self.part is None:
+            yield None
+            return
+        with Journal(self.part, key) as journal:
+            yield journal
 
     @property
     def kept(self) -> str:
@@ -89,47 +103,55 @@ class SheetOutput:
             return "Nothing is kept."
         return f"What was done is in {self.part}: the same command goes on from there."
 
-    def watched(self, items: Iterable[Crystal | Failure]) -> Iterator[Crystal | Failure]:
-        """Pass crystals on, and remember those of the page."""
-        for item in items:
-            wanted = self._html is not None and len(self._crystals) < ON_PAGE
-            if wanted and not isinstance(item, Failure):
-                self._crystals.append(item)
-            yield item
+    @property
+    def n_failures(self) -> int:
+        """How many could not be used."""
+        return len(self.failures)
 
-    def write(self, item: Row | Failure) -> None:
-        """Add a row, or say what was skipped."""
-        from potnet.sheet.rows import is_next
+    def watched(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+        """Pass on what is read, and remember that of the page."""
+        for piece in pieces:
+            if self._html is not None and len(self._first) < ON_PAGE:
+                self._first.append(piece)
+            yield piece
 
-        if isinstance(item, Failure):
-            self.failures.append(item)
-            if self._output is None:
-                typer.echo(f"{item.id} [{item.stage}]: {item.reason}", err=True)
-            return
-        if is_next(self._rows, item):
-            self._flush()
-        self._rows.append(item)
-
-    def _flush(self) -> None:
-        """Write the rows of the last crystal."""
+    def write(self, outcomes: Sequence[Outcome]) -> None:
+        """Add the rows of crystals, and say what was skipped."""
         from potnet.sheet import wide_record
 
-        rows, self._rows = tuple(self._rows), []
-        if not rows:
-            return
-        self.n_crystals += 1
-        if len(self._page) < ON_PAGE:
-            self._page.append(rows)
-        if self._table is not None:
-            for record in [wide_record(rows)] if self._wide else [row.record() for row in rows]:
-                self._table.write(record)
+        for outcome in outcomes:
+            for failure in outcome.failures:
+                self.failures.append(failure)
+                if self._output is None:
+                    typer.echo(f"{failure.id} [{failure.stage}]: {failure.reason}", err=True)
+            rows = outcome.rows
+            if not rows:
+                continue
+            self.n_crystals += 1
+            if len(self._page) < ON_PAGE:
+                self._page.append(rows)
+            if self._table is not None:
+                for record in [wide_record(rows)] if self._wide else [row.record() for row in rows]:
+                    self._table.write(record)
+
+    def _crystals(self) -> list[Crystal]:
+        """Return the first crystals, read once more."""
+        from potnet.io import crystals_in
+
+        log = logging.getLogger("potnet")
+        log.disabled, before = True, log.disabled  # what there is to say has been said
+        try:
+            found = (item for item in crystals_in(self._first) if not isinstance(item, Failure))
+            return list(islice(found, ON_PAGE))
+        finally:
+            log.disabled = before
 
     def summarise(self) -> None:
         """Show the first crystals, write the page, and say where everything is."""
         if self._html is not None:
             from potnet.report.sheet import write_page
 
-            write_page(self._html, self._page, self._crystals, self.failures, self.n_crystals)
+            write_page(self._html, self._page, self._crystals(), self.failures, self.n_crystals)
         if self._output is not None or (sys.stdout is not None and sys.stdout.isatty()):
             for rows in self._page[:SHOWN]:
                 show_crystal(rows)
@@ -141,6 +163,83 @@ class SheetOutput:
         if self._output is not None and self.failures:
             write_failures(self.failures, self._errors)
             typer.echo(f"{len(self.failures)} skipped: {self._errors}", err=True)
+
+
+class ShardOutput:
+    """Takes rows for a folder of many tables, and failures.
+
+    Args:
+        output: The folder.
+        kind: Format of the tables.
+        html: Page that is wanted as well; a folder has none.
+        wide: One row for each crystal.
+
+    Raises:
+        ConfigError: If there is no folder, or a page.
+    """
+
+    def __init__(
+        self,
+        output: Path | None,
+        kind: Literal["csv", "parquet"],
+        html: Path | None,
+        *,
+        wide: bool,
+    ) -> None:
+        from potnet.sheet.files import check_format
+
+        if output is None or html is not None:
+            got = "--html" if output is not None else "no --output"
+            raise ConfigError(
+                f"predict: `--shards` must have a folder for its tables and no page, got {got}. "
+                "Give --output FOLDER alone."
+            )
+        check_format(f"x.{kind}")
+        check_output_folder(output, option="--output")
+        self._output, self._kind, self._wide = output, kind, wide
+        self._folder: ShardFolder | None = None
+
+    def store(self, key: str, taken: Names) -> ShardFolder:
+        """Return the folder, which is to be entered."""
+        from potnet.sheet.shards import ShardFolder
+
+        self._folder = ShardFolder(self._output, self._kind, key, taken, wide=self._wide)
+        return self._folder
+
+    def __enter__(self) -> ShardOutput:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        pass
+
+    @property
+    def kept(self) -> str:
+        """What an interruption leaves, in words."""
+        return f"Finished tables are in {self._output}: the same command goes on from there."
+
+    @property
+    def n_failures(self) -> int:
+        """How many could not be used."""
+        return self._folder.n_failures if self._folder is not None else 0
+
+    def watched(self, pieces: Iterable[Piece]) -> Iterable[Piece]:
+        """Pass on what is read."""
+        return pieces
+
+    def write(self, outcomes: Sequence[Outcome]) -> None:
+        """Add what became of a task."""
+        if self._folder is not None:
+            self._folder.write(outcomes)
+
+    def summarise(self) -> None:
+        """Say where everything is."""
+        folder = self._folder
+        if folder is None:
+            return
+        files = f"{folder.n_files} file{'s' if folder.n_files != 1 else ''}"
+        typer.echo(f"{folder.n_crystals} crystals in {files}: {self._output}")
+        if folder.n_failures:
+            typer.echo(f"{folder.n_failures} skipped: {self._output / '_errors.csv'}", err=True)
 
 
 def show_crystal(rows: Sequence[Row]) -> None:

@@ -36,7 +36,8 @@ class Lines:
 
     def __init__(self) -> None:
         self._tasks: list[dict[str, Any]] = []
-        self._next = time.monotonic() + FIRST_LINE
+        self._start = time.monotonic()
+        self._next = self._start + FIRST_LINE
 
     @property
     def task_ids(self) -> list[int]:
@@ -60,8 +61,32 @@ class Lines:
             return
         self._next = time.monotonic() + NEXT_LINE
         total = f" of {now['total']:,}" if now["total"] else ""
+        rate = now["completed"] / max(time.monotonic() - self._start, 1e-9)
+        total += f", {rate:.3g} a second" if now["completed"] else ""
+        if now["completed"] and now["total"]:
+            total += f", {_duration((now['total'] - now['completed']) / rate)} left"
         note = f", {now['note']}" if now["note"] else ""
         typer.echo(f"{now['title']}: {now['completed']:,}{total}{note}", err=True)
+
+
+def _duration(seconds: float) -> str:
+    """Return a time as people say it: ``1 h 05 min``, ``3 min``, ``20 s``."""
+    hours, rest = divmod(round(seconds), 3600)
+    if hours:
+        return f"{hours} h {rest // 60:02} min"
+    return f"{round(rest / 60)} min" if rest >= 60 else f"{rest} s"
+
+
+def _rate_column(bars: Any) -> Any:
+    """Return a column of how many are done in a second."""
+
+    class Rate(bars.ProgressColumn):
+        def render(self, task: Any) -> Any:
+            from rich.text import Text
+
+            return Text(f"{task.speed:.3g}/s" if task.speed else "")
+
+    return Rate()
 
 
 @contextmanager
@@ -90,6 +115,7 @@ def show_progress(title: str = "", *, transfers: bool = False) -> Iterator[Any]:
         if transfers
         else (
             bars.MofNCompleteColumn(),
+            _rate_column(bars),
             bars.TimeElapsedColumn(),
             bars.TimeRemainingColumn(),
             bars.TextColumn("{task.fields[note]}"),

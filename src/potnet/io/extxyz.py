@@ -42,27 +42,38 @@ class _Frame(NamedTuple):
     reason: str = ""
 
 
-def parse_extxyz(lines: Iterable[str], source: str, id: str) -> Iterator[Found]:
-    """Yield id and crystal of each frame; a bad frame does not hide the others.
+def frames_of(lines: Iterable[str]) -> Iterator[tuple[_Frame, int, bool]]:
+    """Yield the frames of a text, their numbers, and whether each is the only one.
 
     The memory needed is that of two frames. A frame that lacks lines is the last one, as nobody
     knows where the next would begin.
-
-    Args:
-        lines: The text, line by line.
-        source: Name of the file, for messages.
-        id: Name of a crystal that has none in its frame, with ``#`` and the number of the frame if
-            there are several.
     """
     frames = _frames(iter(lines))
     first = next(frames, None)
     if first is None:
-        yield id, StructureError(f"{source}: the file must hold a frame, got none. Check it.")
+        yield _Frame(0, "", []), 0, True
         return
     second = next(frames, None)
-    yield _found(first, 0, second is None, source, id)
+    yield first, 0, second is None
     for index, frame in enumerate(chain([second] if second else [], frames), 1):
-        yield _found(frame, index, False, source, id)
+        yield frame, index, False
+
+
+def read_frame(frame: _Frame, index: int, is_only: bool, source: str, id: str) -> Iterator[Found]:
+    """Yield id and crystal of a frame of :func:`frames_of`, or what is wrong with it.
+
+    Args:
+        frame: Its lines.
+        index: Its number.
+        is_only: Whether there is no other.
+        source: Name of the file, for messages.
+        id: Name of a crystal that has none in its frame, with ``#`` and the number of the frame if
+            there are several.
+    """
+    if not frame.line:
+        yield id, StructureError(f"{source}: the file must hold a frame, got none. Check it.")
+        return
+    yield _found(frame, index, is_only, source, id)
 
 
 def format_extxyz(crystals: list[Crystal]) -> str:

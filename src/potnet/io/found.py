@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from potnet.crystal import Crystal
 from potnet.errors import StructureError
 
+Item = TypeVar("Item")
 Found = tuple[str, Crystal | StructureError]  # the id, and what was found under it
 
 # Each part can match in one way only, so that a failure is known after one walk along the word.
@@ -47,7 +49,7 @@ def _only(name: str, build: Callable[[], Crystal]) -> Iterator[Found]:
     yield name, crystal.replace(id=name)
 
 
-def walled(found: Iterator[Found], name: str, where: str) -> Iterator[Found]:
+def walled(found: Iterator[Item | Found], name: str, where: str) -> Iterator[Item | Found]:
     """Pass on what is found; whatever goes wrong ends it with a reason instead of an exception.
 
     The one place in reading where every exception is caught. A file is foreign text, and parsers

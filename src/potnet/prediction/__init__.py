@@ -1,6 +1,5 @@
 """From crystals to properties: values, intervals, and flags where a model is out of its depth."""
 
-from potnet.prediction.journal import Journal
 from potnet.prediction.predictor import (
     Predictor,
     Said,
@@ -14,7 +13,6 @@ from potnet.prediction.rows import COLUMNS, Gradients, Prediction, PredictionFil
 __all__ = [
     "COLUMNS",
     "Gradients",
-    "Journal",
     "Prediction",
     "PredictionFile",
     "Predictions",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from potnet.crystal.layers import bonding, single_layer
@@ -71,6 +72,13 @@ class SheetMaker:
                 f"sheet: a property must be one of {', '.join(PROPERTIES)}, got "
                 f"{', '.join(unknown)}. Name another one, or a model."
             )
+        self._made_of = {
+            "models": tuple(models),
+            "properties": tuple(properties),
+            "hull": hull,
+            "known": known,
+            "device": device,
+        }
         self.properties = tuple(properties)
         names = tuple(models) or (models_of(self.properties) if properties else ADVISED)
         self.predictors: Mapping[str, Predictor] = {
@@ -86,6 +94,10 @@ class SheetMaker:
         """What the rows depend on besides the models, in words."""
         hull = f"{self.hull.snapshot} {self.hull.checksum}" if self.hull is not None else ""
         return f"{', '.join(self.predictors)}; {', '.join(self.properties)}; {hull}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let a worker process load for itself what the maker was made of."""
+        return partial(SheetMaker, **self._made_of), ()
 
     def stream(
         self,
@@ -137,6 +149,7 @@ class SheetMaker:
             if on_error == "raise":
                 raise refusal from error
             return Failure(crystal.id, "sheet", str(refusal))
+
 
     def _sheet(self, crystal: Crystal, said: dict[str, Sequence[Prediction]]) -> CrystalSheet:
         facts = facts_of(crystal)

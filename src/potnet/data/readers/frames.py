@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from potnet.crystal import Crystal
@@ -10,13 +11,14 @@ from potnet.data.readers.ase_db import UNITS
 from potnet.data.readers.rows import ID_COLUMNS, Row, Rows, walled
 from potnet.data.readers.text import lines_of, open_text
 from potnet.errors import StructureError
-from potnet.io.extxyz import parse_extxyz
+from potnet.io.extxyz import frames_of, read_frame
 
 
 def read_extxyz(path: Path) -> Rows:
     """Yield the frames."""
     with open_text(path) as file:
-        found = parse_extxyz(lines_of(file, path.name), path.name, "")
+        frames = frames_of(lines_of(file, path.name))
+        found = chain.from_iterable(read_frame(*given, path.name, "") for given in frames)
         for index, (name, item) in enumerate(found):
             if isinstance(item, StructureError):
                 yield item
