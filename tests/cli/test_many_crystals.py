@@ -132,7 +132,7 @@ def test_a_journal_gives_finished_tasks_again_and_forgets_a_broken_line(
     whole = [o for _, o in outcomes_of(work, Pieces(inputs), workers=1, task_size=7)]
     journal = Journal(path, "key")
     found = outcomes_of(work, Pieces(inputs), workers=1, task_size=7, store=journal.__enter__())
-    assert [o for _, o in islice(found, 5)] == whole[:5]
+    assert repr([o for _, o in islice(found, 5)]) == repr(whole[:5])
     journal.__exit__(KeyboardInterrupt)
     path.write_bytes(path.read_bytes()[:-5])
     ran = []
@@ -143,11 +143,11 @@ def test_a_journal_gives_finished_tasks_again_and_forgets_a_broken_line(
             return work(task)
 
     with Journal(path, "key") as journal:
-        assert journal.n_read == 21
+        assert journal.n_read == 28
         again = outcomes_of(
             Counted(work._maker), Pieces(inputs), workers=1, task_size=7, store=journal
         )
-        assert [o for _, o in again] == whole
+        assert repr([o for _, o in again]) == repr(whole)
     n_tasks = len(list(cut(Pieces(inputs), 7)))
-    assert len(ran) == n_tasks - 3
+    assert len(ran) == n_tasks - 4
     assert not path.exists()

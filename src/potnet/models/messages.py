@@ -60,6 +60,11 @@ def messages(sums: Tensor, weight: Tensor, states: Tensor, i: Tensor, j: Tensor)
     fused = all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
     if fused and not sums.requires_grad:
         return _Messages.apply(sums, weight, states, i, j)  # type: ignore[no-any-return]
+    return tensor_messages(sums, weight, states, i, j)
+
+
+def tensor_messages(sums: Tensor, weight: Tensor, states: Tensor, i: Tensor, j: Tensor) -> Tensor:
+    """Return what :func:`messages` does, by tensor algebra on any device."""
     message = (sums @ weight.t()) * states.index_select(0, j)[:, None]
     shape = (len(states), *message.shape[1:])
     return message.new_zeros(shape).index_add(0, i, message)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -145,13 +145,30 @@ class Trainer:
         torch.manual_seed(generator_seed(*seed, fabric.global_rank))
         batches = stratified_batches(loader.atom_counts[train], self.n_batches, rng)
         groups = [train[batch] for batch in batches]
-        total = torch.zeros((), device=fabric.device)
         learning_rate = self.learning_rate
         self.objective.train()
         self._stepper.zero_grad()
-        for minibatch in loader.minibatches(
+        minibatches = loader.minibatches(
             groups, rank=fabric.global_rank, world_size=fabric.world_size
-        ):
+        )
+        total = self.step_through(minibatches)
+        self.average.copy_buffers()
+        # The only moment of the epoch at which the host waits for the device.
+        mean = torch.as_tensor(fabric.all_reduce(total / len(groups), reduce_op="mean")).item()
+        self.epoch += 1
+        if not math.isfinite(mean):
+            raise ConfigError(
+                f"training: the loss must stay finite, got {mean} in epoch {self.epoch} at a "
+                f"learning rate of {learning_rate:.2g}. Lower `learning_rate` or "
+                "`gradient_clip`, and look for outliers among the targets."
+            )
+        return mean
+
+    def step_through(self, minibatches: Iterable[Minibatch]) -> Tensor:
+        """Take the steps of ``minibatches``; return the sum of their losses, on the device."""
+        config, fabric = self.config, self.fabric
+        total = torch.zeros((), device=fabric.device)
+        for minibatch in minibatches:
             # The gradients of the parts of a step add up, and are exchanged with the last of them.
             waits = fabric.world_size > 1 and not minibatch.ends_step
             with fabric.no_backward_sync(self.objective, enabled=True) if waits else nullcontext():
@@ -171,17 +188,7 @@ class Trainer:
             self.scheduler.step()
             self.average.update()
             self._stepper.zero_grad()
-        self.average.copy_buffers()
-        # The only moment of the epoch at which the host waits for the device.
-        mean = torch.as_tensor(fabric.all_reduce(total / len(groups), reduce_op="mean")).item()
-        self.epoch += 1
-        if not math.isfinite(mean):
-            raise ConfigError(
-                f"training: the loss must stay finite, got {mean} in epoch {self.epoch} at a "
-                f"learning rate of {learning_rate:.2g}. Lower `learning_rate` or "
-                "`gradient_clip`, and look for outliers among the targets."
-            )
-        return mean
+        return total
 
     @property
     def learning_rate(self) -> float:
