@@ -38,12 +38,43 @@ N_REFERENCES = 119
 # Views, allocations and questions: nothing is computed.
 FREE = {
     f"aten::{name}"
-    for name in (
-        "view as_strided t transpose expand slice select split narrow unsqueeze squeeze permute "
-        "detach empty empty_like empty_strided resize_ reshape _unsafe_view alias chunk mT "
-        "split_with_sizes unbind new_empty new_empty_strided _reshape_alias item lift_fresh "
-        "result_type _local_scalar_dense expand_as view_as flatten unflatten"
-    ).split()
+    for name in [
+        "view",
+        "as_strided",
+        "t",
+        "transpose",
+        "expand",
+        "slice",
+        "select",
+        "split",
+        "narrow",
+        "unsqueeze",
+        "squeeze",
+        "permute",
+        "detach",
+        "empty",
+        "empty_like",
+        "empty_strided",
+        "resize_",
+        "reshape",
+        "_unsafe_view",
+        "alias",
+        "chunk",
+        "mT",
+        "split_with_sizes",
+        "unbind",
+        "new_empty",
+        "new_empty_strided",
+        "_reshape_alias",
+        "item",
+        "lift_fresh",
+        "result_type",
+        "_local_scalar_dense",
+        "expand_as",
+        "view_as",
+        "flatten",
+        "unflatten",
+    ]
 }
 
 
