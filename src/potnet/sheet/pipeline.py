@@ -167,7 +167,12 @@ def key_of(maker: SheetMaker, *settings: object) -> str:
     """Return what tells the rows of a maker from those of another: models, hull, settings."""
     cards = [predictor.card.model_dump_json() for predictor in maker.predictors.values()]
     texts = [version("potnet"), maker.settings, *map(repr, settings), *cards]
-    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+    whole = hashlib.sha256("\n".join(texts).encode())
+    for predictor in maker.predictors.values():
+        if predictor.calibration is not None:
+            for name, array in sorted(predictor.calibration.arrays().items()):
+                whole.update(name.encode() + array.tobytes())
+    return whole.hexdigest()
 
 
 def _parts(task: Task) -> Sequence[Task]:
