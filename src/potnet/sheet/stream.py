@@ -150,7 +150,6 @@ class SheetMaker:
                 raise refusal from error
             return Failure(crystal.id, "sheet", str(refusal))
 
-
     def _sheet(self, crystal: Crystal, said: dict[str, Sequence[Prediction]]) -> CrystalSheet:
         facts = facts_of(crystal)
         is_layered = False
