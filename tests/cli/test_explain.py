@@ -94,5 +94,14 @@ def test_an_archive_of_ones_own_is_explained_with_all_that_it_predicts(
 ) -> None:
     result = explain(ROCK_SALT, "-m", small_archive)
     assert result.exit_code == 0, result.output
-    names = [target.name for target in potnet.load(small_archive).card.targets]
-    assert all(f"NaCl, {name} " in result.stdout for name in names)
+    model = potnet.load(small_archive)
+    assert all(f"NaCl, {target.name} " in result.stdout for target in model.card.targets)
+    assert ("spread" in result.stdout) == (len(model.members) > 1)
+
+
+def test_the_spread_of_several_networks_is_shown(tmp_path) -> None:
+    result = explain(ROCK_SALT, "-p", "bulk_modulus")
+    assert result.exit_code == 0, result.output
+    assert "combination of 3 networks" in result.stdout
+    (row,) = [line for line in result.stdout.splitlines() if line.startswith("shells")]
+    assert float(row.split()[-1]) > 0

@@ -195,6 +195,16 @@ def test_several_targets_are_explained_or_the_ones_that_are_named():
         Explainer(model, ["nonsense"])
 
 
+def test_models_of_single_layers_are_explained_on_a_layer():
+    explainer = Explainer("exfoliation-energy", n_known=0)
+    bulk = CRYSTALS["layered"].supercell((1, 1, 2)).replace(id="MoS2")
+    (found,) = explainer.explain(bulk)
+    assert (found.property, found.n_atoms) == ("exfoliation_energy", 3)
+    assert found.surroundings == pytest.approx(found.by_atom.sum(), abs=1e-12)
+    with pytest.raises(StructureError, match="must consist of layers"):
+        explainer.explain(CRYSTALS["copper"])
+
+
 def test_networks_that_read_no_complete_sums_are_refused():
     with pytest.raises(ModelError, match="must read complete sums .*, got potnet"):
         Explainer(predictor("potnet"))

@@ -162,10 +162,7 @@ def _show(found: Explanation) -> None:
         typer.echo(f"Doubtful: {flag}")
     typer.echo(f"Shares in {unit}" + (f" ({found.space}):" if found.space else ":"))
     _show_sum(found)
-    columns = [*found.distances, "all"]
-    table = [[*row, sum(row)] for row in found.by_channel.tolist()]
-    total = [sum(column) for column in zip(*table, strict=True)]
-    _show_shares("channel", columns, [*zip(found.channels, table, strict=True), ("all", total)])
+    _show_channels(found)
     _show_sites(found)
     pairs = found.by_element_pair
     if len(pairs) > 1:
@@ -186,6 +183,21 @@ def _show_sum(found: Explanation) -> None:
     rows.append(("total", [found.total]))
     _show_shares("term", ["share"], rows)
     typer.echo(f"Left over by the integral: {found.residual:.1e} ({found.n_points} points).\n")
+
+
+def _show_channels(found: Explanation) -> None:
+    """Show channels by distance; of several networks also how far they are apart."""
+    columns = [*found.distances, "all"]
+    table = [[*row, sum(row)] for row in found.by_channel.tolist()]
+    table.append([sum(column) for column in zip(*table, strict=True)])
+    if len(found.parts) > 1:
+        columns.append("spread")
+        about = {share.kind: share for share in found.shares() if share.name == "all"}
+        spreads = [share.spread for share in found.shares() if share.kind == "channel"]
+        for row, spread in zip(table, (*spreads, about["surroundings"].spread), strict=True):
+            row.append(spread)
+    names = (*found.channels, "all")
+    _show_shares("channel", columns, list(zip(names, table, strict=True)))
 
 
 def _show_sites(found: Explanation) -> None:

@@ -188,6 +188,7 @@ class Explanation:
                 Share("reference", symbol, "", "", value, np.nan)
                 for symbol, value in self.references.items()
             ),
+            Share("surroundings", "all", "", "", *_about(self.parts.sum((1, 2, 3, 4)))),
             Share("combination", "all", "", "", self.combination, np.nan),
             Share("residual", "all", "", "", self.residual, np.nan),
             Share("total", "all", "", "", self.total, np.nan),
