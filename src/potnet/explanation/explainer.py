@@ -18,6 +18,7 @@ from potnet.explanation.sensitivity import Sensitivity
 from potnet.features.by_distance import ByDistance, by_distance, edges_in_words
 from potnet.features.complete import CompleteFeatures
 from potnet.known import KnownCrystal, load_known
+from potnet.models.evidence import combined
 from potnet.prediction import Predictor, is_structure, load
 from potnet.sheet.properties import BUNDLED, property_of
 from potnet.sheet.stream import LAYERS
@@ -173,15 +174,15 @@ class Explainer:
             ways = [mean_slopes(member, batch, place, self.tolerance) for member in members]
             references = _references(members, cell.numbers, place)
         outputs = np.array([way.full for way in ways])
-        combined = float((np.median if card.combine == "median" else np.mean)(outputs))
+        whole = float(combined(outputs, card.combine))
         channels = tuple(dict.fromkeys(self.features.kinds))
         return {
             "transform": target.transform,
             "unit": UNITS[target.transform].format(target.unit),
-            "total": combined * target.std + target.mean,
+            "total": whole * target.std + target.mean,
             "compositions": np.array([way.bare for way in ways]) * target.std + target.mean,
             "references": {symbol: value * target.std for symbol, value in references.items()},
-            "combination": (combined - float(outputs.mean())) * target.std,
+            "combination": (whole - float(outputs.mean())) * target.std,
             "residual": float(np.mean([way.residual for way in ways])) * target.std,
             "n_points": max(way.n_points for way in ways),
             "channels": channels,

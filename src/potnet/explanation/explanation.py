@@ -240,6 +240,7 @@ class Explanation:
             "upper": _plain(p.upper),
             "value_unit": p.unit,
             "flags": list(p.flags),
+            "familiarity": _plain(p.familiarity),
             "transform": self.transform,
             "unit": self.unit,
             "space": self.space,
