@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import potnet
+import potnet.known
 from potnet.cli import app
 from potnet.cli.train import settings_from
 from potnet.crystal import SYMBOLS
@@ -135,6 +136,15 @@ def test_predict_exits_with_0_if_all_is_well(some_files, small_archive, tmp_path
     expected = potnet.load(small_archive).predict([potnet.read(p)[0] for p in some_files])
     got = [float(row["value"]) for row in table(out)]
     np.testing.assert_allclose(got, expected.values, rtol=1e-5)
+
+
+def test_predict_shows_the_nearest_known_crystals(some_files, small_archive, tmp_path) -> None:
+    words = ("predict", some_files[0], "-m", small_archive, "-o", tmp_path / "out.csv")
+    shown = potnet_cli(*words, "--nearest", 2).output
+    near = potnet.known.load_known().nearest(potnet.read(some_files[0])[0], 2)
+    assert "Nearest known crystals" in shown
+    assert all(known.id in shown for known in near)
+    assert "Nearest" not in potnet_cli(*words).output  # a model of one's own may know others
 
 
 def test_predict_reads_several_models_files_and_formats(some_files, small_archive, tmp_path):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from potnet.cli.app import Device, Recursive, Species, Structures, app, check_suffix, structures
+from potnet.cli.sheets import show_nearest
 from potnet.cli.terminal import (
     SHOWN_ROWS,
     counted,
@@ -230,22 +231,11 @@ def _show_known(found: Explanation) -> None:
     if found.same:
         names = ", ".join(f"{known.id} ({known.formula})" for known in found.same)
         typer.echo(f"Known: {names}")
-    if found.known:
-        rows = [
-            [k.id, k.formula, f"{k.distance:.3g}", *map(_value, (k.formation_energy, k.gap)),
-             *map(_value, (k.bulk_modulus, k.shear_modulus))]
-            for k in found.known
-        ]  # fmt: skip
-        typer.echo("Nearest known crystals (PBE, Materials Project):")
-        show_table(["id", "formula", "distance", "eV/atom", "gap (eV)", "K (GPa)", "G (GPa)"], rows)
+    show_nearest(found.known)
 
 
 def _length(x: float) -> str:
     return f"{x:.3g}" if x > NEGLIGIBLE else "0"
-
-
-def _value(x: float) -> str:
-    return "" if math.isnan(x) else f"{x:.4g}"
 
 
 def _show_shares(

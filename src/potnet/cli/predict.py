@@ -25,6 +25,8 @@ from potnet.errors import ConfigError
 if TYPE_CHECKING:
     from potnet.stability import Hull
 
+NEAREST = 3  # known crystals beside each crystal
+
 
 @app.command(rich_help_panel="Crystals")
 def predict(
@@ -63,6 +65,14 @@ def predict(
             help="Your own competing phases, CSV or JSON: formula, formation_energy_per_atom.",
         ),
     ] = None,
+    nearest: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Known crystals to show beside each crystal on the terminal. "
+            "Default: 3, with --model none.",
+        ),
+    ] = None,
     recursive: Recursive = False,
     species: Species = "",
     batch_size: Annotated[int, typer.Option(min=1, help="Crystals computed together.")] = 64,
@@ -81,9 +91,10 @@ def predict(
 
     if model and everything:
         raise ConfigError("predict: `--all` must stand alone, got --model too. Leave one out.")
+    shown = (0 if model else NEAREST) if nearest is None else nearest
     sources = Sources(paths, recursive, species)
     result: SheetOutput | ShardOutput = (
-        SheetOutput(output, html, wide=wide, inputs=paths)
+        SheetOutput(output, html, wide=wide, inputs=paths, nearest=shown)
         if shards is None
         else ShardOutput(output, shards, html, wide=wide)
     )

@@ -19,6 +19,7 @@ from potnet.files import check_output, check_output_folder
 if TYPE_CHECKING:
     from potnet.crystal import Crystal
     from potnet.io import Names, Piece
+    from potnet.known import KnownCrystal
     from potnet.sheet import Row
     from potnet.sheet.journal import Journal
     from potnet.sheet.pipeline import Outcome
@@ -37,19 +38,27 @@ class SheetOutput:
         html: Page to write, if wanted.
         wide: One row for each crystal.
         inputs: What is read, which must not be written.
+        nearest: Known crystals that are shown with each crystal on the terminal.
 
     Raises:
         ConfigError: If a file cannot be written where it is to be, or not in that format.
     """
 
     def __init__(
-        self, output: Path | None, html: Path | None, *, wide: bool, inputs: Sequence[str]
+        self,
+        output: Path | None,
+        html: Path | None,
+        *,
+        wide: bool,
+        inputs: Sequence[str],
+        nearest: int = 0,
     ) -> None:
         from potnet.sheet.files import check_format
 
         self._output, self._html, self._wide = output, html, wide
         self._page: list[tuple[Row, ...]] = []
-        self._first: list[Piece] = []  # what the page is of
+        self._first: list[Piece] = []  # what the page and the terminal are of
+        self._nearest = nearest
         self.failures: list[Failure] = []
         self.n_crystals = 0
         #: Where an interrupted prediction keeps what it has.
@@ -109,9 +118,10 @@ class SheetOutput:
         return len(self.failures)
 
     def watched(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
-        """Pass on what is read, and remember that of the page."""
+        """Pass on what is read, and remember that of the page and of the terminal."""
+        wanted = ON_PAGE if self._html is not None else SHOWN if self._nearest else 0
         for piece in pieces:
-            if self._html is not None and len(self._first) < ON_PAGE:
+            if len(self._first) < wanted:
                 self._first.append(piece)
             yield piece
 
@@ -153,8 +163,11 @@ class SheetOutput:
 
             write_page(self._html, self._page, self._crystals(), self.failures, self.n_crystals)
         if self._output is not None or (sys.stdout is not None and sys.stdout.isatty()):
+            crystals = {c.id: c for c in self._crystals()} if self._nearest else {}
             for rows in self._page[:SHOWN]:
                 show_crystal(rows)
+                if rows[0].id in crystals:
+                    show_nearest(_nearest(crystals[rows[0].id], self._nearest))
             if self.n_crystals > SHOWN:
                 typer.echo(f"... {self.n_crystals} crystals in all.")
         for what, path in (("crystals", self._output), ("on a page", self._html)):
@@ -253,6 +266,30 @@ def show_crystal(rows: Sequence[Row]) -> None:
     typer.echo("")
 
 
+def _nearest(crystal: Crystal, n: int) -> list[KnownCrystal]:
+    """Return the known crystals that are nearest; none of a crystal that is not periodic."""
+    from potnet.known import load_known
+
+    return load_known().nearest(crystal, n) if crystal.pbc.all() else []
+
+
+def show_nearest(known: Sequence[KnownCrystal]) -> None:
+    """Show known crystals that are near, with what is known of them."""
+    if known:
+        rows = [
+            [k.id, k.formula, f"{k.distance:.3g}", *map(_value, (k.formation_energy, k.gap)),
+             *map(_value, (k.bulk_modulus, k.shear_modulus))]
+            for k in known
+        ]  # fmt: skip
+        typer.echo("Nearest known crystals (PBE, Materials Project):")
+        show_table(["id", "formula", "distance", "eV/atom", "gap (eV)", "K (GPa)", "G (GPa)"], rows)
+        typer.echo("")
+
+
+def _value(x: float) -> str:
+    return "" if x != x else f"{x:.4g}"
+
+
 def cells(row: Row) -> list[str]:
     """Return a row as people read it."""
     found = dict(zip(("value", "lower", "upper", "known"), _numbers(row), strict=True))
@@ -263,5 +300,4 @@ def cells(row: Row) -> list[str]:
 
 
 def _numbers(row: Row) -> Iterator[str]:
-    for value in (row.value, row.lower, row.upper, row.reference):
-        yield "" if value != value else f"{value:.4g}"
+    yield from map(_value, (row.value, row.lower, row.upper, row.reference))

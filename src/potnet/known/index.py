@@ -32,6 +32,7 @@ Measured cells and those of PBE differ by less, as a rule."""
 AS_GOOD = 2.0  # what is farther than so many times the best is another structure, unless it is
 VERY_GOOD = 0.025  # so near that rounding and relaxation explain it
 N_NEAREST = 5
+N_MORE = 20
 
 # How each column is stored: type, steps per unit, and what stands for nothing.
 _CODES: dict[str, tuple[str, float, int | None]] = {
@@ -140,11 +141,13 @@ class KnownCrystals:
         prints = fingerprint(crystal)[None]
         point = _points(prints, volume, numbers, counts, np.array([0]))[0]
         points, squares = self._located
-        n = min(n, len(self))
-        about = squares - 2 * (points @ point)
-        rows = np.argpartition(about, n - 1)[:n]
+        # In single precision, which is twice as fast and may confuse those that are equally far:
+        # hence a few more, of which the distance is found again.
+        about = squares - 2 * (points @ point.astype(np.float32))
+        n_rough = min(n + N_MORE, len(self))
+        rows = np.argpartition(about, n_rough - 1)[:n_rough]
         distances = np.linalg.norm(points[rows] - point, axis=1)
-        order = np.argsort(distances, kind="stable")
+        order = np.lexsort((rows, distances))[:n]
         return [self._known(int(rows[k]), float(distances[k])) for k in order]
 
     def alike(self, crystal: Crystal, structure: float, volume: float) -> list[tuple[int, float]]:
