@@ -85,6 +85,9 @@ def test_species_supply_what_a_file_of_vasp_4_does_not_say():
         ("text_block_last.cif", "block 'global': the data block must list a cell"),
         ("hm_Fd-3m_density_settles.cif", "only F d -3 m:1 fits its content"),
         ("symop_loop_one_line.cif", "no symmetry is stated"),
+        ("hm_P21b_unique_c.cif", "'P 21/b' is taken for P 1 1 21/b, by the cell"),
+        ("hall_not_valid_beside_operations.cif", "is not valid, the operations are used"),
+        ("elements.lammpstrj", "no unit is stated, lengths are taken for Å"),
     ],
 )
 def test_what_is_read_with_a_change_is_said(name, said, caplog):

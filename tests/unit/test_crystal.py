@@ -391,7 +391,7 @@ def test_crystal_passes_through_and_takes_a_name():
                 "lattice": {"matrix": np.eye(3)},
                 "sites": [{"species": [{"element": "Na", "occu": "all"}], "abc": [0, 0, 0]}],
             },
-            "must describe a crystal, got ValueError: could not convert string to float: 'all'",
+            "must describe a crystal, got ValueError .could not convert string to float: 'all'",
         ),
         (
             {"lattice": np.eye(3) * 100, "species": ["Na"], "frac_coords": [[1e307, 0, 0]]},

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from potnet.crystal.checks import as_floats
+from potnet.crystal.claims import check_claims
 from potnet.crystal.elements import number_of
+from potnet.crystal.optimade import from_optimade
 from potnet.errors import StructureError
 
 if TYPE_CHECKING:
@@ -82,7 +84,8 @@ def from_jarvis(atoms: Any, id: str) -> Arguments:
         )
     cell = as_floats(data["lattice_mat"], "lattice_mat", (3, 3), where)
     _check_lengths(cell, data.get("abc"), where)
-    numbers = [number_of(symbol, where) for symbol in data["elements"]]
+    symbols = [s.strip() if isinstance(s, str) else s for s in data["elements"]]
+    numbers = [number_of(symbol, where) for symbol in symbols]
     coords = as_floats(data["coords"], "coords", (len(numbers), 3), where)
     positions = coords if cartesian else _cartesian(coords, cell)
     return {"numbers": numbers, "positions": positions, "cell": cell, "id": id}
@@ -95,6 +98,7 @@ def _from_mapping(data: Mapping[str, Any], id: str) -> Arguments:
     where = id or "crystal"
     try:
         if {"numbers", "positions", "cell"} <= data.keys():
+            _check_beside(data, where)
             optional = {"pbc": data.get("pbc", True), "info": data.get("info"), "id": id}
             return {key: data[key] for key in ("numbers", "positions", "cell")} | optional
         if {"lattice_mat", "coords", "elements"} <= data.keys():
@@ -103,6 +107,8 @@ def _from_mapping(data: Mapping[str, Any], id: str) -> Arguments:
             return _from_pymatgen_dict(data, id)
         if {"lattice", "species", "frac_coords"} <= data.keys():
             return _from_record(data, id)
+        if data.get("type") == "structures" and isinstance(data.get("attributes"), Mapping):
+            return from_optimade(data, id)
         for key in ("structure", "atoms"):
             if isinstance(data.get(key), Mapping):
                 rest = {k: v for k, v in data.items() if k not in (key, "id", "jid", "material_id")}
@@ -111,14 +117,34 @@ def _from_mapping(data: Mapping[str, Any], id: str) -> Arguments:
         raise
     except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
         raise StructureError(
-            f"{where}: the dictionary must describe a crystal, got {type(error).__name__}: "
-            f"{error}. Compare it with Crystal.as_dict()."
+            f"{where}: the dictionary must describe a crystal, got {type(error).__name__} "
+            f"({error}). Compare it with Crystal.as_dict()."
         ) from error
     raise StructureError(
         f"{where}: the dictionary must have the keys numbers, positions, cell; or lattice, "
         "species, frac_coords; or those of pymatgen or JARVIS, got "
         f"{', '.join(map(str, list(data)[:8])) or 'none'}. Compare it with Crystal.as_dict()."
     )
+
+
+def _check_beside(data: Mapping[str, Any], where: str) -> None:
+    """Raise if a dictionary of numbers says something else of its atoms than these do."""
+    check_claims(data, where)
+    symbols, numbers = data.get("symbols"), data["numbers"]
+    is_listed = isinstance(symbols, list | tuple) and np.shape(symbols) == np.shape(numbers)
+    for symbol, number in zip(symbols, numbers, strict=True) if is_listed else ():
+        if isinstance(symbol, str) and number_of(symbol, where) != number:
+            raise StructureError(
+                f"{where}: `symbols` and `numbers` must agree, got {symbol!r} and {number}. "
+                "Correct the one or the other."
+            )
+    for key in ("occupancy", "occupancies"):
+        shares = data.get(key)
+        if isinstance(shares, list | tuple) and any(share != 1 for share in shares):
+            raise StructureError(
+                f"{where}: `{key}` must be 1, got {str(shares)[:60]}. "
+                "Replace the disordered sites by an ordered model."
+            )
 
 
 def _from_pymatgen_dict(data: Mapping[str, Any], id: str) -> Arguments:

@@ -89,6 +89,11 @@ def _plain(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
+def _said(error: Exception) -> str:
+    what = str(error).strip().rstrip(".")[:300]
+    return f"{type(error).__name__} ({what})" if what else type(error).__name__
+
+
 def _text_keys(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _text_keys(item) for key, item in value.items()}
@@ -117,7 +122,7 @@ def main() -> None:
             for found in _structures(request["path"], request["format"], request["allowed"]):
                 answers.write(json.dumps(_text_keys(found), default=_plain) + "\n")
         except Exception as error:  # noqa: BLE001  (the wall's other side: the parent says it)
-            answers.write(json.dumps({"error": f"{type(error).__name__}: {error}"[:500]}) + "\n")
+            answers.write(json.dumps({"error": _said(error)}) + "\n")
         answers.write('{"end": true}\n')
         answers.flush()
 

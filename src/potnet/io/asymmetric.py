@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -101,6 +102,7 @@ def expand(
     """
     n_operations = len(group.rotations)
     if n_operations == 1:
+        _check_listed(sites, where)
         return np.arange(len(sites.scaled)), sites.scaled.copy()
     orbits: list[NDArray[np.float64]] = []
     moved: list[float] = []
@@ -171,6 +173,18 @@ def _settled(
     special = (images - np.round(images - position)).mean(0)
     distance = float(np.linalg.norm((special - position) @ cell))
     return (special, distance) if distance > 1e-6 else (position, 0.0)
+
+
+def _check_listed(sites: Sites, where: str) -> None:
+    """Raise if sites without symmetry are said to be several atoms, unless so many are listed."""
+    stated = Counter(int(text) for text in sites.multiplicities if text.isdigit())
+    for multiplicity, count in stated.items():
+        if multiplicity > 1 and count % multiplicity:
+            raise StructureError(
+                f"{where}: a site must be one atom where no symmetry is stated, got a "
+                f"multiplicity of {multiplicity} for {count} of the sites. "
+                "List the symmetry operations, or all atoms with multiplicity 1."
+            )
 
 
 def _check_multiplicities(

@@ -38,7 +38,7 @@ def parse_castep_cell(text: str, source: str) -> Crystal:
         symbol = row[0].partition(":")[0]
         is_number = symbol.isdigit() and 1 <= int(symbol[:4]) < len(SYMBOLS)
         numbers.append(int(symbol) if is_number else number_of(symbol, source))
-        places.append([float(word) for word in row[1:4]])
+        places.append([float(re.sub("[dD]", "e", word)) for word in row[1:4]])
     positions = np.array(places) @ cell if name == "positions_frac" else np.array(places) * scale
     return Crystal(numbers, positions, cell, id=source)
 
@@ -67,7 +67,7 @@ def _cell(blocks: dict[str, list[list[str]]], source: str) -> np.ndarray:
     words = [word for row in rows for word in row[:3]]
     if len(rows) != n_rows or len(words) != 3 * n_rows or not all(map(NUMBER.fullmatch, words)):
         raise _wrong(source, f"`{name}` must be {n_rows} rows of three numbers", " ".join(words))
-    values = [float(word) for word in words]
+    values = [float(re.sub("[dD]", "e", word)) for word in words]
     if name == "lattice_cart":
         return np.array(values).reshape(3, 3) * scale
     return cell_of([*(scale * value for value in values[:3]), *values[3:]], source)

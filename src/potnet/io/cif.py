@@ -29,6 +29,7 @@ VOLUME_TOLERANCE = 0.01  # relative
 MAX_CIF = 16 * 1024**2  # characters, without long text fields; the parser needs 20 times as much
 LONG_TEXT = 2**16  # characters; of a text field, such as the reflections of SHELXL
 
+_PLACE = re.compile(r"string:(\d+):(\d+)\(\d+\): ")  # in messages of the parser
 _CELL = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
 _MODULATED = (
     "_atom_site_fourier",
@@ -37,9 +38,16 @@ _MODULATED = (
     "_space_group_ssg",
     "_space_group_magn_ssg",
     "_space_group_symop_magn_ssg",
+    "_cell_wave_vector",
+    "_atom_site_occ_special",
+    "_atom_site_occ_fourier",
+    "_atom_site_displace_special",
+    "_atom_site_displace_fourier",
+    "_atom_site_u_fourier",
+    "_atom_site_rot_fourier",
 )
 _SITE = ("fract_x", "fract_y", "fract_z", "label", "type_symbol")
-_ORDER = ("occupancy", "disorder_group", "calc_flag")
+_ORDER = ("occupancy", "disorder_group", "calc_flag", "label_alt_id", "pdbx_pdb_model_num")
 
 
 def parse_cif(text: str, source: str, id: str) -> Iterator[Found]:
@@ -53,9 +61,14 @@ def parse_cif(text: str, source: str, id: str) -> Iterator[Found]:
         id: Name of the crystal if the file holds one; ``id#block`` if it holds several.
     """
     try:
+        if "\n" not in text:
+            text = text.replace("\r", "\n")  # lines of the old Mac
         blocks = cif.read_string(_without_long_texts(text.rstrip("\x1a\0"), source), 0)
     except (ValueError, RuntimeError) as error:
-        yield id, StructureError(f"{source}: the file must be valid CIF, got '{error}'. Mend it.")
+        place = _PLACE.match(str(error))
+        where = f"{source}, line {place[1]}" if place else source
+        got = f"column {place[2]}: {str(error)[place.end() :]}" if place else error
+        yield id, StructureError(f"{where}: the file must be valid CIF, got '{got}'. Mend it.")
         return
     if not len(blocks):
         yield id, StructureError(f"{source}: the file must hold a data block, got none. Check it.")
@@ -317,6 +330,13 @@ def _check_order(columns: dict[str, list[str]], labels: list[str], where: str) -
             f"{where}: `_atom_site_disorder_group` must not offer alternatives, got groups "
             f"{', '.join(sorted(set(groups)))}. Keep the sites of one alternative."
         )
+    for name in ("label_alt_id", "pdbx_pdb_model_num"):
+        found = {value for value in columns[name] if value not in UNKNOWN}
+        if len(found) > 1:
+            raise StructureError(
+                f"{where}: `_atom_site_{name}` must not offer alternatives, got "
+                f"{', '.join(sorted(found)[:6])}. Keep the sites of one."
+            )
     for label, flag in zip(labels, columns["calc_flag"], strict=False):
         if flag.lower() == "dum":
             raise StructureError(

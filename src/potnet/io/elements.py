@@ -50,13 +50,16 @@ def elements_of(
 
 def _of_label(label: str, stated: set[int], site: str) -> int:
     letters, rest = _LABEL.fullmatch(label[:40]).groups()  # type: ignore[union-attr]
-    if letters in NUMBERS and (stated or not _BONDED.match(letters + rest)):
-        return NUMBERS[letters]
+    number = NUMBERS.get(letters, 0)
+    if number and (number in stated or not (stated or _BONDED.match(letters + rest))):
+        return number
     if letters == "T":
         number_of(letters, site)  # says why not
-    # A letter for the site behind the element: the formula says which element it is.
+    # A letter behind the element (SrA, Cb, Ho1): the formula says which element it is.
     two, one = letters[:2].capitalize(), letters[:1].upper()
     found = [NUMBERS[name] for name in (two, one) if NUMBERS.get(name, 0) in stated]
+    if not found and number:
+        return number  # to be refused with the formula
     if not found:
         raise StructureError(
             f"{site}: the label must begin with an element, as no `_atom_site_type_symbol` is "

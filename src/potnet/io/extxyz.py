@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potnet.crystal import MAX_ATOMS, NUMBERS, Crystal, number_of
+from potnet.crystal.claims import check_claims
 from potnet.crystal.elements import SYMBOLS
 from potnet.errors import StructureError
 from potnet.io.found import NUMBER, Found, attempt
@@ -28,8 +29,6 @@ MAX_LINE = 2**20  # characters
 MAX_FRAME = 2**26  # characters of all lines of a frame
 
 _DEFAULT = "species:S:1:pos:R:3"
-_LENGTH_UNIT = re.compile("(?:(?:length|position|pos|lattice|cell|coord)s?_)?units?", re.I)
-_OTHER_UNITS = ("bohr", "au", "a.u", "atomic", "nm", "nanometer", "nanometre", "pm", "m")
 _OCCUPANCIES = ("occupancy", "occupancies", "occ")
 
 
@@ -142,7 +141,8 @@ def _found(frame: _Frame, index: int, is_only: bool, source: str, id: str) -> Fo
 
 
 def _crystal(frame: _Frame, info: dict[str, Any], where: str, source: str) -> Crystal:
-    lattice: Any = next((info.pop(key) for key in ("Lattice", "lattice") if key in info), None)
+    taken = _taken(info, where)
+    lattice: Any = taken.get("lattice")
     flat = np.asarray(lattice, dtype=object).ravel() if np.shape(lattice) in ((9,), (3, 3)) else ()
     if len(flat) != 9 or any(isinstance(value, bool) for value in flat):
         got = "none" if lattice is None else repr(str(lattice)[:60])
@@ -150,14 +150,22 @@ def _crystal(frame: _Frame, info: dict[str, Any], where: str, source: str) -> Cr
             f"{where}: `Lattice` must be nine numbers, the three lattice vectors, got {got}. "
             "Give the cell in the second line of the frame."
         )
-    for key, value in info.items():
-        if _LENGTH_UNIT.fullmatch(key) and str(value).lower().strip(".s") in _OTHER_UNITS:
-            raise StructureError(
-                f"{where}: lengths must be in Å, got {key}={str(value)[:40]}. Convert them."
-            )
-    pbc = info.pop("pbc", True)
-    numbers, positions = _parse_atoms(frame, str(info.pop("Properties", _DEFAULT)), source)
+    check_claims(info, where)
+    pbc = taken.get("pbc", True)
+    numbers, positions = _parse_atoms(frame, str(taken.get("properties", _DEFAULT)), source)
     return Crystal(numbers, positions, np.reshape(lattice, (3, 3)), pbc, id=where, info=info)
+
+
+def _taken(info: dict[str, Any], where: str) -> dict[str, Any]:
+    """Take the keys that say what a frame is out of ``info``, in capitals or not."""
+    found: dict[str, Any] = {}
+    for key in [key for key in info if key.lower() in ("lattice", "pbc", "properties")]:
+        value = info.pop(key)
+        if found.setdefault(key.lower(), value) != value:
+            raise StructureError(
+                f"{where}: `{key}` must be given once, got two values. Remove one of them."
+            )
+    return found
 
 
 def _parse_header(text: str, where: str) -> dict[str, Any]:
@@ -167,14 +175,14 @@ def _parse_header(text: str, where: str) -> dict[str, Any]:
     while at < len(text):
         match = _ITEM.match(text, at)
         if match is None:
-            if "Lattice" not in text:
+            if "lattice" not in text.lower():
                 return {}  # any comment, as plain XYZ has it; the cell will be missed
             raise StructureError(
                 f"{where}: the keys must be key=value, quoted where there are spaces, got "
                 f"{text[at : at + 60].strip()!r}. Correct the line."
             )
         key = _unquoted(match["key"])
-        if key in info:
+        if key in info and not (info[key] is True and match["value"] is None):
             raise StructureError(
                 f"{where}: a key must not repeat, got {key[:60]!r} twice. Remove one."
             )

@@ -35,10 +35,10 @@ def read(source: Source, *, species: Sequence[str] = ()) -> list[Crystal]:
     coordinates put on a special position) is said by the logger ``potnet``.
 
     Args:
-        source: A CIF, POSCAR or CONTCAR, extxyz, SHELX, XSF, JSON or JSON-lines file, or one of the
-            formats of ASE that state elements, unit, cell and symmetry; each of them also
-            compressed (.gz, .bz2, .xz); a folder of such files; or a pattern such as
-            ``"runs/*/CONTCAR"``.
+        source: A CIF, POSCAR or CONTCAR, extxyz, SHELX, XSF, JSON or JSON-lines file, a dump of
+            LAMMPS with elements, or one of the formats of ASE that state elements, unit, cell and
+            symmetry; each of them also compressed (.gz, .bz2, .xz); a folder of such files; or a
+            pattern such as ``"runs/*/CONTCAR"``.
         species: Symbols for the counts of POSCAR files that do not say them (VASP 4).
 
     Returns:

@@ -65,7 +65,7 @@ def walled(found: Iterator[Item | Found], name: str, where: str) -> Iterator[Ite
         yield (
             name,
             StructureError(
-                f"{where}: the file must be readable, got {type(error).__name__}: {what[:300]}. "
+                f"{where}: the file must be readable, got {type(error).__name__} ({what[:300]}). "
                 "Check that it is what its name says, or convert it to CIF."
             ),
         )

@@ -141,7 +141,7 @@ def _operation(triplet: str) -> Operation:
     rotation, shift = [], []
     if len(triplet) > MAX_TRIPLET:
         raise ValueError(f"'{triplet[:40]}...', longer than {MAX_TRIPLET} characters")
-    for part in triplet.lower().replace(" ", "").split(","):
+    for part in "".join(triplet.lower().replace("\u2212", "-").split()).split(","):
         row, offset = [0.0, 0.0, 0.0], 0.0
         for term in re.split("(?<=.)(?=[+-])", part):
             match = _TERM.fullmatch(term)

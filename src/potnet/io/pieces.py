@@ -22,8 +22,10 @@ from potnet.crystal import Crystal
 from potnet.errors import StructureError
 from potnet.io.castep import parse_castep_cell
 from potnet.io.cif import parse_cif
+from potnet.io.espresso import parse_espresso
 from potnet.io.extxyz import frames_of, read_frame
 from potnet.io.found import Found, attempt, walled
+from potnet.io.lammps import parse_lammps
 from potnet.io.poscar import parse_poscar
 from potnet.io.records import parse_json
 from potnet.io.shelx import parse_shelx
@@ -37,10 +39,12 @@ MAX_BYTES = {
     "json": 128 * 1024**2,
     "shelx": 16 * 1024**2,
     "castep": 16 * 1024**2,
+    "espresso": 16 * 1024**2,
 }
 MAX_LINE_BYTES = {"jsonl": 16 * 1024**2, "extxyz": 1024**2}
 HEAD_BYTES = 16 * 1024**2  # of a POSCAR; what follows is a density
 MAX_BLANK_LINES = 10_000  # in a row
+LAMMPS_LINE_BYTES = 2**16
 FEW_BYTES = 2**16  # of one file that is read at once
 
 _VASP_NAMES = ("POSCAR", "CONTCAR", "CHGCAR", "AECCAR", "LOCPOT", "PARCHG", "ELFCAR")
@@ -49,11 +53,15 @@ _KINDS = {
     **dict.fromkeys((".cif", ".mcif"), "cif"),
     **dict.fromkeys((".xyz", ".extxyz"), "extxyz"),
     **dict.fromkeys((".res", ".ins", ".shelx"), "shelx"),
+    **dict.fromkeys((".lammpstrj", ".lammpsdump", ".dump"), "lammps"),
     **dict.fromkeys((".jsonl", ".ndjson"), "jsonl"),
     ".json": "json",
     ".cell": "castep",
+    ".pwi": "espresso",
     ".xsf": "xsf",
 }
+
+_ONE = {"shelx": parse_shelx, "castep": parse_castep_cell, "espresso": parse_espresso}
 
 _OPENERS: dict[str, Callable[..., Any]] = {
     ".gz": gzip.open,
@@ -72,6 +80,10 @@ def kind_of(name: str) -> str:
     suffix = os.path.splitext(name)[1].lower()
     if suffix in _KINDS:
         return _KINDS[suffix]
+    if name.startswith("dump."):
+        return "lammps"
+    if name == "CHG":
+        return "poscar"
     return "poscar" if any(word in name.upper() for word in _VASP_NAMES) else ""
 
 
@@ -153,7 +165,7 @@ def pieces_of(path: Path, is_named: bool, species: Sequence[str] = ()) -> Iterat
 def _is_one_piece(path: Path) -> bool:
     """Return whether reading the whole file gives few crystals."""
     kind = kind_of(plain_name(path))
-    if kind in ("poscar", "shelx", "castep"):
+    if kind == "poscar" or kind in _ONE:
         return True
     limit = 2**13 if kind in ("jsonl", "extxyz", "json") or path.suffix in _OPENERS else 2**16
     try:
@@ -189,6 +201,10 @@ def _parse(
                     share = on_disk.tell() / size
                     name = f"{id}#{given[1]}"
                     yield Piece(printable(path), read, (*given, path.name, id), name, share)
+        elif kind == "lammps":
+            with _open(path) as file:
+                lines = _lines(file, path.name, LAMMPS_LINE_BYTES)
+                yield from parse_lammps(lines, path.name, id)
         elif kind == "poscar":
             text = _decode(_content(path, HEAD_BYTES, is_head=True), path.name)
             yield attempt(
@@ -196,9 +212,8 @@ def _parse(
             )
         elif kind in MAX_BYTES:
             text = _decode(_content(path, MAX_BYTES[kind]), path.name)
-            one = {"shelx": parse_shelx, "castep": parse_castep_cell}
-            if kind in one:
-                read_one = partial(one[kind], text, path.name)
+            if kind in _ONE:
+                read_one = partial(_ONE[kind], text, path.name)
                 yield attempt(id, path.name, lambda: read_one().replace(id=id))
             else:
                 yield from (parse_cif if kind == "cif" else parse_json)(text, path.name, id)
@@ -206,7 +221,7 @@ def _parse(
             yield from _parse_with_ase(path, name, id, is_named)
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         reason = StructureError(
-            f"{path}: the file must be readable, got {type(error).__name__}: {error}. "
+            f"{path}: the file must be readable, got {type(error).__name__} ({error}). "
             "Check that it exists and is complete."
         )
         yield id, reason

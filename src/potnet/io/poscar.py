@@ -11,7 +11,8 @@ from potnet.crystal import MAX_ATOMS, NUMBERS, Crystal, number_of
 from potnet.errors import StructureError
 from potnet.io.found import NUMBER
 
-_LABEL = re.compile(r"([A-Z][a-z]?)(?:[0-9_+-][A-Za-z0-9_+-]*)?")
+# Na, Na1, Na(1), NA01, na; a small letter alone is no element but a letter of Wyckoff.
+_LABEL = re.compile(r"([A-Z][a-z]?|[A-Z]{2}|[a-z]{2})(?:[0-9_+.(-][A-Za-z0-9_+.()-]*)?")
 _FLAG = re.compile(r"\.?(?:T|F|TRUE|FALSE)\.?", re.I)
 
 
@@ -88,7 +89,8 @@ class _Reader:
         self.line()  # a comment
         scale = np.array(self.numbers("the scale", 1, 3))
         if len(scale) == 3 and (scale <= 0).any() or (scale == 0).any():
-            raise self.error("the scale must not be 0", "Use 1.0 if the cell is in Å.")
+            rule = "must not be 0" if (scale == 0).any() else "must be three numbers above 0"
+            raise self.error(f"the scale {rule}", "Use 1.0 if the cell is in Å.")
         vectors = np.array([self.numbers("a lattice vector", 3) for _ in range(3)])
         if scale[0] < 0:  # the volume of the cell
             with np.errstate(over="ignore"):  # what has no volume left is refused by Crystal
@@ -112,9 +114,13 @@ class _Reader:
         positions = rows * scale if mode[0] in "cCkK" else rows @ cell
         return Crystal(numbers, positions, cell, id=self.source)
 
+    def words(self) -> list[str]:
+        """Return the words of the next line without the comment behind them."""
+        return re.split("[!#]", self.line(), maxsplit=1)[0].split()
+
     def species(self) -> list[int]:
         """Return the atomic number of each atom, from the lines of symbols and of counts."""
-        words = self.line().split()
+        words = self.words()
         if words and all(map(_is_count, words)):
             if not self.given:
                 raise self.error(
@@ -123,7 +129,7 @@ class _Reader:
                 )
             symbols = list(self.given)
         else:
-            symbols, words = words, self.line().split()
+            symbols, words = words, self.words()
         # VASP 6 may write Na_pv/1a2b3c: the potential and its hash.
         where = f"{self.source}, line {self.at - 1}"
         numbers = [number_of(re.split("[_/]", symbol)[0], where) for symbol in symbols]
@@ -145,12 +151,17 @@ class _Reader:
                 break
         for word in words:
             label = _LABEL.fullmatch(word[:20])
-            if label and NUMBERS.get(label[1], number) != number:
+            if label and number not in _numbers_of(label[1], number):
                 raise self.error("the site must be of the element that the counts say", "Reorder.")
         return values
 
     def check_end(self) -> None:
         """Raise if a second structure follows, as in files that were joined."""
+        for at in range(self.at - 1, len(self.lines)):
+            if "configuration=" in self.lines[at]:
+                self.at = at + 1
+                rule = "a POSCAR must hold one structure, others follow"
+                raise self.error(rule, "Name it XDATCAR.")
         for at in range(self.at + 4, len(self.lines) - 1):
             if not self.lines[at].lstrip()[:1].isalpha():
                 continue
@@ -161,6 +172,15 @@ class _Reader:
                 raise self.error(
                     "a POSCAR must hold one structure, a second begins before", "Split the file."
                 )
+
+
+def _numbers_of(letters: str, number: int) -> set[int]:
+    """Return the atomic numbers that a label may mean; ``number`` if it means no element.
+
+    CA, in capitals, is calcium or a carbon atom; Ca is calcium.
+    """
+    names = {letters} if letters in NUMBERS else {letters.capitalize(), letters[0].upper()}
+    return {NUMBERS[name] for name in names if name in NUMBERS} or {number}
 
 
 def _is_symbol(word: str) -> bool:

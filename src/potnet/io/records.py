@@ -53,6 +53,10 @@ def check_size(text: str, source: str) -> None:
 def _json_items(data: Any) -> Iterator[tuple[object, Any]]:
     if isinstance(data, list):
         yield from enumerate(data) if len(data) > 1 else ((None, item) for item in data)
+    elif isinstance(data, Mapping) and isinstance(data.get("data"), list):  # of a server
+        yield from _json_items(data["data"])
+    elif isinstance(data, Mapping) and data.keys() >= {"data", "meta"}:  # one of OPTIMADE
+        yield None, data["data"]
     elif isinstance(data, Mapping) and {"ids", "nextid"} <= data.keys():  # a database of ASE
         for key in data["ids"]:
             row = data.get(str(key))

@@ -24,9 +24,16 @@ _POINT_GROUPS |= {"vd": "d2d", "c1v": "cs"}
 _CHOICE = re.compile(
     r"""\s*(?:
     [:(]\s*(?:origin|cell|setting)?\s*(?:choice|at)?\s*(?P<stated>[12]|[hrsz]|rs|hr|hs|-?[abc][1-9]?|[-abc]{3,6})\s*\)?
+    |[:({]?\s*(?P<axes>h(?=ex)|r(?=hom))(?:ex|exagonal|homb|hombohedral)(?:\s+(?:axes|cell|setting))?\s*[)}]?
     |[(,]?\s*(?:origin|setting)\s*(?:choice)?\s*:?\s*(?P<origin>[12])\s*\)?
     |(?P<mark>rs|hr|hs|[hrsz]))$""",
     re.VERBOSE,
+)
+# The number of the group behind its symbol: (No. 14), #14, (14); (2) is a subscript.
+_WITH_NUMBER = re.compile(
+    r"[,;]?\s*[(\[]?\s*(?:\bno\.?|\bnumber|\bnr\.?|\bsg|#)\s*(\d{1,3})\s*[)\]]?"
+    r"|\s*[(\[](\d{2,3})[)\]]",
+    re.I | re.ASCII,
 )
 _ORIGINS = {"s": "1", "z": "2"}  # the marks of ICSD; Z has the inversion centre at the origin
 
@@ -43,7 +50,7 @@ def _settings(number: int) -> tuple[gemmi.SpaceGroup, ...]:
 
 def settings_of_schoenflies(symbol: str) -> list[gemmi.SpaceGroup]:
     """Return the settings of the group of a symbol such as ``D4h^17``, or none."""
-    match = re.fullmatch(r"([cdsotv][1-6]?[ivhsd]?)[\^.\-]?([0-9]{1,2})", _plain_key(symbol))
+    match = re.fullmatch(r"([cdsotv][1-6]?[ivhsd]?)[\^.\-]?([0-9]{1,2})\^?", _plain_key(symbol))
     if match is None:
         return []
     name, place = _POINT_GROUPS.get(match[1], match[1]), int(match[2])
@@ -76,14 +83,15 @@ def settings_of_name(name: str) -> tuple[gemmi.SpaceGroup, ...]:
     """
     if not 0 < len(name) <= MAX_NAME:
         return ()
-    text = re.sub(r"\(\s*(?:no\.?|number|#)\s*\d{1,3}\s*\)|#\s*\d{1,3}", "", name.lower())
-    text = unicodedata.normalize("NFKC", text).strip(" *'\"")
-    if found := _index().get(_plain_key(text)):
-        return tuple(found)
-    if match := _CHOICE.search(text):
-        choice = match["stated"] or match["origin"] or match["mark"]
-        return tuple(chosen(_named(text[: match.start()]), choice))
-    return tuple(_named(text))
+    number = _WITH_NUMBER.search(name)
+    text = unicodedata.normalize("NFKC", _WITH_NUMBER.sub("", name).lower()).strip(" *'\"")
+    found = _index().get(_plain_key(text), [])
+    if not found and (match := _CHOICE.search(text)):
+        choice = match["stated"] or match["origin"] or match["axes"] or match["mark"]
+        found = chosen(_named(text[: match.start()]), choice)
+    found = found or _named(text)
+    stated = int(number[1] or number[2]) if number else 0
+    return tuple(found) if not stated or {s.number for s in found} == {stated} else ()
 
 
 def chosen(settings: list[gemmi.SpaceGroup], choice: str) -> list[gemmi.SpaceGroup]:
@@ -114,13 +122,15 @@ def _named(text: str) -> list[gemmi.SpaceGroup]:
     key = f"r{key[1:]}" if is_hexagonal else key
     short = _shortened(key)
     found = _index().get(key) or _index().get(short) or _of_gemmi(text) or _of_gemmi(short)
+    found = found or other_axes(text)
     return [s for s in found if s.ext == "H"] if is_hexagonal else list(found)
 
 
 def _plain_key(text: str) -> str:
     """Return a symbol without what only marks its subscripts and bars."""
     text = text.lower()
-    text = re.sub(r"<[^<>]{1,5}>|[~_{}\\]|\s+", "", text.translate(_DASHES))
+    text = re.sub(r"\\(?:bar|overline)\s*\{?\s*([1346])", r"-\1", text.translate(_DASHES))
+    text = re.sub(r"<[^<>]{1,5}>|[~_{}$\\]|\s+", "", text)
     text = re.sub(r"([2346])[\u0304\u0305]|([1346])bar", r"-\1\2", text)
     return re.sub(r"\(([1-6])\)", r"\1", text)
 
@@ -138,6 +148,24 @@ def _index() -> dict[str, list[gemmi.SpaceGroup]]:
         for key in dict.fromkeys(name.lower().replace(" ", "") for name in names):
             if not key.startswith("h"):
                 index.setdefault(key, []).append(setting)
+    return index
+
+
+def other_axes(name: str) -> list[gemmi.SpaceGroup]:
+    """Return the monoclinic settings whose symbol is ``name`` if the 1 of two axes are left out.
+
+    ``P 21/b`` for ``P 1 1 21/b``, as before the International Tables of 1983.
+    """
+    return _monoclinic().get(_plain_key(name), [])
+
+
+@lru_cache(maxsize=1)
+def _monoclinic() -> dict[str, list[gemmi.SpaceGroup]]:
+    index: dict[str, list[gemmi.SpaceGroup]] = {}
+    for setting in gemmi.spacegroup_table():
+        if setting.crystal_system() == gemmi.CrystalSystem.Monoclinic:
+            words = [word for word in setting.hm.lower().split() if word != "1"]
+            index.setdefault("".join(words), []).append(setting)
     return index
 
 

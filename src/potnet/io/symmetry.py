@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import gemmi
@@ -19,6 +19,7 @@ from potnet.io.symbols import (
     chosen,
     hall_operations,
     kinds_of,
+    other_axes,
     settings_of_hall,
     settings_of_name,
     settings_of_number,
@@ -107,11 +108,11 @@ class Symmetry(NamedTuple):
         group = self.group()
         n_operations = len(group.rotations)
         for name in self.names:
-            counted = [kinds_of(setting.hall) for setting in name.settings]
-            if not counted and n_operations > 1:
+            if not name.settings and n_operations > 1:
                 continue  # the list says more than an unusual name
-            if not any(_is_whole(group, *kinds) for kinds in counted):
-                count = f"{counted[0][1]}" if counted else "more"
+            if not _is_whole(group, name.settings):
+                settings = _alike(group, name.settings)
+                count = f"{kinds_of(settings[0].hall)[1]}" if settings else "more"
                 raise StructureError(
                     f"{where}: the symmetry operations must be those of the space group "
                     f"{name.text!r}, got {n_operations} where it has {count}. "
@@ -138,9 +139,21 @@ class Symmetry(NamedTuple):
         return False
 
 
-def _is_whole(group: Group, kinds: object, count: int) -> bool:
-    is_cut = group.kinds == kinds and len(group.rotations) < count  # without centring
-    return len(group.kinds) == len(kinds) and not is_cut  # type: ignore[arg-type]
+def _is_whole(group: Group, settings: Sequence[gemmi.SpaceGroup]) -> bool:
+    """Return whether the operations are all those of one of the settings, whatever its axes."""
+    for kinds, count in (kinds_of(setting.hall) for setting in _alike(group, settings)):
+        is_cut = group.kinds == kinds and len(group.rotations) < count  # without centring
+        if len(group.kinds) == len(kinds) and not is_cut:
+            return True
+    return False
+
+
+def _alike(group: Group, settings: Sequence[gemmi.SpaceGroup]) -> Sequence[gemmi.SpaceGroup]:
+    """Return the settings of the very axes of the operations, if there are some, else all.
+
+    A list in hexagonal axes that lacks the centring has as many operations as rhombohedral axes.
+    """
+    return [s for s in settings if kinds_of(s.hall)[0] == group.kinds] or settings
 
 
 def symmetry_of(block: Block, cell: NDArray[np.float64], where: str) -> Symmetry:
@@ -184,16 +197,31 @@ def _named(
     where: str,
 ) -> Symmetry:
     """Return the readings of a named group: its settings that fit the cell."""
-    halls = {setting.hall: setting.xhm() for setting in reversed(settings)}
-    fits = {
-        hall: label
-        for hall, label in halls.items()
-        if misfit(group_of(hall_operations(hall)), cell).max() <= METRIC_TOLERANCE
-    }
+    fits = _fitting(settings, cell)
+    if not fits and (fits := _fitting(_by_other_axes(names), cell)):
+        say(f"{where}: {names[0].text!r} is taken for {' or '.join(fits.values())}, by the cell.")
     if not fits:
         _check_fit(hall_operations(settings[0].hall), cell, where)
-    readings = tuple(hall_operations(hall) for hall in reversed(fits))
-    return Symmetry(readings, tuple(reversed(fits.values())), names, hint)
+    return Symmetry(tuple(map(hall_operations, fits)), tuple(fits.values()), names, hint)
+
+
+def _fitting(settings: Sequence[gemmi.SpaceGroup], cell: NDArray[np.float64]) -> dict[str, str]:
+    """Return Hall symbols and names of the settings whose operations fit the cell."""
+    halls: dict[str, str] = {}
+    for setting in settings:
+        group = group_of(hall_operations(setting.hall))
+        if setting.hall not in halls and misfit(group, cell).max() <= METRIC_TOLERANCE:
+            halls[setting.hall] = setting.xhm()
+    return halls
+
+
+def _by_other_axes(names: tuple[Name, ...]) -> list[gemmi.SpaceGroup]:
+    """Return the settings that all names allow if any axis may be the unique one."""
+    left: dict[str, gemmi.SpaceGroup] | None = None
+    for name in names:
+        options = {s.hall: s for s in (*name.settings, *other_axes(name.text))}
+        left = {h: s for h, s in options.items() if left is None or h in left}
+    return list((left or {}).values())
 
 
 def _check_fit(triplets: tuple[str, ...], cell: NDArray[np.float64], where: str) -> None:
@@ -254,10 +282,8 @@ def _completed(triplets: tuple[str, ...], names: tuple[Name, ...]) -> tuple[str,
             group = group_of(products)
         except ValueError:
             return triplets  # to be refused as it is
-        for name in names:
-            if not any(_is_whole(group, *kinds_of(s.hall)) for s in name.settings):
-                return triplets
-        return products
+        is_named = all(_is_whole(group, name.settings) for name in names)
+        return products if is_named else triplets
     return triplets
 
 
@@ -269,6 +295,9 @@ def _names(block: Block, where: str) -> tuple[Name, ...]:
         try:
             found = settings_of_hall(symbol)
         except (ValueError, RuntimeError) as error:
+            if len(_known(block.column(*_LISTS))) > 1:
+                say(f"{where}: the Hall symbol {symbol!r} is not valid, the operations are used.")
+                continue
             raise StructureError(
                 f"{where}: the Hall symbol must be valid, got {symbol!r}. "
                 "Correct it, or list the symmetry operations."

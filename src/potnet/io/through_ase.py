@@ -18,6 +18,7 @@ from typing import IO, Any, cast
 
 from potnet.crystal import Crystal
 from potnet.errors import StructureError
+from potnet.io.espresso import parse_espresso
 from potnet.io.found import Found, attempt
 
 MAX_SECONDS = 30.0  # of wall time, for ASE to start and to read one structure
@@ -32,7 +33,6 @@ FORMATS: dict[str, str] = {
     "geometry.in*": "aims",
     "*.geom": "castep-geom",
     "*.castep": "castep-castep",
-    "*.pwi": "espresso-in",
     "*.pwo": "espresso-out",
     "*OUTCAR*": "vasp-out",
     "*XDATCAR*": "vasp-xdatcar",
@@ -44,10 +44,11 @@ FORMATS: dict[str, str] = {
 }
 # What ASE does not understand in these formats, and passes over.
 _HEAD = 2**20  # bytes that are looked at
+_MAX_INPUT = 2**24  # bytes of an input file of Quantum ESPRESSO
 _DOUBTFUL = {
     "cube": (re.compile(r"\A(?:[^\n]*\n){3}\s*-"), "voxels counted negative, which stands for Å"),
-    "cfg": (re.compile(r"^A\s*=\s*\S+\s+(?!A)\S", re.M), "another unit than Å"),
-    "espresso-in": (re.compile(r"\bspace_group\s*=", re.I), "`space_group`: a part of the cell"),
+    "cfg": (re.compile(r"^A\s*=\s*(?!1(?:\.0*)?\s*(?:\(|A|$))", re.M), "another unit than 1 Å"),
+    "vasp-xdatcar": (re.compile(r"\A[^\n]*\n\s*-"), "a volume instead of a scale"),
 }
 
 # Formats that potnet reads itself, by their names.
@@ -62,11 +63,8 @@ REFUSED: dict[str, str] = {
     "*.g96": "GROMOS names atoms and not elements",
     "*.pdb": "a PDB file lists a part of the cell, and names atoms",
     "*.ent": "a PDB file lists a part of the cell, and names atoms",
-    "*.lammpstrj": "LAMMPS numbers the types of atoms",
     "*.lammps*": "LAMMPS numbers the types of atoms",
     "*.lmp": "LAMMPS numbers the types of atoms",
-    "*.dump": "LAMMPS numbers the types of atoms",
-    "dump.*": "LAMMPS numbers the types of atoms",
     "data.*": "LAMMPS numbers the types of atoms",
     "*.data": "LAMMPS and RuNNer data name no unit",
     "*.struct": "a WIEN2k file lists a part of the cell",
@@ -116,6 +114,9 @@ def parse_with_ase(path: Path, source: str, id: str) -> Iterator[Found]:
         yield id, StructureError(f"{source}: the file must hold a crystal, got none. Check it.")
         return
     second = next(answers, None)
+    if first.get("format") == "espresso-in":
+        yield attempt(id, source, lambda: parse_espresso(_text_of(path), source).replace(id=id))
+        return
     if first.get("format") in _OWN:
         raise StructureError(
             f"{source}: the name must tell the format, got one without {_OWN[first['format']]}. "
@@ -151,6 +152,11 @@ def _found(answer: dict[str, Any], source: str, name: str) -> Found:
         return crystal.replace(id=str(crystal.info.get("id", "")))
 
     return attempt(name, source, build)
+
+
+def _text_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return file.read(_MAX_INPUT).decode("latin-1")
 
 
 def _ask(path: Path, format: str) -> Iterator[dict[str, Any]]:
