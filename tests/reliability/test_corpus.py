@@ -85,7 +85,7 @@ def test_species_supply_what_a_file_of_vasp_4_does_not_say():
         ("text_block_last.cif", "block 'global': the data block must list a cell"),
         ("hm_Fd-3m_density_settles.cif", "only F d -3 m:1 fits its content"),
         ("symop_loop_one_line.cif", "no symmetry is stated"),
-        ("hm_P21b_unique_c.cif", "'P 21/b' is taken for P 1 1 21/b, by the cell"),
+        ("hm_P21c_unique_a.cif", "'P 21/c' is taken for P 21/c 1 1, by the cell"),
         ("hall_not_valid_beside_operations.cif", "is not valid, the operations are used"),
         ("elements.lammpstrj", "no unit is stated, lengths are taken for Å"),
     ],

@@ -89,7 +89,7 @@ class _Reader:
 
     def crystal(self) -> Crystal:
         if "space_group" in self.items:
-            raise self.error("all atoms must be listed", "`space_group`", "Convert it to CIF.")
+            raise self.error("all atoms must be listed", "`space_group`: a part of the cell", "Convert it.")
         alat, cell = self.lattice()
         unit, rows = self.cards.get("ATOMIC_POSITIONS", ("", []))
         count = self.items.get("nat", "")
