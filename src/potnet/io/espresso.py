@@ -89,7 +89,8 @@ class _Reader:
 
     def crystal(self) -> Crystal:
         if "space_group" in self.items:
-            raise self.error("all atoms must be listed", "`space_group`: a part of the cell", "Convert it.")
+            got = "`space_group`: a part of the cell"
+            raise self.error("all atoms must be listed", got, "Convert it to CIF.")
         alat, cell = self.lattice()
         unit, rows = self.cards.get("ATOMIC_POSITIONS", ("", []))
         count = self.items.get("nat", "")

@@ -106,7 +106,8 @@ class Piece(NamedTuple):
 
     def found(self) -> Iterator[Found]:
         """Yield each crystal in it, or the reason why there is none."""
-        yield from self.read(*self.given)
+        for name, found in self.read(*self.given):
+            yield printable(name), found
 
     @staticmethod
     def of(path: str, name: str, found: Crystal | StructureError) -> Piece:
