@@ -20,6 +20,7 @@ ALLOWED: dict[str, set[str]] = {"text": set()}
 ALLOWED["errors"] = {"text"}
 ALLOWED["parallel"] = {"errors", "text"}
 ALLOWED["files"] = {"errors", "text"}
+ALLOWED["notebook"] = {"errors", "text"}
 ALLOWED["crystal"] = {"errors", "text"}
 ALLOWED["stability"] = {"crystal", *ALLOWED["crystal"]}
 ALLOWED["io"] = {"crystal", "files", *ALLOWED["crystal"]}
@@ -29,10 +30,15 @@ ALLOWED["checks"] = {"data", "sums", "parallel", "io", *ALLOWED["data"]}
 ALLOWED["features"] = {"sums", "io", *ALLOWED["io"]}
 ALLOWED["targets"] = {"data", *ALLOWED["data"]}
 ALLOWED["devices"] = {"errors", "text"}
+<<<<<<< HEAD
 ALLOWED["calibration"] = {"crystal", *ALLOWED["crystal"]}
 ALLOWED["models"] = {"calibration", "features", "targets"}
 ALLOWED["models"] |= ALLOWED["features"] | ALLOWED["targets"]
 ALLOWED["prediction"] = {"devices", "models", *ALLOWED["models"]}
+=======
+ALLOWED["models"] = {"features", "targets", *ALLOWED["features"], *ALLOWED["targets"]}
+ALLOWED["prediction"] = {"devices", "models", "notebook", *ALLOWED["models"]}
+>>>>>>> 12ada4c (wip)
 ALLOWED["training"] = {"prediction", "data", *ALLOWED["prediction"]}
 ALLOWED["known"] = {"crystal", "errors"}
 ALLOWED["sheet"] = {"known", "parallel", "stability", "prediction", *ALLOWED["prediction"]}
@@ -43,7 +49,7 @@ ALLOWED["testing"] = {"models", *ALLOWED["models"]}
 ALLOWED["estimators"] = {"training", "data", *ALLOWED["training"]}
 ALLOWED["demo"] = {"report", *ALLOWED["report"]}
 ALLOWED["benchmark"] = {"training", "data", *ALLOWED["training"]}
-ALLOWED["serve"] = {"demo", "sheet", *ALLOWED["demo"], *ALLOWED["sheet"]}
+ALLOWED["serve"] = {"demo", "sheet", "explanation", *ALLOWED["demo"], *ALLOWED["sheet"]}
 ALLOWED["cli"] = {"demo", "benchmark", "serve", "sheet", *ALLOWED["demo"], *ALLOWED["benchmark"]}
 
 # The order inside a room: what stands on one line is imported by later lines alone. A name is a

@@ -107,6 +107,12 @@ class Crystal:
         name = f", id={self.id!r}" if self.id else ""
         return f"Crystal({self.formula}, {atoms}, {self.volume:.2f} Å^3{pbc}{name})"
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the crystal in three dimensions."""
+        from potnet.crystal.picture import crystal_html
+
+        return crystal_html(self)
+
     @property
     def n_atoms(self) -> int:
         return len(self.numbers)

@@ -15,7 +15,11 @@ import numpy as np
 
 from potnet.errors import Failure
 from potnet.files import atomic_write
+<<<<<<< HEAD
 from potnet.targets import class_target
+=======
+from potnet.notebook import failures_html, html_table
+>>>>>>> 12ada4c (wip)
 from potnet.text import csv_cell
 
 if TYPE_CHECKING:
@@ -110,6 +114,12 @@ class Predictions(Sequence[Prediction]):
 
     def __repr__(self) -> str:
         return f"<Predictions: {len(self)} rows, {len(self.failures)} failures>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the rows as a table."""
+        rows = ([getattr(row, name) for name in COLUMNS[:-1]] + ["; ".join(row.flags)]
+                for row in self._rows)  # fmt: skip
+        return html_table(COLUMNS, rows, len(self)) + failures_html(self.failures)
 
     @property
     def values(self) -> NDArray[np.float64]:

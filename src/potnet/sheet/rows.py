@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, overload
 
 from potnet.errors import Failure
+from potnet.notebook import failures_html, html_table
 from potnet.sheet.files import open_table, text_of
 
 if TYPE_CHECKING:
@@ -94,6 +95,16 @@ class Sheet(Sequence[Row]):
     def __repr__(self) -> str:
         n_crystals = sum(1 for _ in crystals_of(self._rows))
         return f"<Sheet: {n_crystals} crystals, {len(self)} rows, {len(self.failures)} failures>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the rows as a table."""
+        names = ("id", "formula", "property", *NUMBERS[:3], "unit", "known", "remarks")
+        rows = (
+            (row.id, row.formula, row.property, row.value, row.lower, row.upper, row.unit,
+             row.reference, "; ".join(filter(None, (*row.flags, row.note))))
+            for row in self._rows
+        )  # fmt: skip
+        return html_table(names, rows, len(self)) + failures_html(self.failures)
 
     def wide(self) -> list[dict[str, Any]]:
         """Return one record a crystal: see :func:`wide_record`."""
