@@ -45,6 +45,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(INSTALL_TORCH)
 	@grep -v '^torch==' constraints.txt >$(VENV)/constraints.txt  # for a torch of one's own
 	$(PIP) install --quiet -e '.[dev]' $(CONSTRAINTS)
+	@# How accessible the page is, for tests/browser alone; they skip that without it.
+	@command -v npm >/dev/null && npm install --silent --prefix $(VENV)/axe axe-core@4.14.1 || true
 	@echo "Compiling the lattice sums (half a minute, once) ..."
 	@$(BIN)/potnet sums examples/crystals/Si.vasp >/dev/null
 	@$(BIN)/potnet predict examples/crystals/Si.vasp --model bulk-modulus >/dev/null

@@ -91,6 +91,7 @@ WRONG: dict[str, list[str]] = {
         *(f"{{salt}} -o {path}" for path in OUTPUT_IS_WRONG),
     ],
     "serve": ["--nonsense", "--port 99999"],
+    "mcp": ["--nonsense", "{salt}"],
     "sums": [
         "",
         "{missing}",

@@ -79,6 +79,17 @@ def test_nearest_crystals_have_their_known_values_the_same_one_first(client) -> 
     assert [c["distance"] for c in found] == sorted(c["distance"] for c in found)
 
 
+def test_shares_of_an_explanation_add_up_to_the_prediction(client) -> None:
+    asked = {**SALT["structures"][0], "property": "formation_energy"}
+    found = client.post("/explain", json=asked).json()
+    shares = sum(sum(row) for row in found["by_channel_and_distance"])
+    assert found["surroundings"] == pytest.approx(shares)
+    assert sum(atom["share"] for atom in found["atoms"]) == pytest.approx(shares)
+    assert found["total"] == pytest.approx(found["composition"] + shares, abs=1e-3)
+    assert len(found["atoms"]) == 2
+    assert client.post("/explain", json={**asked, "property": "density"}).status_code == 422
+
+
 def test_stability_draws_the_hull_of_two_and_three_elements(client) -> None:
     asked = {"formula": "MgAl2O4", "formation_energy": -2.9, "lower": -3.0, "upper": -2.8}
     found = client.post("/stability", json=asked).json()
@@ -293,5 +304,5 @@ def test_an_answer_that_takes_too_long_is_given_up() -> None:
 def test_the_description_of_the_interface_names_all_of_it(client) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     wanted = {"/predict", "/check", "/sums", "/models", "/examples", "/health", "/metrics"}
-    wanted |= {"/nearest", "/stability", "/landscape", "/distributions"}
+    wanted |= {"/explain", "/nearest", "/stability", "/landscape", "/distributions"}
     assert wanted == set(paths)

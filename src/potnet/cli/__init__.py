@@ -5,7 +5,8 @@ Exit codes: 0 all is well, 1 failure, 2 wrong usage, 3 done but some items were 
 by Ctrl-C.
 """
 
-from potnet.cli import predict, explain, check, convert, sums, serve  # noqa: F401, I001  (as in the help)
+from potnet.cli import predict, explain, check, convert, sums  # noqa: F401, I001  (as in the help)
+from potnet.cli import serve, mcp  # noqa: F401
 from potnet.cli import train, evaluate, datasets, benchmark, bundled  # noqa: F401
 from potnet.cli.app import app
 

@@ -122,6 +122,33 @@ class Answers:
         found = landscape(crystal, [potential], section=section, n=LANDSCAPE_POINTS)
         return records.landscape(found, NEAR)
 
+    def explain(self, crystal: Crystal, name: str) -> dict[str, Any]:
+        """Return why a property of a crystal is predicted as it is.
+
+        Args:
+            crystal: The crystal.
+            name: Of the property; one that a model of the sheet predicts itself.
+
+        Raises:
+            StructureError: If the crystal cannot be explained.
+            ConfigError: If no model predicts this.
+        """
+        from potnet.explanation import Explainer
+        from potnet.sheet.properties import BUNDLED
+
+        sources = {p.name: source for source, p in BUNDLED.items() if p.is_advised}
+        if name not in sources or sources[name][0] not in self.maker.predictors:
+            raise ConfigError(
+                f"explain: `property` must be one of {', '.join(sources)}, got {name}. "
+                "Choose another."
+            )
+        model, target = sources[name]
+        (found,) = Explainer(self.maker.predictors[model], [target]).explain(crystal)
+        said = found.to_dict()
+        # What grows with the square of the atoms, or was sent, is not sent back.
+        kept = {key: value for key, value in said.items() if key not in ("pairs", "crystal")}
+        return kept | {"model": model, "property": name}
+
     @cached_property
     def distributions(self) -> dict[str, Any]:
         """How values of known crystals are distributed, by property."""

@@ -14,10 +14,11 @@ from fastapi.staticfiles import StaticFiles
 
 from potnet.serve.answers import Answers, examples
 from potnet.serve.endpoints import Endpoints
+from potnet.serve.limits import Limits
 from potnet.serve.metrics import Metrics
 from potnet.serve.problems import answer_problems
 from potnet.serve.reading import read_texts
-from potnet.serve.safety import Guard, Limits
+from potnet.serve.safety import Guard
 from potnet.serve.work import Work
 
 STATIC = Path(__file__).parent / "static"

@@ -12,9 +12,9 @@ from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 
 from potnet.serve import schemas
 from potnet.serve.answers import Answers, examples
+from potnet.serve.limits import Limits
 from potnet.serve.metrics import Metrics
 from potnet.serve.reading import Read, one_crystal, read_texts
-from potnet.serve.safety import Limits
 from potnet.serve.work import Record, Work
 
 NDJSON = "application/x-ndjson"
@@ -66,6 +66,7 @@ class Endpoints:
         for path, endpoint, model in (
             ("/check", self.check, schemas.Checked),
             ("/predict", self.predict, schemas.Predicted),
+            ("/explain", self.explain, schemas.Explanation),
             ("/sums", self.sums, schemas.Summed),
             ("/nearest", self.nearest, schemas.Nearest),
             ("/stability", self.stability, schemas.Stability),
@@ -134,6 +135,15 @@ class Endpoints:
         def call() -> Record:
             crystal = one_crystal(asked.name, asked.content, self._limits)
             return self._answers.sums(crystal, asked.potentials, asked.tolerance)
+
+        return _json(await self._work.call(call))
+
+    async def explain(self, asked: schemas.Why) -> Response:
+        """Say why a property is predicted as it is: shares by channel, distance and atom."""
+
+        def call() -> Record:
+            crystal = one_crystal(asked.name, asked.content, self._limits)
+            return self._answers.explain(crystal, asked.property)
 
         return _json(await self._work.call(call))
 

@@ -12,11 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from potnet.crystal import Crystal
-from potnet.errors import Failure
+from potnet.errors import ConfigError, Failure, StructureError
 from potnet.io import scan
 from potnet.io.guess import suffix_of
-from potnet.serve.problems import unusable
-from potnet.serve.safety import Limits
+from potnet.serve.limits import Limits
 from potnet.text import file_name
 
 SUFFIXES = (".cif", ".vasp", ".poscar", ".extxyz", ".xyz", ".xsf", ".json", ".jsonl")
@@ -49,7 +48,7 @@ def read_texts(texts: Sequence[tuple[str, str]], limits: Limits) -> list[Read]:
         limits: How much one request may hold.
 
     Raises:
-        Problem: If they are more than the limit.
+        ConfigError: If they are more than the limit.
     """
     found: list[Read] = []
     with tempfile.TemporaryDirectory(prefix="potnet-") as folder:
@@ -62,7 +61,7 @@ def read_texts(texts: Sequence[tuple[str, str]], limits: Limits) -> list[Read]:
                         item = replace(item, reason=item.reason.replace(f"{folder}{os.sep}", ""))
                     found.append(Read(_within(item, limits)))
                     if len(found) > limits.structures:
-                        raise unusable(
+                        raise ConfigError(
                             f"structures: must be at most {limits.structures} a request, got "
                             "more. Send them in parts."
                         )
@@ -77,14 +76,14 @@ def one_crystal(name: str, content: str, limits: Limits) -> Crystal:
     """Return the first crystal of a text.
 
     Raises:
-        Problem: If it holds none.
+        StructureError: If it holds none.
     """
     reads = read_texts([(name, content)], limits)
     if not reads:
-        raise unusable("content: must hold a structure, got none. Send one.")
+        raise StructureError("content: must hold a structure, got none. Send one.")
     item = reads[0].item
     if isinstance(item, Failure):
-        raise unusable(item.reason)
+        raise StructureError(item.reason)
     return item
 
 

@@ -57,8 +57,9 @@ def _read(crystal: Crystal, read: Facts) -> dict[str, Any]:
         "space_group": read.space_group,
         "density": read.density,
         "symbols": crystal.symbols,
-        "positions": crystal.positions.round(6).tolist(),
-        "cell": crystal.cell.round(6).tolist(),
+        "numbers": crystal.numbers.tolist(),
+        "positions": crystal.positions.tolist(),
+        "cell": crystal.cell.tolist(),
         "pbc": crystal.pbc.tolist(),
         "bonds": [[i, j, *shift] for i, j, shift in drawn_bonds(crystal)],
     }

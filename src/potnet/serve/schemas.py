@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -47,6 +47,17 @@ class Plane(Text):
     )
 
 
+Explained = Literal[
+    "formation_energy", "band_gap", "bulk_modulus", "shear_modulus", "highest_phonon_frequency"
+]
+
+
+class Why(Text):
+    """A structure, and the property whose prediction is to be explained."""
+
+    property: Explained = "formation_energy"
+
+
 class Energy(BaseModel, extra="forbid"):
     """A composition and its formation energy."""
 
@@ -84,6 +95,7 @@ class Facts(BaseModel):
     space_group: str = Field(description="Symbol and number; empty if none was found.")
     density: float
     symbols: list[str]
+    numbers: list[int]
     positions: list[list[float]]
     cell: list[list[float]]
     pbc: list[bool]
@@ -184,6 +196,24 @@ class Landscape(BaseModel):
     width: float
     error_bound: float
     values: list[list[float | None]] = Field(description="Rows from below; null inside atoms.")
+    atoms: list[dict[str, Any]]
+
+
+class Explanation(BaseModel, extra="allow"):
+    """Shares that add up to a prediction, in ``unit``: that of the numbers that were learned."""
+
+    id: str
+    property: str
+    model: str
+    value: float
+    value_unit: str
+    unit: str
+    total: float
+    composition: float
+    surroundings: float
+    channels: list[str]
+    distances: list[str]
+    by_channel_and_distance: list[list[float]]
     atoms: list[dict[str, Any]]
 
 
