@@ -50,7 +50,7 @@ def fill(page: Page, example: str) -> None:
     page.select_option("#examples", label=example)
     page.wait_for_selector("#near tbody tr")
     page.wait_for_selector("#sheet .shape")
-    page.wait_for_function("document.querySelector('#cancel').hidden")
+    page.wait_for_selector("#cancel", state="hidden")
     page.click("#draw")
     page.wait_for_selector("#map canvas")
     page.evaluate("scrollTo(0, 0)")

@@ -67,7 +67,7 @@ def test_files_become_a_table_that_sorts_filters_and_downloads(open_page, tmp_pa
     names = ("NaCl.cif", "Si.vasp", "MgO.vasp")
     page.set_input_files("#files", [*(EXAMPLES / name for name in names), tmp_path / "bad.cif"])
     page.get_by_text("3 predicted, 1 refused").wait_for()
-    page.wait_for_function("document.querySelectorAll('#list tbody tr').length === 3")
+    page.wait_for_selector("#list tbody tr:nth-child(3)")
     assert "bad" in page.text_content("#failures")
     assert page.locator("#failures img").count() == 0, "what a file says stays text"
     page.get_by_role("button", name="formula", exact=True).click()
@@ -109,10 +109,10 @@ def test_what_runs_can_be_cancelled(open_page, tmp_path) -> None:
     for k in range(250):
         (tmp_path / f"{k:03}.cif").write_text(text.replace("4.76", f"4.{700 + k}"))
     page.set_input_files("#files", sorted(tmp_path.iterdir()))
-    page.wait_for_function("document.querySelectorAll('#list tbody tr').length > 1")
+    page.wait_for_selector("#list tbody tr:nth-child(2)")
     assert page.is_visible("#progress")
     page.click("#cancel")
-    page.wait_for_function("document.querySelector('#cancel').hidden")
+    page.wait_for_selector("#cancel", state="hidden")
     assert page.text_content("#said").startswith("Cancelled")
     assert int(page.text_content("#said").split()[1]) < 250, "what came before stays"
 
@@ -145,7 +145,7 @@ def test_axe_finds_no_serious_fault(open_page, scheme, size) -> None:
         pytest.skip("axe-core is not installed: npm install --prefix .venv/axe axe-core@4")
     page = open_page(scheme, size)
     page.select_option("#examples", label="all of them")
-    page.wait_for_function("document.querySelectorAll('#list tbody tr').length === 12")
+    page.wait_for_selector("#list tbody tr:nth-child(12)")
     page.wait_for_selector("#near tbody tr")
     page.evaluate(AXE.read_text("utf-8"))
     found = page.evaluate("axe.run().then((result) => result.violations)")

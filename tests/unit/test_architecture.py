@@ -30,15 +30,10 @@ ALLOWED["checks"] = {"data", "sums", "parallel", "io", *ALLOWED["data"]}
 ALLOWED["features"] = {"sums", "io", *ALLOWED["io"]}
 ALLOWED["targets"] = {"data", *ALLOWED["data"]}
 ALLOWED["devices"] = {"errors", "text"}
-<<<<<<< HEAD
 ALLOWED["calibration"] = {"crystal", *ALLOWED["crystal"]}
 ALLOWED["models"] = {"calibration", "features", "targets"}
 ALLOWED["models"] |= ALLOWED["features"] | ALLOWED["targets"]
-ALLOWED["prediction"] = {"devices", "models", *ALLOWED["models"]}
-=======
-ALLOWED["models"] = {"features", "targets", *ALLOWED["features"], *ALLOWED["targets"]}
 ALLOWED["prediction"] = {"devices", "models", "notebook", *ALLOWED["models"]}
->>>>>>> 12ada4c (wip)
 ALLOWED["training"] = {"prediction", "data", *ALLOWED["prediction"]}
 ALLOWED["known"] = {"crystal", "errors"}
 ALLOWED["sheet"] = {"known", "parallel", "stability", "prediction", *ALLOWED["prediction"]}

@@ -15,11 +15,8 @@ import numpy as np
 
 from potnet.errors import Failure
 from potnet.files import atomic_write
-<<<<<<< HEAD
-from potnet.targets import class_target
-=======
 from potnet.notebook import failures_html, html_table
->>>>>>> 12ada4c (wip)
+from potnet.targets import class_target
 from potnet.text import csv_cell
 
 if TYPE_CHECKING:
