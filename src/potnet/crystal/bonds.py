@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from potnet.crystal.layers import covalent_radii
+from potnet.crystal.radii import covalent_radii
 
 if TYPE_CHECKING:
-    from potnet.crystal.crystal import Crystal
+    from numpy.typing import NDArray
 
 MAX_DRAWN = 400  # atoms of a cell whose bonds are looked for
 SLACK = 1.25  # of the sum of two covalent radii: what is nearer is drawn as a bond
 _NONMETALS = (1, 2, *range(5, 11), *range(14, 19), *range(32, 37), *range(51, 55))
 
 
-def drawn_bonds(crystal: Crystal) -> list[tuple[int, int, tuple[int, int, int]]]:
+class Drawable(Protocol):
+    """What a picture needs of a :class:`~potnet.crystal.Crystal`."""
+
+    numbers: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    cell: NDArray[np.float64]
+    pbc: NDArray[np.bool_]
+
+    @property
+    def n_atoms(self) -> int: ...
+    @property
+    def formula(self) -> str: ...
+
+
+def drawn_bonds(crystal: Drawable) -> list[tuple[int, int, tuple[int, int, int]]]:
     """Return the bonds that leave each atom: its number, that of the other, and the cell it is in.
 
     Two atoms are bonded where they are nearer than the sum of their covalent radii and a little;

@@ -7,22 +7,19 @@ from html import escape
 from itertools import product
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from potnet.crystal.bonds import drawn_bonds
-from potnet.crystal.layers import covalent_radii
-
-if TYPE_CHECKING:
-    from potnet.crystal.crystal import Crystal
+from potnet.crystal.bonds import Drawable, drawn_bonds
+from potnet.crystal.radii import covalent_radii
 
 PAGE = Path(__file__).parent / "viewer.html"
 MAX_PICTURED = 1_000  # atoms; larger cells are told in words
 SIZE = 0.45  # of the covalent radius
 
 
-def crystal_html(crystal: Crystal) -> str:
+def crystal_html(crystal: Drawable) -> str:
     """Return a line about a crystal, and below it the crystal in three dimensions.
 
     The picture stands in a frame without rights (no origin, no network of the notebook), and
@@ -41,7 +38,7 @@ def crystal_html(crystal: Crystal) -> str:
     return f"<div>{about}<br>{frame}</div>"
 
 
-def _scene(crystal: Crystal) -> dict[str, Any]:
+def _scene(crystal: Drawable) -> dict[str, Any]:
     """Return points about the middle of the cell, what is bonded, and the edges of the cell."""
     from ase.data.colors import jmol_colors
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from potnet.crystal.layers import covalent_radii
+from potnet.crystal.radii import covalent_radii
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
