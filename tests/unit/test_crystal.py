@@ -438,3 +438,18 @@ def test_formula_density_and_space_group_are_those_of_the_tables():
     assert moved.space_group(1e-3).number < 225
     with pytest.raises(StructureError, match="`pbc` must be true"):
         salt.replace(pbc=[True, True, False]).space_group()
+
+
+def test_each_atom_is_known_as_a_copy_of_one_of_the_primitive_cell():
+    single = Crystal(
+        [6, 8, 1],
+        [[0.1, 0.2, 0.3], [1.4, 0.1, 0.5], [0.4, 2.2, 1.9]],
+        [[4.1, 0.3, 0.2], [-1.1, 4.9, 0.4], [0.6, -1.7, 5.3]],
+    )
+    many = single.supercell((2, 1, 2))
+    primitive, copies = many.primitive(), many.copies()
+    np.testing.assert_array_equal(np.bincount(copies), [4, 4, 4])
+    np.testing.assert_array_equal(primitive.numbers[copies], many.numbers)
+    apart = (many.positions - primitive.positions[copies]) @ np.linalg.inv(primitive.cell)
+    np.testing.assert_allclose(apart, np.round(apart), atol=1e-9)
+    np.testing.assert_array_equal(single.copies(), [0, 1, 2])

@@ -33,6 +33,7 @@ def explanation_plot(explanation: Explanation) -> Figure:
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.axvline(0, color=GREY, linewidth=1)
+        axes.use_sticky_edges = False  # room beside the longest bar
         axes.set_xlabel(labelled("share", explanation.unit))
     return figure
 
