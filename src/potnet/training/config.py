@@ -88,7 +88,7 @@ class TrainingConfig(BaseModel):
     seed: Annotated[int, Field(ge=0)] = 0
     members: Annotated[int, Field(ge=1, le=100)] = 1
     combine: Literal["median", "mean"] = "median"
-    epochs: Annotated[int, Field(ge=1)] = 300
+    epochs: Annotated[int, Field(ge=1)] = 50
     batch_size: Annotated[int, Field(ge=1)] = 64
     optimizer: Literal["muon", "adamw"] = "muon"
     learning_rate: Positive = 3e-3
