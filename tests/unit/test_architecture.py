@@ -71,7 +71,7 @@ INSIDE: dict[str, list[str]] = {
     ],
     "potnet.training": [
         "config metrics average checkpoint optimizer features",
-        "classification",
+        "callbacks classification",
         "batches finetune",
         "prepared",
         "trainer run_folder evaluate",

@@ -37,8 +37,9 @@ class Minibatch:
     Attributes:
         batch: The crystals.
         targets: Standardised targets, 0 where missing, shape (n_graphs, n_targets).
-        mask: 1 where there is a target, else 0, shape (n_graphs, n_targets).
-        n_labels: Targets in the step over all processes, divided by the processes.
+        mask: Weight of each target, 1 by default, 0 where it is missing, shape
+            (n_graphs, n_targets).
+        n_labels: Sum of the weights in the step over all processes, divided by the processes.
         ends_step: Whether no other part of the step follows.
     """
 
@@ -121,10 +122,15 @@ class Loader(ABC):
     ) -> None:
         self.device, self.max_pairs = device, max_pairs
         self.atom_counts, self.pair_counts = survey.atom_counts, survey.pair_counts
-        self.has_target = np.isfinite(targets)
-        values = np.where(self.has_target, targets, 0.0)
+        self.counted = np.isfinite(targets).astype(np.float64)
+        values = np.where(self.counted > 0, targets, 0.0)
         self.targets = torch.as_tensor(values, dtype=torch.float32)
-        self.mask = torch.as_tensor(self.has_target, dtype=torch.float32)
+        self.mask = torch.as_tensor(self.counted, dtype=torch.float32)
+
+    def weigh(self, weights: NDArray[np.float64]) -> None:
+        """Let each crystal count ``weights`` times, shape (n,), from now on."""
+        self.counted = (self.counted > 0) * weights[:, None]
+        self.mask = torch.as_tensor(self.counted, dtype=torch.float32, device=self.mask.device)
 
     def minibatches(
         self, groups: Sequence[NDArray[np.int64]], *, rank: int = 0, world_size: int = 1
@@ -135,7 +141,8 @@ class Loader(ABC):
         """
         parts = []
         for group in groups:
-            n_labels = float(max(self.has_target[group].sum(), 1) / world_size)
+            counted = self.counted[group].sum()
+            n_labels = float((counted if counted > 0 else 1) / world_size)
             cut = in_parts(group[rank::world_size], self.pair_counts, self.max_pairs)
             parts += [Part(rows, n_labels, k == len(cut) - 1) for k, rows in enumerate(cut)]
         return self._load(parts)

@@ -51,6 +51,8 @@ class TrainingConfig(BaseModel):
         members: Networks to train with different seeds; they predict together.
         combine: How the members' predictions become one.
         epochs: Passes over the training crystals.
+        cycles: Epochs after which the learning rate began to rise anew, where a run was resumed
+            with more epochs than it had; resuming sets it.
         batch_size: Crystals per step, over all processes together.
         optimizer: ``muon`` moves matrices along orthogonalised momentum and all else by AdamW;
             ``adamw`` takes AdamW for everything.
@@ -89,6 +91,7 @@ class TrainingConfig(BaseModel):
     members: Annotated[int, Field(ge=1, le=100)] = 1
     combine: Literal["median", "mean"] = "median"
     epochs: Annotated[int, Field(ge=1)] = 50
+    cycles: tuple[Annotated[int, Field(ge=1)], ...] = ()
     batch_size: Annotated[int, Field(ge=1)] = 64
     optimizer: Literal["muon", "adamw"] = "muon"
     learning_rate: Positive = 3e-3
@@ -129,6 +132,13 @@ class TrainingConfig(BaseModel):
     @classmethod
     def _as_list(cls, targets: Any) -> Any:
         return (targets,) if isinstance(targets, str) else targets
+
+    @model_validator(mode="after")
+    def _cycles_come_first(self) -> TrainingConfig:
+        ends = (*self.cycles, self.epochs)
+        if any(a >= b for a, b in zip(ends, ends[1:], strict=False)):
+            raise ValueError(f"`cycles` must rise and end before `epochs`, got {ends}")
+        return self
 
     @field_validator("transform", mode="before")
     @classmethod

@@ -7,20 +7,19 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from potnet.data.dataset import Dataset
 from potnet.devices import device
-from potnet.errors import ConfigError, Failure
+from potnet.errors import ConfigError, DataError
 from potnet.features import Batch
 from potnet.targets import chosen_targets, groups, in_units
 from potnet.training.calibrate import calibrate
+from potnet.training.callbacks import Callback, Callbacks, Progress, TrainingResult
 from potnet.training.classification import binary_metrics, class_metrics
 from potnet.training.config import TrainingConfig
 from potnet.training.export import write_archive
@@ -38,47 +37,6 @@ if TYPE_CHECKING:
 MAX_THREADS = 8
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is.
-
-    Attributes:
-        stage: "features", counted in crystals, or "training", counted in epochs.
-        done: Crystals or epochs done.
-        total: Crystals or epochs in all.
-        member: Which network is in training, from 0.
-        record: The epoch's row of ``metrics.csv``.
-    """
-
-    stage: Literal["features", "training"]
-    done: int
-    total: int
-    member: int = 0
-    record: dict[str, float] | None = None
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a run left behind.
-
-    Attributes:
-        output: The folder of the run.
-        model: The model archive in it.
-        metrics: By part ("val", "test") and target; parts without known targets are left out.
-            Empty in all processes but the first.
-        best_epochs: Epoch of the kept weights of each member.
-        failures: Crystals that were left out.
-        seconds: Wall time of this call.
-    """
-
-    output: Path
-    model: Path
-    metrics: dict[str, dict[str, Metrics]]
-    best_epochs: tuple[int, ...]
-    failures: tuple[Failure, ...]
-    seconds: float
-
-
 def train(
     dataset: Dataset,
     config: TrainingConfig,
@@ -87,7 +45,10 @@ def train(
     resume: bool = False,
     on_error: Literal["raise", "skip"] = "raise",
     progress: Callable[[Progress], None] | None = None,
+    callbacks: Sequence[Callback] = (),
+    weights: ArrayLike | None = None,
     batch: Batch | None = None,
+    export_now: bool = False,
 ) -> TrainingResult:
     """Train a network, or several with different seeds, and write a model archive.
 
@@ -99,12 +60,21 @@ def train(
         dataset: Crystals and targets. Test crystals need no targets.
         config: Settings.
         output: Folder of the run; must be empty or missing unless ``resume`` is true.
-        resume: Continue from the last checkpoint in ``output`` (or begin if there is none).
+        resume: Continue from the last checkpoint in ``output`` (or begin if there is none). With
+            more epochs than before, a run that was finished goes on with a learning rate that
+            rises and falls once more over the new epochs, from the weights and the state of the
+            optimizer at its end; the kept weights are the best of all epochs.
         on_error: What happens when a crystal cannot be prepared: "raise", or "skip" and list it
             in ``errors.csv``.
         progress: Called after each chunk of features and each epoch.
+        callbacks: Told of the beginning, each step and the end, such as
+            :class:`~potnet.training.callbacks.TensorBoard`.
+        weights: How much each crystal counts in the loss and in the choice of the kept weights,
+            above zero, shape (n,); all alike by default.
         batch: What the network's features make of all crystals of ``dataset``, in order, for
             runs that share them; computed here if not given.
+        export_now: With ``resume``: write metrics, predictions and the model of the best epoch so
+            far, and train no further. The run can still be resumed.
 
     Returns:
         Metrics, paths and failures.
@@ -127,14 +97,19 @@ def train(
     kept = kept_scales(config, dataset, transforms)
     config = resolved(config, kept)
     dataset = in_units(dataset, {scale.name: scale.unit for scale in kept})
+    weights = None if weights is None else _checked_weights(weights, dataset)
+    if resume:
+        config = folder.prolonged(config)
     fabric = _launched(config)
-    report = progress if progress and fabric.is_global_zero else lambda _: None
+    told = Callbacks(callbacks, progress) if fabric.is_global_zero else Callbacks()
+    report = told.progressed
     lock = folder.locked() if fabric.is_global_zero else nullcontext()
     with _own_state_of_torch(fabric, config), lock:
         network = first_network(config, len(transforms), kept=kept)
         if fabric.is_global_zero:
             folder.open(config, resume=resume)
         fabric.barrier()
+        told.started(config, folder.path)
         prepared = prepare(
             dataset,
             transforms,
@@ -146,24 +121,41 @@ def train(
             batch=batch,
             kept=kept,
             classes=chosen.classes,
+            weights=weights,
         )
         run = fingerprint(prepared, config, network)
         if fabric.is_global_zero:
             folder.describe(prepared, run, fabric)
-        trainers = _train_all(prepared, config, folder, run, fabric, report)
+        trainers = _train_all(prepared, config, folder, run, fabric, report, export_now)
+        if export_now:
+            done = max(trainer.epoch for trainer in trainers)
+            config = config.model_copy(update={"epochs": done, "members": len(trainers)})
         networks = [trainer.take_best() for trainer in trainers]
         metrics: dict[str, dict[str, Metrics]] = {}
         if fabric.is_global_zero:
             metrics = _conclude(prepared, config, networks, folder, fabric)
         fabric.barrier()
-    return TrainingResult(
-        output=folder.path,
-        model=folder.model,
-        metrics=metrics,
-        best_epochs=tuple(trainer.best_epoch for trainer in trainers),
-        failures=prepared.failures,
-        seconds=time.monotonic() - start,
-    )
+        result = TrainingResult(
+            output=folder.path,
+            model=folder.model,
+            metrics=metrics,
+            best_epochs=tuple(trainer.best_epoch for trainer in trainers),
+            failures=prepared.failures,
+            seconds=time.monotonic() - start,
+        )
+        told.finished(result)
+    return result
+
+
+def _checked_weights(weights: ArrayLike, dataset: Dataset) -> NDArray[np.float64]:
+    found = np.asarray(weights, dtype=np.float64)
+    if found.shape != (len(dataset),) or not (np.isfinite(found) & (found > 0)).all():
+        raise DataError(
+            f"train: `weights` must be a number above zero for each of {len(dataset)} crystals, "
+            f"got shape {found.shape}{f' and {found.min():g}' if found.size else ''}. Leave "
+            "crystals out that are not to count."
+        )
+    return found
 
 
 def _launched(config: TrainingConfig) -> Fabric:
@@ -209,8 +201,12 @@ def _train_all(
     run: str,
     fabric: Fabric,
     report: Callable[[Progress], None],
+    export_now: bool,
 ) -> list[Trainer]:
-    """Train the networks one after the other, from where their checkpoints are."""
+    """Return the networks, trained one after the other from where their checkpoints are.
+
+    With ``export_now`` they are those that have a checkpoint, as they are.
+    """
     trainers: list[Trainer] = []
     for index in range(config.members):
         trainer = Trainer(
@@ -225,11 +221,19 @@ def _train_all(
         checkpoint = folder.read_checkpoint(trainer.name, run=run)
         if checkpoint is not None:
             trainer.restore(checkpoint)
+        elif export_now:
+            break
         trainers.append(trainer)
         if fabric.is_global_zero:
             epochs = (epoch for trainer in trainers for epoch in trainer.history)
             folder.rewrite_history(prepared.scales, epochs)
-        _train_one(prepared, trainer, folder, run, report)
+        if not export_now:
+            _train_one(prepared, trainer, folder, run, report)
+    if not trainers:
+        raise ConfigError(
+            f"{folder.path}: a run must have a checkpoint before its model is written, got none. "
+            "Resume it until the first one."
+        )
     return trainers
 
 
@@ -290,7 +294,7 @@ def _validate(prepared: Prepared, predicted: NDArray[np.float64]) -> tuple[float
     The score is the mean absolute error of the standardised targets: for one target without a
     transform, the error in units of the spread of the training targets.
     """
-    score = np.nanmean(np.abs(prepared.errors(predicted, "val")), axis=0).mean()
+    score = prepared.mean(np.abs(prepared.errors(predicted, "val")), "val").mean()
     errors = {
         f"val_mae_{scale.name}": float(
             np.nanmean(np.abs(scale.physical(predicted[:, k]) - prepared.values(scale, "val")))

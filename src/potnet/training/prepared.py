@@ -40,6 +40,7 @@ class Prepared:
         failures: Crystals that were left out.
         kept: The scales, where they and the outputs are those of the model to begin with.
         classes: The classes of each column that is learned as such.
+        weights: How much each crystal counts, 1 on average in training, shape (n,), if not alike.
     """
 
     dataset: Dataset
@@ -51,6 +52,16 @@ class Prepared:
     failures: tuple[Failure, ...]
     kept: tuple[Scale, ...] = ()
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    weights: NDArray[np.float64] | None = None
+
+    def mean(
+        self, values: NDArray[np.float64], part: Literal["val", "test"]
+    ) -> NDArray[np.float64]:
+        """Return the mean of the known values over the crystals of a part, by target."""
+        if self.weights is None:
+            return np.nanmean(values, axis=0)
+        shares = np.isfinite(values) * self.weights[getattr(self.split, part)][:, None]
+        return np.nansum(values * shares, axis=0) / shares.sum(0)
 
     def physical(self, predicted: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return standardised predictions in the units of the targets, shape (n, n_targets)."""
@@ -81,6 +92,7 @@ def prepare(
     batch: Batch | None = None,
     kept: tuple[Scale, ...] = (),
     classes: Mapping[str, tuple[str, ...]] | None = None,
+    weights: NDArray[np.float64] | None = None,
 ) -> Prepared:
     """Divide ``dataset``, compute its features and scale its targets.
 
@@ -98,6 +110,7 @@ def prepare(
         batch: The features of all crystals, if they are there already.
         kept: Scales to take instead of those of the training crystals.
         classes: The classes of each column that is learned as such.
+        weights: How much each crystal of ``dataset`` counts, shape (n,); alike if None.
 
     Raises:
         DataError: If the split cannot be made, or leaves a target without known values.
@@ -120,6 +133,9 @@ def prepare(
         found = Survey.of(_rows_of(batch, rows, len(dataset)))
     failures = (*dataset.failures, *unknown, *found.failures)
     dataset, split = _kept(dataset, split, rows[found.kept])
+    if weights is not None:
+        weights = weights[rows[found.kept]]
+        weights = weights / weights[split.train].mean()
     _require_targets(dataset, names, split)
     n_references = 0 if network.references is None else network.references.num_embeddings
     scales, references = fit_scales(dataset, transforms, split.train, n_references)
@@ -130,8 +146,19 @@ def prepare(
         )
     standardised = np.stack([s.standardise(dataset.targets[s.name]) for s in scales], axis=1)
     loader = _loader(network.features, dataset, found, standardised, config, device)
+    if weights is not None:
+        loader.weigh(weights)
     return Prepared(
-        dataset, split, scales, loader, standardised, references, failures, kept, classes or {}
+        dataset=dataset,
+        split=split,
+        scales=scales,
+        loader=loader,
+        standardised=standardised,
+        references=references,
+        failures=failures,
+        kept=kept,
+        classes=classes or {},
+        weights=weights,
     )
 
 

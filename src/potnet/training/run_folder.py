@@ -81,6 +81,16 @@ class RunFolder:
                 ) from None
             yield
 
+    def prolonged(self, config: TrainingConfig) -> TrainingConfig:
+        """Return the settings with which the run here goes on, perhaps for more epochs."""
+        path = self.path / "config.json"
+        if not path.exists():
+            return config
+        known = TrainingConfig.read(path)
+        is_longer = config.epochs > known.epochs
+        cycles = (*known.cycles, known.epochs) if is_longer else known.cycles
+        return TrainingConfig(**config.to_dict() | {"cycles": cycles})
+
     def open(self, config: TrainingConfig, *, resume: bool) -> None:
         """Make the folder ready for a run, or for its continuation.
 
@@ -95,7 +105,11 @@ class RunFolder:
                 "Choose another folder, or continue the run in it with resume."
             )
         if resume and path.exists():
-            differences = TrainingConfig.read(path).differences(config)
+            known = TrainingConfig.read(path)
+            longer = {"epochs": config.epochs, "cycles": config.cycles}
+            if config.epochs > known.epochs:
+                known = TrainingConfig(**known.to_dict() | longer)
+            differences = known.differences(config)
             if differences:
                 raise ConfigError(
                     f"{path}: settings must not change when a run continues, got "
@@ -185,12 +199,16 @@ class RunFolder:
 
 def fingerprint(prepared: Prepared, config: TrainingConfig, network: Network) -> str:
     """Return a hash of all that decides the result of a run."""
-    decisive = TrainingConfig().differences(config)
+    # A run that is prolonged stays the same run.
+    first = {"epochs": config.cycles[0] if config.cycles else config.epochs, "cycles": ()}
+    decisive = TrainingConfig().differences(TrainingConfig(**config.to_dict() | first))
     # Whole, for a default of the network may be another one when the run continues.
     decisive.append(network.settings.model_dump_json())
     parts = prepared.split.named(prepared.dataset.ids)
     if config.finetune is not None:
         decisive.append(origin_card(config).weights_sha256)
+    if prepared.weights is not None:
+        decisive.append(hashlib.sha256(prepared.weights.tobytes()).hexdigest())
     text = json.dumps([decisive, prepared.dataset.sha256, parts])
     return hashlib.sha256(text.encode()).hexdigest()
 

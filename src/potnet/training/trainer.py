@@ -116,7 +116,7 @@ class Trainer:
         )
         self.objective, self._stepper = fabric.setup(objective, self.optimizer)
         self.network = network
-        self.scheduler = _one_cycle(self.optimizer, config, config.epochs * self.n_batches)
+        self.scheduler = self._cycle(0)
         self.average = WeightAverage(network, config.ema_decay)
         self.epoch = 0
         self.best_epoch = 0
@@ -130,8 +130,16 @@ class Trainer:
 
     @property
     def is_finished(self) -> bool:
-        patience = self.config.patience or self.config.epochs
-        return self.epoch >= self.config.epochs or self.epoch - self.best_epoch >= patience
+        config = self.config
+        last = config.cycles[-1] if config.cycles else 0
+        waited = self.epoch - max(self.best_epoch, last)
+        return self.epoch >= config.epochs or waited >= (config.patience or config.epochs)
+
+    def _cycle(self, start: int) -> OneCycleLR:
+        """Return the schedule of the cycle of learning rates that begins after epoch ``start``."""
+        ends = (*self.config.cycles, self.config.epochs)
+        end = next(end for end in ends if end > start)
+        return _one_cycle(self.optimizer, self.config, (end - start) * self.n_batches)
 
     def train_epoch(self, loader: Loader, train: NDArray[np.int64]) -> float:
         """Pass once over the crystals ``train`` of ``loader``; return the mean loss.
@@ -140,6 +148,8 @@ class Trainer:
             ConfigError: If the loss is no longer finite.
         """
         config, fabric = self.config, self.fabric
+        if self.epoch in config.cycles:
+            self.scheduler = self._cycle(self.epoch)
         seed = (config.seed, self.index, self.epoch + 1)
         rng = np.random.default_rng(seed)
         torch.manual_seed(generator_seed(*seed, fabric.global_rank))
