@@ -124,12 +124,21 @@ class _Estimator:
     ) -> None:
         weights = _weights(sample_weight, len(crystals), type(self).__name__)
         ids = tuple(str(k) for k in range(len(crystals)))
+        if not crystals:
+            raise StructureError(
+                f"{type(self).__name__}.fit: `structures` must hold some, got 0 samples. Give more."
+            )
         dataset = Dataset(ids, crystals, targets=targets or {}, words=words or {})
         if weights is not None:
             counted = weights > 0
             dataset, weights = dataset.subset(counted), weights[counted]
+        if len(dataset) < 2:
+            raise DataError(
+                f"{type(self).__name__}.fit: two structures at least must count, got 1 sample. "
+                "Give more."
+            )
         with tempfile.TemporaryDirectory() as folder:
-            config = self._config(*dataset.targets, *dataset.words)
+            config = self._config(len(dataset), *dataset.targets, *dataset.words)
             result = train(dataset, config, output or Path(folder) / "run", weights=weights)
             self.predictor_ = load(result.model)
 
@@ -139,8 +148,10 @@ class _Estimator:
         values = model.predict(crystals_of(structures)).values
         return values.reshape(-1, len(model.card.targets))
 
-    def _config(self, *targets: str) -> TrainingConfig:
-        split = {"kind": "random", "train": 0.9, "val": 0.1, "test": 0.0}
+    def _config(self, n: int, *targets: str) -> TrainingConfig:
+        # Shares, or numbers where a tenth would be none.
+        shares = {"train": 0.9, "val": 0.1} if n >= 20 else {"train": n - 1, "val": 1}
+        split = {"kind": "random", **shares, "test": 0.0}
         return TrainingConfig(**{"split": split, "targets": targets} | self._settings)
 
 

@@ -71,13 +71,14 @@ INSIDE: dict[str, list[str]] = {
     ],
     "potnet.training": [
         "config metrics average checkpoint optimizer features",
-        "callbacks classification",
+        "callbacks classification extrapolate",
         "batches finetune",
         "prepared",
         "trainer run_folder evaluate",
         "calibrate",
         "export",
         "loop",
+        "series",
     ],
     "latticesums": [
         "errors bounds",

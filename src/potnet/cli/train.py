@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from potnet.cli.app import Data, app, given, kept
-from potnet.cli.terminal import finish, show_metrics, training_progress
+from potnet.cli.terminal import finish, show_metrics, training_progress, write_failures
 from potnet.errors import ConfigError
 from potnet.files import check_output_folder
+
+if TYPE_CHECKING:
+    from potnet.data import Dataset
+    from potnet.training import Callback, TrainingConfig
 
 
 def _show_settings(wanted: bool) -> None:
@@ -35,11 +39,11 @@ def train(
     ] = None,
     unit: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=UNIT", help="Unit to have a target in; repeatable."),
+        typer.Option(metavar="NAME=UNIT", help="Unit for a target; repeatable."),
     ] = None,
     source_unit: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=UNIT", help="Its unit in DATA, if DATA is silent."),
+        typer.Option(metavar="NAME=UNIT", help="Its unit in DATA, if not there."),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="YAML or JSON; flags win over it.")
@@ -48,10 +52,10 @@ def train(
         str | None, typer.Option(metavar="NAME", help="completenet, potnet, or another's.")
     ] = None,
     finetune: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Bundled or an archive, to go on from.")
+        str | None, typer.Option(metavar="MODEL", help="A model to go on from.")
     ] = None,
     transform: Annotated[
-        str | None, typer.Option(metavar="WORD", help="none, log10, nonnegative, binary, classes.")
+        str | None, typer.Option(metavar="WORD", help="none, log10, binary, classes ...")
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(metavar="N", help="Passes over the training crystals.")
@@ -61,7 +65,7 @@ def train(
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option(metavar="RULE", help="random, k-fold, ... with ,NAME=VALUE; or a file."),
+        typer.Option(metavar="RULE", help="random, k-fold,NAME=VALUE; a file."),
     ] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Of everything.")] = None,
     device: Annotated[
@@ -77,7 +81,19 @@ def train(
             "--settings", callback=_show_settings, is_eager=True, help="List all settings."
         ),
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run.")] = False,
+    folds: Annotated[
+        int | None, typer.Option(metavar="N", help="Test N folds, then learn from all.")
+    ] = None,
+    learning_curve: Annotated[
+        bool, typer.Option("--learning-curve", help="How many more crystals?")
+    ] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write its log, too.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on, perhaps for more epochs.")
+    ] = False,
+    export_now: Annotated[
+        bool, typer.Option("--export-now", help="With --resume: the model of now.")
+    ] = False,
 ) -> None:
     """Train a model, test it, and write a report.
 
@@ -86,7 +102,7 @@ def train(
     from potnet.data import open as open_dataset
     from potnet.report import training_report
     from potnet.targets import column_of
-    from potnet.training import TrainingConfig
+    from potnet.training import TensorBoard, TrainingConfig
     from potnet.training import train as run
 
     flags = {
@@ -102,6 +118,16 @@ def train(
     }
     told = settings_from(setting or []) | {k: v for k, v in flags.items() if v is not None}
     chosen = TrainingConfig.read(config, **told) if config else TrainingConfig(**told)
+    several = [
+        flag for flag, on in (("--folds", folds), ("--learning-curve", learning_curve)) if on
+    ]
+    if len(several) > 1 or (export_now and (several or not resume)):
+        got = [*several, *(["--export-now without --resume"] if export_now else [])]
+        raise ConfigError(
+            "train: --folds, --learning-curve and --resume --export-now each go alone, got "
+            f"{' and '.join(got)}. Choose one."
+        )
+    callbacks = [TensorBoard()] if tensorboard else []
     columns = tuple(dict.fromkeys(column_of(name) for name in chosen.targets))
     check_output_folder(output, option="--output")
     dataset = open_dataset(
@@ -112,13 +138,60 @@ def train(
         source_units=units_from(source_unit or []),
         on_error="skip",
     )
-    on = f"What was learned is in {output}: the same command with --resume goes on."
+    if several:
+        _series(dataset, chosen, output, n_folds=folds, callbacks=callbacks)
+        return
+    on = (
+        f"What was learned is in {output}: the same command with --resume goes on, with "
+        "--resume --export-now it writes the model of now."
+    )
     with kept(on), training_progress() as report:
-        result = run(dataset, chosen, output, resume=resume, on_error="skip", progress=report)
+        result = run(
+            dataset,
+            chosen,
+            output,
+            resume=resume,
+            on_error="skip",
+            progress=report,
+            callbacks=callbacks,
+            export_now=export_now,
+        )
     page = training_report(output)
     show_metrics(result.metrics.get("test") or result.metrics["val"], dataset.units)
     typer.echo(f"Model:  {result.model}\nReport: {page}")
     finish(result.failures, output / "errors.csv")
+
+
+def _series(
+    dataset: Dataset,
+    config: TrainingConfig,
+    output: Path,
+    *,
+    n_folds: int | None,
+    callbacks: Sequence[Callback],
+) -> None:
+    """Run all folds, or a learning curve if no number of folds is given."""
+    from potnet.report import curve_report, folds_report
+    from potnet.training import CrossValidation, cross_validate, learning_curve
+
+    told: dict[str, Any] = {"on_error": "skip", "callbacks": callbacks}
+    with kept(f"What was learned is in {output}: the same command goes on."):
+        with training_progress() as report:
+            told["progress"] = report
+            if n_folds is None:
+                found = learning_curve(dataset, config, output, **told)
+            else:
+                found = cross_validate(dataset, config, output, n_folds=n_folds, **told)
+        if isinstance(found, CrossValidation):
+            page = folds_report(found)
+            show_metrics(found.metrics, dataset.units)
+        else:
+            page = curve_report(found, dataset.units)
+            for name, law in found.laws.items():
+                typer.echo(law.sentence(name))
+    typer.echo(f"Model:  {found.model}\nReport: {page}")
+    write_failures(found.failures, output / "errors.csv")
+    finish(found.failures, output / "errors.csv")
 
 
 def settings_from(assignments: Sequence[str]) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def add_training(report: Report, folder: Path, *, plots: Path | None = None) -> 
     add_properties(report, _tested(folder, run["targets"], tested), tested, plots)
     report.heading("Learning")
     curves = _learning(folder / "metrics.csv")
-    _save(curves, plots / "learning-curve.png")
+    save_figure(curves, plots / "learning-curve.png")
     report.figures({"Loss by epoch": curves})
     parts = {part: metrics[part] for part in ("val", "test") if part in metrics}
     _add_metrics(report, parts, {target["name"]: target["unit"] for target in run["targets"]})
@@ -178,7 +178,7 @@ def _add_classes(
         for one in members
     }
     figure = roc_curves(name, curves)
-    _save(figure, folder / f"roc-{file_name(name)}.png")
+    save_figure(figure, folder / f"roc-{file_name(name)}.png")
     add_classes(report, name, metrics[name], members[0].crystals, figure)
 
 
@@ -199,8 +199,8 @@ def _add_property(report: Report, compared: Compared, folder: Path) -> None:
     parity = parity_plot(*pair, name=name, unit=unit)
     residuals = residual_histogram(*pair, name=name, unit=unit)
     stem = file_name(name)
-    _save(parity, folder / f"parity-{stem}.png")
-    _save(residuals, folder / f"residuals-{stem}.png")
+    save_figure(parity, folder / f"parity-{stem}.png")
+    save_figure(residuals, folder / f"residuals-{stem}.png")
     report.figures({f"{name}: parity": parity, f"{name}: residuals": residuals})
     error = compared.prediction - compared.target
     worst = np.argsort(-np.abs(error), kind="stable")[:N_WORST]
@@ -279,6 +279,7 @@ def _plain(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all."""
     with atomic_write(path, "wb") as file:
         file.write(png(figure))

@@ -87,6 +87,8 @@ class RunFolder:
         if not path.exists():
             return config
         known = TrainingConfig.read(path)
+        if config.epochs < known.epochs:
+            return config  # which is refused
         is_longer = config.epochs > known.epochs
         cycles = (*known.cycles, known.epochs) if is_longer else known.cycles
         return TrainingConfig(**config.to_dict() | {"cycles": cycles})
