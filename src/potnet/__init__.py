@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from potnet.estimators import Classifier, Regressor
     from potnet.explanation import Explanation, explain
+    from potnet.features.complete import CompleteFeatures
     from potnet.io import read, scan, write
     from potnet.models import available
     from potnet.prediction import Predictor, load
@@ -51,6 +52,7 @@ _NAMES_BY_MODULE = {
         "PotNetError",
         "StructureError",
     ),
+    "potnet.features.complete": ("CompleteFeatures",),
     "potnet.io": ("read", "scan", "write"),
     "potnet.models": ("available",),
     "potnet.prediction": ("Predictor", "load"),
@@ -66,6 +68,7 @@ _SUBMODULES = ("data", "features", "io", "models", "prediction", "report", "sums
 __all__ = [
     "Calculator",
     "Classifier",
+    "CompleteFeatures",
     "ConfigError",
     "Crystal",
     "DataError",

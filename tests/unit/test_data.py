@@ -354,3 +354,53 @@ def test_an_unknown_name_is_refused():
 def test_a_folder_without_a_table_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"must hold id_prop\.csv or structure"):
         data.open(tmp_path)
+
+
+def test_a_dataset_is_short_and_is_indexed_like_a_table(salts):
+    dataset = Dataset(
+        tuple(c.id for c in salts),
+        salts,
+        {"y": np.arange(12.0)},
+        {"y": "eV"},
+        words={"kind": ["a", ""] * 6},
+        name="salts",
+    )
+    assert repr(dataset) == "<Dataset salts: 12 crystals; y (eV), kind>"
+    assert dataset["y"].tolist() == list(range(12))
+    assert dataset["kind"][0] == "a"
+    assert dataset[-1].id == salts[-1].id
+    assert dataset[3].targets == {"y": 3.0}
+    assert dataset[2:5].ids == dataset.ids[2:5]
+    assert dataset[dataset["y"] > 9].ids == dataset.ids[10:]
+    assert dataset[[4, 1]].targets["y"].tolist() == [4.0, 1.0]
+    assert [record.id for record in dataset] == list(dataset.ids)
+    with pytest.raises(KeyError, match="a column must be there"):
+        dataset["x"]
+    with pytest.raises(IndexError):
+        dataset[12]
+
+
+def test_a_dataset_that_was_saved_is_read_again(salts, tmp_path):
+    values = np.array([np.nan, *range(11)])
+    labels = np.array(["train", "val", "test"] * 4)
+    dataset = Dataset(
+        tuple(c.id for c in salts),
+        salts,
+        {"y": values},
+        {"y": "eV"},
+        {"": labels},
+        words={"kind": ["a", "b"] * 6},
+    )
+    dataset.save(tmp_path / "salts.jsonl")
+    again = data.open(tmp_path / "salts.jsonl")
+    np.testing.assert_array_equal(again.targets["y"], values)
+    assert again.words["kind"].tolist() == ["a", "b"] * 6
+    assert again.units == {"y": "eV"}
+    assert again.split_for(["y"]).tolist() == labels.tolist()
+    np.testing.assert_allclose(again.crystals[3].positions, salts[3].positions)
+    with pytest.raises(DataError, match="must be written as .jsonl"):
+        dataset.save(tmp_path / "salts.xlsx")
+    pandas = pytest.importorskip("pandas")
+    table = dataset.to_pandas()
+    assert isinstance(table, pandas.DataFrame)
+    assert list(table.columns) == ["crystal", "y", "kind"]

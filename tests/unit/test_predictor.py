@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import potnet
-from potnet import Crystal, Failure, ModelError, StructureError
+from potnet import ConfigError, Crystal, Failure, ModelError, StructureError
 from potnet.models import registry
 from potnet.prediction import COLUMNS, PredictionFile, Predictor, load, predict_stream, predictor
 
@@ -269,3 +269,33 @@ def test_a_network_without_an_embedding_says_so(salts):
     member = registry.build("potnet", {"width": 8, "n_layers": 1})
     with pytest.raises(ModelError, match="must offer an embedding"):
         member.embedding(member.features(salts))
+
+
+def test_an_atom_has_its_state_whatever_cell_it_is_described_in(small_archive, salts):
+    model = potnet.load(small_archive)
+    found = model.embed(salts[:4], per="atom")
+    assert [len(rows) for rows in found] == [2] * 4
+    order = [1, 0]
+    swapped = salts[0].replace(
+        numbers=salts[0].numbers[order], positions=salts[0].positions[order] + 0.3
+    )
+    np.testing.assert_allclose(model.embed(swapped, per="atom")[0], found[0][order], atol=1e-5)
+    large = salts[0].supercell([2, 1, 1])
+    kinds = [list(salts[0].numbers).index(z) for z in large.numbers]
+    np.testing.assert_allclose(model.embed(large, per="atom")[0], found[0][kinds], atol=1e-5)
+    with pytest.raises(ConfigError, match="must be crystal or atom, got 'site'"):
+        model.embed(salts, per="site")
+
+
+def test_a_part_of_a_model_is_a_model_that_is_saved(small_archive, salts, tmp_path):
+    model = potnet.load(small_archive)
+    part = model["modulus"]
+    assert [target.name for target in part.card.targets] == ["modulus"]
+    values = model.predict(salts).values.reshape(-1, 2)
+    np.testing.assert_allclose(part.predict(salts).values, values[:, 1])
+    part.save(tmp_path / "part")
+    np.testing.assert_array_equal(
+        potnet.load(tmp_path / "part").predict(salts).values, part.predict(salts).values
+    )
+    with pytest.raises(ModelError, match="must be among those of the model"):
+        model["gap"]

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from potnet.crystal import Crystal
+from potnet.data.record import Labels, Record
 from potnet.errors import DataError, Failure
+from potnet.files import atomic_write
+from potnet.io.records import dumps
+
+if TYPE_CHECKING:
+    import pandas
 
 PARTS = ("train", "val", "test")
 
@@ -172,6 +179,79 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.crystals)
+
+    def __repr__(self) -> str:
+        units = (f"{k} ({unit})" if unit else k for k, unit in self.units.items())
+        columns = ", ".join((*units, *self.words)) or "no targets"
+        return f"<Dataset {self.name or 'without a name'}: {len(self):,} crystals; {columns}>"
+
+    @overload
+    def __getitem__(self, index: str) -> NDArray[Any]: ...
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+
+    @overload
+    def __getitem__(self, index: slice | Sequence[int] | NDArray[Any]) -> Dataset: ...
+
+    def __getitem__(self, index: Any) -> NDArray[Any] | Record | Dataset:
+        """Return a column by its name, a row by its place, or the part of a slice, list or mask.
+
+        Raises:
+            KeyError: If there is no such column.
+            IndexError: If there is no such row.
+        """
+        if isinstance(index, str):
+            columns = {**self.words, **self.targets}
+            if index not in columns:
+                known = ", ".join(columns) or "it has none"
+                raise KeyError(f"{self._where}: a column must be there ({known}), got {index!r}.")
+            return columns[index]
+        if isinstance(index, int | np.integer):
+            return self._record(range(len(self))[index])
+        return self.subset(np.arange(len(self))[index])
+
+    def __iter__(self) -> Iterator[Record]:
+        return (self._record(k) for k in range(len(self)))
+
+    def _record(self, k: int) -> Record:
+        targets = {name: float(column[k]) for name, column in self.targets.items()}
+        labels = {name: str(column[k]) for name, column in self.splits.items() if column[k]}
+        split: Labels | None = labels.get("") if list(labels) == [""] else labels or None
+        if self.folds is not None and self.folds[k] >= 0:
+            split = f"fold{self.folds[k]}"
+        words = {name: str(column[k]) for name, column in self.words.items() if column[k]}
+        known = {name: value for name, value in targets.items() if value == value}
+        units = {name: unit for name, unit in self.units.items() if unit}
+        return Record(self.ids[k], self.crystals[k], known, split, words, units)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a table (pandas is not installed with potnet): ids, crystals, columns."""
+        import pandas
+
+        columns = {"crystal": list(self.crystals), **self.targets, **self.words}
+        return pandas.DataFrame(columns, index=pandas.Index(self.ids, name="id"))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the dataset as JSON Lines, whole or not at all; :func:`potnet.data.open` reads it.
+
+        Args:
+            path: A file name that ends in ``.jsonl``.
+
+        Raises:
+            DataError: If the name ends otherwise.
+        """
+        if not os.fspath(path).endswith(".jsonl"):
+            raise DataError(
+                f"{path}: a dataset must be written as .jsonl, got another name. Rename it; "
+                "folders of Parquet files are built by potnet.data.build."
+            )
+        with atomic_write(path) as file:
+            for record in self:
+                values = {**record.targets, **record.info}
+                extra = {"targets": values, "units": record.units, "split": record.split}
+                kept = {key: value for key, value in extra.items() if value}
+                file.write(dumps({**record.crystal.as_dict(), "id": record.id, **kept}) + "\n")
 
     def split_for(self, targets: Sequence[str]) -> NDArray[np.str_] | None:
         """Return the official labels for learning ``targets`` together, shape (n,), or None.

@@ -185,6 +185,12 @@ class CompleteFeatures(Features):
             {"complete": _all_pairs(torch.from_numpy(node_counts), torch.from_numpy(values))},
         )
 
+    def each_atom(self, crystals: Sequence[Crystal]) -> Batch:
+        """Return features with a node for each atom of the cells as they are given, in order."""
+        for crystal in crystals:
+            crystal.require_periodic()
+        return self.batch(crystals, [np.arange(crystal.n_atoms) for crystal in crystals])
+
     def differentiable(self, crystal: Crystal, positions: Tensor, cell: Tensor) -> Batch:
         """Return the features of one crystal as functions of its positions and its cell.
 

@@ -47,6 +47,17 @@ class Features(BaseModel, ABC):
         """
         return self(crystals)
 
+    def each_atom(self, crystals: Sequence[Crystal]) -> Batch:
+        """Return features with a node for each atom of the cells as they are given, in order.
+
+        Raises:
+            ModelError: If the features know no single atoms of any cell.
+        """
+        raise ModelError(
+            f"{type(self).__name__}: the features must not depend on the cell for each atom to "
+            "have its own node, got some that do. Use a model of the network completenet."
+        )
+
     def differentiable(self, crystal: Crystal, positions: Tensor, cell: Tensor) -> Batch:
         """Return the features of one crystal as functions of its positions and its cell.
 

@@ -178,12 +178,16 @@ class CompleteNet(Network):
 
     def embedding(self, batch: Batch) -> Tensor:
         """Return the state of each crystal that the outputs are linear in, (n_graphs, width)."""
+        return self.head[:-1](self._pooled(self.atom_embedding(batch), batch))
+
+    def atom_embedding(self, batch: Batch) -> Tensor:
+        """Return the state of each node after the last round of messages, (n_nodes, width)."""
         h = self.describe(self.descriptors[batch.numbers]) + self.embed(batch.numbers)
         i, j = batch.edge_index("complete")
         sums = self._channels(batch.pairs["complete"].values)
         for layer in self.layers:
             h = layer(h, sums, i, j)
-        return self.head[:-1](self._pooled(self.norm(h), batch))
+        return self.norm(h)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return one row per crystal, shape (n_graphs, n_targets), in standardised units."""

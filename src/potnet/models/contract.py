@@ -68,6 +68,17 @@ class Network(nn.Module, ABC):
             "Use a model of the network completenet."
         )
 
+    def atom_embedding(self, batch: Batch) -> Tensor:
+        """Return numbers that describe each node in its crystal, shape (n_nodes, n_numbers).
+
+        Raises:
+            ModelError: If the network offers none.
+        """
+        raise ModelError(
+            f"{self.name}: the network must offer an embedding of atoms, got one that does not. "
+            "Use a model of the network completenet."
+        )
+
     def described(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return what :meth:`embedding` and what a call returns, for no more work than needed."""
         return self.embedding(batch), self(batch)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import torch
@@ -19,9 +19,10 @@ from torch import Tensor
 from potnet.calibration import COMPONENTS, Contents
 from potnet.crystal import Crystal
 from potnet.devices import device as find_device
-from potnet.errors import Failure, ModelError, PotNetError, StructureError, as_refusal
+from potnet.errors import ConfigError, Failure, ModelError, PotNetError, StructureError, as_refusal
 from potnet.models import archive
 from potnet.models.evidence import combined, described, evidence
+from potnet.models.selection import select
 from potnet.prediction.rows import Gradients, Prediction, Predictions
 from potnet.targets import normalised
 
@@ -157,36 +158,89 @@ class Predictor:
         """
         return self._restored(self._standardised(batch))
 
+    @overload
     def embed(
-        self, crystals: Iterable[Any], *, batch_size: int = BATCH_SIZE
-    ) -> NDArray[np.float32]:
-        """Return what the networks make of each crystal before their last layer.
+        self, crystals: Any, *, per: Literal["crystal"] = "crystal", batch_size: int = BATCH_SIZE
+    ) -> NDArray[np.float32]: ...
+    @overload
+    def embed(
+        self, crystals: Any, *, per: Literal["atom"], batch_size: int = BATCH_SIZE
+    ) -> list[NDArray[np.float32]]: ...
+    def embed(
+        self,
+        crystals: Any,
+        *,
+        per: Literal["crystal", "atom"] = "crystal",
+        batch_size: int = BATCH_SIZE,
+    ) -> NDArray[np.float32] | list[NDArray[np.float32]]:
+        """Return what the networks make of each crystal before their last layer, or of each atom.
 
-        The same crystal has the same numbers however it is written down. Near numbers mean
-        crystals that are alike to the model, for neighbours, clusters and other regressors.
+        The same crystal has the same numbers however it is written down, and so has an atom,
+        whatever the cell it is described in. Near numbers mean crystals (or surroundings) that are
+        alike to the model, for neighbours, clusters and other regressors.
 
         Args:
             crystals: One structure or any number of them, as for :meth:`predict`.
+            per: "crystal": the state that the outputs are linear in. "atom": the state of each atom
+                after the last round of messages, in the order of the structure; pairs of all atoms
+                of the cell as given are held in memory.
             batch_size: Most crystals that are computed together.
 
         Returns:
-            The states of all networks side by side, shape (n, n_members * width).
+            The states of all networks side by side: for crystals shape (n, n_members * width), for
+            atoms an array of shape (n_atoms, n_members * width) for each crystal.
 
         Raises:
+            ConfigError: If ``per`` is another word.
             StructureError: If a crystal cannot be used.
             ModelError: If the network offers no embedding.
         """
+        if per not in ("crystal", "atom"):
+            raise ConfigError(f"embed: `per` must be crystal or atom, got {per!r}. Choose one.")
         items = [crystals] if is_structure(crystals) else crystals
-        found = []
+        found: list[NDArray[np.float32]] = []
         for batch in _batches(items, batch_size, "raise"):
             good = [item for item in batch if isinstance(item, Crystal)]
-            features = self.features.once(good).to(self.device)
+            read = self.features.once if per == "crystal" else self.features.each_atom
+            features = read(good).to(self.device)
             with torch.inference_mode():
-                states = torch.cat([member.embedding(features) for member in self.members], 1)
-            found.append(states.cpu().numpy())
+                states = [
+                    member.embedding(features)
+                    if per == "crystal"
+                    else member.atom_embedding(features)
+                    for member in self.members
+                ]
+            rows = torch.cat(states, 1).cpu().numpy()
+            ends = np.cumsum([crystal.n_atoms for crystal in good])[:-1]
+            found += [rows] if per == "crystal" else np.split(rows, ends)
         if not found:
             raise StructureError("embed: `crystals` must hold one at least, got none. Add some.")
-        return np.concatenate(found)
+        return np.concatenate(found) if per == "crystal" else found
+
+    def __getitem__(self, targets: str | Sequence[str]) -> Predictor:
+        """Return the model of one target, or of some, alone.
+
+        Raises:
+            ModelError: If the model has no such target.
+        """
+        names = [targets] if isinstance(targets, str) else list(targets)
+        members, card = select(self.members, self.card, names)
+        calibration = None
+        if self.calibration is not None:
+            places = [[t.name for t in self.card.targets].index(name) for name in names]
+            calibration = self.calibration.select(places)
+        return Predictor(members, card, calibration).to(self.device)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model as an archive, whole or not at all; :func:`potnet.load` reads it.
+
+        Args:
+            path: A folder, which is made if need be, or a file name that ends in ``.zip``.
+
+        Raises:
+            ModelError: If the archive could not be loaded again.
+        """
+        archive.save(path, self.members, self.card, self.calibration)
 
     def gradients(self, crystal: Any) -> list[Gradients]:
         """Return each property of a crystal with its derivatives by positions and strain.
