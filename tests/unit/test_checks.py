@@ -9,6 +9,7 @@ from potnet.checks import check_records, duplicate_groups, fingerprint
 from potnet.crystal import Crystal
 from potnet.data import Record
 from potnet.errors import Failure
+from potnet.io import Pieces, write
 from potnet.report import dataset_report
 
 
@@ -190,3 +191,22 @@ def test_nothing_usable_still_gives_a_report(tmp_path):
     )
     dataset_report(found, tmp_path / "page.html")
     assert found.has_problems
+
+
+def test_what_is_found_does_not_depend_on_the_number_of_workers(tmp_path, monkeypatch):
+    monkeypatch.setattr("potnet.checks.checks._TASK", 3)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    crystals = [record.crystal.replace(id=record.id) for record in records(6)]
+    for k, crystal in enumerate(crystals * 2):
+        write(crystal, folder / f"{k}.json")
+    (folder / "bad.cif").write_text("data_bad")
+    one, two = (check_records(Pieces(folder), workers=workers) for workers in (1, 2))
+    assert one.ids == two.ids
+    assert one.failures == two.failures
+    assert [failure.id for failure in one.failures] == ["bad"]
+    assert one.duplicates == two.duplicates
+    assert len(one.duplicates) == len(crystals)
+    np.testing.assert_array_equal(one.volume_per_atom, two.volume_per_atom)
+    # A second crystal of the same id has that of its file.
+    assert set(one.ids) > {crystal.id for crystal in crystals} | {str(folder / "9.json")}

@@ -1,5 +1,7 @@
 """Matrices move along orthogonalised momentum, everything else by AdamW."""
 
+from collections import Counter
+
 import pytest
 import torch
 from torch import nn
@@ -41,10 +43,18 @@ def adamw(network: nn.Module, learning_rate: float, weight_decay: float) -> torc
     return torch.optim.AdamW(groups, lr=learning_rate, weight_decay=0.0)
 
 
+def together(matrices: torch.Tensor) -> torch.Tensor:
+    """Return the orthogonalised matrices of a stack, or of one."""
+    alone = matrices.ndim == 2
+    stack = matrices[None] if alone else matrices
+    found = orthogonalised(list(stack), [1.0] * len(stack))
+    return found[0] if alone else torch.stack(found)
+
+
 @pytest.mark.parametrize("shape", [(40, 40), (200, 30), (30, 200), (3, 64, 48), (1, 16)])
 def test_singular_values_become_one_and_singular_vectors_stay(shape):
     matrices = torch.randn(shape)
-    result = orthogonalised(matrices)
+    result = together(matrices)
     left, _, right = torch.linalg.svd(matrices, full_matrices=False)
     values = left.mT @ result @ right.mT
     diagonal = values.diagonal(dim1=-2, dim2=-1)
@@ -57,8 +67,29 @@ def test_singular_values_become_one_and_singular_vectors_stay(shape):
 def test_the_size_of_a_matrix_does_not_matter_and_nothing_stays_nothing():
     matrix = torch.randn(20, 30)
     for factor in (1e-36, 1e-24, 1e12, 1e30):
-        assert torch.allclose(orthogonalised(factor * matrix), orthogonalised(matrix), atol=1e-4)
-    assert torch.equal(orthogonalised(torch.zeros(20, 30)), torch.zeros(20, 30))
+        assert torch.allclose(together(factor * matrix), together(matrix), atol=1e-4)
+    assert torch.equal(together(torch.zeros(20, 30)), torch.zeros(20, 30))
+
+
+def test_matrices_of_many_shapes_become_what_each_becomes_alone():
+    shapes = [(40, 40), (90, 40), (40, 70), (90, 40), (30, 30), (40, 40)]
+    matrices, sizes = [torch.randn(shape) for shape in shapes], [1.0, 2.0, 3.0, 4.0, 5.0, 0.1]
+    for matrix, size, result in zip(matrices, sizes, orthogonalised(matrices, sizes), strict=True):
+        assert torch.allclose(result, size * together(matrix), atol=1e-5 * size)
+
+
+def test_a_step_asks_for_few_operators():
+    network = example()
+    optimizer = Muon(network, 0.01, 0.1, fused=True)
+    give_gradients(network)
+    optimizer.step()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        optimizer.step()
+    called = Counter(event.name for event in profiler.events())
+    # Two matrices of one shape: both momenta in two calls, and each product of both in one.
+    assert called["aten::_foreach_lerp_"] + called["aten::_foreach_lerp"] == 2
+    assert called["aten::bmm"] == 14
+    assert called["aten::baddbmm"] == 5
 
 
 def test_without_orthogonality_it_is_adamw():

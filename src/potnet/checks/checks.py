@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
-from typing import Any, Literal
+from itertools import chain, islice
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,9 @@ from potnet.checks.near_duplicates import duplicate_groups, fingerprint
 from potnet.checks.targets import TargetSummary
 from potnet.crystal import Crystal
 from potnet.data.record import Record, word
-from potnet.errors import Failure, as_refusal
+from potnet.errors import Failure, PotNetError, StructureError, as_refusal
+from potnet.io import Names, Piece
+from potnet.parallel import in_order
 
 #: Descriptions (see near_duplicates.py) that differ by less than these lengths in Å belong to the
 #: same crystal, or to one that has hardly been relaxed further.
@@ -26,6 +28,7 @@ _RARE = 5  # crystals; an element with fewer is hardly learned
 _UNEVEN = 0.1  # share of the crystals below which a class is rare
 _SHOWN = 5  # ids, or classes, in a sentence
 _WORDS = (str, bool)
+_TASK, _FEW = 64, 8  # items that go to a process at once; tasks that are done before others start
 
 Parts = Mapping[str, NDArray[np.str_]]
 
@@ -115,62 +118,143 @@ class _Rows:
 
 
 def check_records(
-    items: Iterable[Record | Crystal | Failure],
+    items: Iterable[Record | Crystal | Failure | Piece],
     *,
     name: str = "",
     split: Mapping[str, Sequence[str]] | None = None,
     units: Mapping[str, str] | None = None,
     targets: Sequence[str] = (),
+    workers: int = 1,
 ) -> CheckResult:
     """Look a dataset over.
 
     Args:
-        items: What :func:`potnet.data.iter_records` or :func:`potnet.io.scan` yields; nothing but a
-            description of each crystal is kept.
+        items: What :func:`potnet.data.iter_records` or :func:`potnet.io.scan` yields, or pieces of
+            files that are not read yet; nothing but a description of each crystal is kept.
         name: What to call the dataset.
         split: Ids of the parts "train", "val" and "test", in place of the dataset's own labels.
         units: Units of targets that the items do not name.
         targets: Columns to look at; if there are none, those of numbers, or of words where no
             column holds numbers.
+        workers: Processes that read and describe crystals; what is found does not depend on it.
 
     Returns:
         What was found. A crystal without a primitive cell, which models read, counts as refused.
     """
     rows = _Rows(units=dict(units or {}))
-    seen: set[str] = set()
-    for item in items:
+    names = Names()
+    for item, abouts in _described(items, workers):
         if isinstance(item, Failure):
             rows.failures.append(item)
-            continue
-        record = Record(item.id, item) if isinstance(item, Crystal) else item
-        if record.id in seen:
-            reason = f"Ids must not repeat, got {record.id!r} again. Rename or remove one."
-            rows.failures.append(Failure(record.id, "read", reason))
-            continue
-        seen.add(record.id)
-        try:
-            _add(rows, record)
-        except Exception as error:  # noqa: BLE001 - the wall: one crystal never costs the others
-            reason = str(as_refusal(record.id, error))
-            rows.failures.append(Failure(record.id, "features", reason))
+        for id, about in abouts:
+            if isinstance(about, StructureError):
+                rows.failures.append(Failure(id, "read", str(about)))
+                continue
+            taken = _named(names, item, id)
+            if isinstance(taken, Failure):
+                rows.failures.append(taken)
+            elif isinstance(about, PotNetError):
+                rows.failures.append(Failure(taken, "features", str(about)))
+            else:
+                _add(rows, item if isinstance(item, Record) else None, taken, about)
     return _concluded(rows, name, split, targets)
 
 
-def _add(rows: _Rows, record: Record) -> None:
-    crystal = record.crystal
-    crystal.primitive()
-    print_ = fingerprint(crystal)  # before anything is added: a crystal is there whole or not
-    rows.ids.append(record.id)
-    rows.formulas.append(crystal.formula)
-    rows.prints.append(print_)
-    rows.n_atoms.append(crystal.n_atoms)
-    rows.volumes.append(crystal.volume / crystal.n_atoms)
-    rows.symbols.append(frozenset(crystal.symbols))
-    rows.targets.append(dict(record.targets))
-    words = {name: word(value) for name, value in record.info.items() if isinstance(value, _WORDS)}
+class _About(NamedTuple):
+    """What is kept of a crystal: formula, description, size, volume of the cell, elements."""
+
+    formula: str
+    print: NDArray[np.float32]
+    n_atoms: int
+    volume: float
+    symbols: frozenset[str]
+
+
+Item = Record | Crystal | Failure | Piece
+Abouts = list[tuple[str, _About | PotNetError]]
+
+
+def _described(items: Iterable[Item], workers: int) -> Iterator[tuple[Item, Abouts]]:
+    """Yield the items, each with what is to be known of the crystals in it, under their ids."""
+    waiting: deque[Item] = deque()
+
+    def tasks() -> Iterator[list[Piece | None]]:
+        rest = iter(items)
+        while chunk := list(islice(rest, _TASK)):
+            waiting.extend(chunk)
+            yield [_piece(item) for item in chunk]
+
+    def divided(task: list[Piece | None]) -> list[list[Piece | None]]:
+        return [[piece] for piece in task]
+
+    done = in_order(_look, tasks(), workers, divide=divided, join=_joined, lost=_lost, few=_FEW)
+    for abouts in chain.from_iterable(done):
+        yield waiting.popleft(), abouts
+
+
+def _named(names: Names, item: Item, id: str) -> str | Failure:
+    """Return the id of a crystal, of a file or a dataset, or why it can have none."""
+    if isinstance(item, Piece):
+        return names.unique(id, item.path)
+    reason = f"Ids must not repeat, got {id!r} again. Rename or remove one."
+    return id if names.take(id) else Failure(id, "read", reason)
+
+
+def _piece(item: Item) -> Piece | None:
+    """Return what goes to another process: the crystal alone."""
+    if isinstance(item, Failure):
+        return None
+    if isinstance(item, Piece):
+        return item
+    crystal = item if isinstance(item, Crystal) else item.crystal
+    return Piece.of("", item.id, crystal)
+
+
+def _look(task: list[Piece | None]) -> list[Abouts]:
+    """Return what is to be known of the crystals in each piece."""
+    return [
+        [(name, _about(name, found)) for name, found in piece.found()] if piece else []
+        for piece in task
+    ]
+
+
+def _about(id: str, crystal: Crystal | StructureError) -> _About | PotNetError:
+    if isinstance(crystal, StructureError):
+        return crystal
+    try:
+        crystal.primitive()
+        volume = crystal.volume / crystal.n_atoms
+        symbols = frozenset(crystal.symbols)
+        return _About(crystal.formula, fingerprint(crystal), crystal.n_atoms, volume, symbols)
+    except Exception as error:  # noqa: BLE001 - the wall: one crystal never costs the others
+        reason = str(as_refusal(id, error))
+        return PotNetError(reason)
+
+
+def _joined(parts: Sequence[list[Abouts]]) -> list[Abouts]:
+    return [abouts for part in parts for abouts in part]
+
+
+def _lost(task: list[Piece | None], why: str) -> list[Abouts]:
+    (piece,) = task
+    name = (piece.name or piece.path) if piece else ""
+    reason = f"{name}: it must be computable here, got a process that {why}. Leave it out."
+    return [[(name, PotNetError(reason))]]
+
+
+def _add(rows: _Rows, record: Record | None, id: str, about: _About) -> None:
+    rows.ids.append(id)
+    rows.formulas.append(about.formula)
+    rows.prints.append(about.print)
+    rows.n_atoms.append(about.n_atoms)
+    rows.volumes.append(about.volume)
+    rows.symbols.append(about.symbols)
+    info = record.info if record else {}
+    rows.targets.append(dict(record.targets) if record else {})
+    words = {name: word(value) for name, value in info.items() if isinstance(value, _WORDS)}
     rows.words.append({name: text for name, text in words.items() if text})
-    rows.labels.append(record.split)
-    rows.units.update({k: unit for k, unit in record.units.items() if unit})
+    rows.labels.append(record.split if record else None)
+    rows.units.update({k: unit for k, unit in record.units.items() if unit} if record else {})
 
 
 def _concluded(

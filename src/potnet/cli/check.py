@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from potnet.cli.app import SKIPPED, Recursive, Species, app, check_suffix, given, structures
+from potnet.cli.app import SKIPPED, Recursive, Sources, Species, Workers, app, check_suffix, given
 from potnet.cli.terminal import counted, show_progress, show_table, write_failures
 from potnet.files import check_output
 
 if TYPE_CHECKING:
     from potnet.checks import CheckResult
-    from potnet.crystal import Crystal
     from potnet.data import Record
     from potnet.errors import Failure
+    from potnet.io import Piece
 
 SHOWN_REFUSED = 20
 
@@ -46,6 +46,7 @@ def check(
         Path | None,
         typer.Option("--split", help="Split file to look at, instead of the dataset's own split."),
     ] = None,
+    workers: Workers = None,
 ) -> None:
     """Say what cannot be used and why, and what to know before training on the rest.
 
@@ -54,6 +55,7 @@ def check(
     code is 3 if something was refused or would mislead, 0 if not.
     """
     from potnet.checks import check_records
+    from potnet.parallel import all_cores
 
     check_suffix("--output", output, ".csv", ".txt", "")
     check_suffix("--report", report, ".html", ".htm")
@@ -69,6 +71,7 @@ def check(
             split=parts,
             units=units,
             targets=target or (),
+            workers=workers or all_cores(),
         )
     _show(found)
     if output is not None:
@@ -84,13 +87,13 @@ def check(
 
 def _items(
     paths: list[str], recursive: bool, target: list[str] | None, species: str
-) -> tuple[Iterable[Record | Crystal | Failure], dict[str, str]]:
+) -> tuple[Iterable[Record | Failure | Piece], dict[str, str]]:
     """Return what to look at: the rows of a dataset, or structures; and units known by name."""
     from potnet import data
 
     if len(paths) == 1 and not recursive and data.is_dataset(paths[0]):
         return data.iter_records(paths[0], targets=target), dict(data.origin_of(paths[0]).units)
-    return structures(paths, recursive, species), {}
+    return Sources(paths, recursive, species), {}
 
 
 def _parts(path: Path) -> dict[str, list[str]]:

@@ -69,6 +69,7 @@ def cell_of(parameters: list[float], where: str) -> NDArray[np.float64]:
     )
 
 
+@lru_cache(maxsize=2**12)
 def last_digit(text: str) -> float:
     """Return one unit of the last digit of a number: 0.01 of ``0.33`` and ``0.5``, 0 of ``1``.
 

@@ -111,15 +111,20 @@ class Names:
         Returns:
             The id, or why there is none: the file was read before.
         """
-        first = name
-        if name in self._seen:
-            part = name.partition("#")[2]
-            name = f"{path}#{part}" if part else path
-        if name in self._seen:
-            reason = f"{path}: `id` must be unique, got {first!r} again. Give each file once."
-            return Failure(name, "read", reason)
+        if self.take(name):
+            return name
+        part = name.partition("#")[2]
+        other = f"{path}#{part}" if part else path
+        if self.take(other):
+            return other
+        reason = f"{path}: `id` must be unique, got {name!r} again. Give each file once."
+        return Failure(other, "read", reason)
+
+    def take(self, name: str) -> bool:
+        """Give out ``name``; return whether nobody has it already."""
+        before = len(self._seen)
         self._seen.add(name)
-        return name
+        return len(self._seen) > before
 
 
 class Pieces:

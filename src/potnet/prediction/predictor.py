@@ -365,17 +365,27 @@ class Predictor:
                     lower[:, k] = np.maximum(lower[:, k], least)
         return lower, upper
 
-    def _outcomes(self, crystals: Sequence[Crystal]) -> list[list[Prediction] | PotNetError]:
-        """Return the rows of each crystal, or what is wrong with it."""
+    def _outcomes(
+        self, crystals: Sequence[Crystal], made: list[tuple[Features, Batch]]
+    ) -> list[list[Prediction] | PotNetError]:
+        """Return the rows of each crystal, or what is wrong with it.
+
+        Args:
+            crystals: What to predict.
+            made: Features of these crystals that another model has made; those made here are added.
+        """
         try:
-            batch = self.features.once(crystals)
+            batch = next((batch for features, batch in made if features == self.features), None)
+            if batch is None:
+                batch = self.features.once(crystals)
+                made.append((self.features, batch))
             z, judgement = self._judged(batch, crystals)
         # The wall around one crystal: whatever it does to features or network, memory that is not
         # there included, it never costs the other crystals.
         except Exception as error:  # noqa: BLE001
             if len(crystals) == 1:
                 return [as_refusal(crystals[0].id, error)]
-            return [outcome for crystal in crystals for outcome in self._outcomes([crystal])]
+            return [outcome for crystal in crystals for outcome in self._outcomes([crystal], [])]
         numbers = np.stack([self._restored(z), *self._ends(z, judgement)], axis=-1)
         atoms = batch.atom_counts.tolist()
         outcomes: list[list[Prediction] | PotNetError] = []
@@ -511,7 +521,9 @@ def predict_each(
         )
     for batch in _batches(crystals, batch_size, on_error):
         good = [item for item in batch if isinstance(item, Crystal)]
-        outcomes = zip(*(p._outcomes(good) for p in predictors), strict=True) if good else iter(())
+        made: list[tuple[Features, Batch]] = []
+        each = [p._outcomes(good, made) for p in predictors] if good else []
+        outcomes = zip(*each, strict=True)
         for item in batch:
             if isinstance(item, Failure):
                 yield item

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from itertools import groupby
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -24,6 +28,16 @@ POLYNOMIALS = (
     (3.7418, -5.5913, 2.3037),
     (2.8769, -3.1427, 1.2046),
     (2.8366, -3.0525, 1.2012),
+)
+
+
+# The calls that do the same to all tensors of a list, which torch's own optimizers use too.
+foreach = SimpleNamespace(
+    lerp=torch._foreach_lerp,  # pyright: ignore[reportPrivateImportUsage]
+    lerp_=torch._foreach_lerp_,  # pyright: ignore[reportPrivateImportUsage]
+    mul_=torch._foreach_mul_,  # pyright: ignore[reportPrivateImportUsage]
+    norm=torch._foreach_norm,  # pyright: ignore[reportPrivateImportUsage]
+    sub_=torch._foreach_sub_,  # pyright: ignore[reportPrivateImportUsage]
 )
 
 
@@ -77,59 +91,94 @@ class Muon(AdamW):
             self.param_groups = groups
 
     def _step_matrices(self, group: dict[str, Any]) -> None:
-        """Move matrices along their orthogonalised momentum."""
-        directions: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
-        for weight in group["params"]:
-            if weight.grad is None:
-                continue
-            state = self.state[weight]
-            if not state:
-                state["momentum"] = torch.zeros_like(weight)
-            average = state["momentum"].lerp_(weight.grad, 1 - self.momentum)
-            ahead = weight.grad.lerp(average, self.momentum)  # as Nesterov looks ahead
-            weight.mul_(1 - group["lr"] * group["weight_decay"])
-            width = BLOCK if len(weight) > BLOCK else weight.shape[1]
-            for block, direction in zip(weight.split(width, 1), ahead.split(width, 1), strict=True):
-                directions.setdefault(block.shape, []).append((block, direction))
-        for shape, pairs in directions.items():
-            size = group["lr"] * self.SIZE * max(shape) ** 0.5
-            moves = orthogonalised(torch.stack([direction for _, direction in pairs]))
-            for (block, _), move in zip(pairs, moves, strict=True):
-                block.sub_(move, alpha=size)
+        """Move matrices along their orthogonalised momentum, all of them in few calls."""
+        weights = [weight for weight in group["params"] if weight.grad is not None]
+        if not weights:
+            return
+        gradients = [weight.grad for weight in weights]
+        for weight in weights:
+            if not self.state[weight]:
+                self.state[weight]["momentum"] = torch.zeros_like(weight)
+        averages = [self.state[weight]["momentum"] for weight in weights]
+        foreach.lerp_(averages, gradients, 1 - self.momentum)
+        ahead = foreach.lerp(gradients, averages, self.momentum)  # as Nesterov looks ahead
+        widths = [BLOCK if len(weight) > BLOCK else weight.shape[1] for weight in weights]
+        blocks = [part.split(width, 1) for part, width in zip(ahead, widths, strict=True)]
+        sizes = [
+            group["lr"] * self.SIZE * max(block.shape) ** 0.5 for part in blocks for block in part
+        ]
+        moved = iter(orthogonalised([block for part in blocks for block in part], sizes))
+        moves = [
+            next(moved) if len(part) == 1 else torch.cat([next(moved) for _ in part], 1)
+            for part in blocks
+        ]
+        foreach.mul_(weights, 1 - group["lr"] * group["weight_decay"])
+        foreach.sub_(weights, moves)
 
 
-def orthogonalised(matrices: Tensor) -> Tensor:
-    """Return the nearest matrices whose singular values are all 1, roughly.
+def orthogonalised(matrices: Sequence[Tensor], sizes: Sequence[float]) -> list[Tensor]:
+    """Return the nearest matrices whose singular values are all the same, roughly.
+
+    Only small square matrices are multiplied again and again, and those of all matrices with
+    equally many rows or columns, whichever are fewer, together.
 
     Args:
-        matrices: Shape (..., n_rows, n_columns).
+        matrices: Any number, of any shapes (n_rows, n_columns).
+        sizes: What the singular values of each are to be.
 
     Returns:
-        U V^T of each U S V^T, same shape; singular values end up within a third of 1 if they are
-        above a thousandth of the Frobenius norm, and below 1 otherwise.
+        size U V^T of each U S V^T, same shape; singular values end up within a third of their size
+        if they are above a thousandth of the Frobenius norm, and below it otherwise.
     """
-    if matrices.shape[-2] < matrices.shape[-1]:
-        return orthogonalised(matrices.mT).mT
-    tiny = torch.finfo(matrices.dtype).tiny
+    tall = [matrix.mT if matrix.shape[0] < matrix.shape[1] else matrix for matrix in matrices]
+    # Those of one shape, and those of one shorter side, stand together: parts of them are views.
+    order = sorted(range(len(tall)), key=lambda k: tall[k].shape[::-1])
+    groups = [list(places) for _, places in groupby(order, key=lambda k: tall[k].shape)]
     # By the largest number first, whose square the norm could not hold.
-    largest = torch.maximum(matrices.amax((-2, -1)), -matrices.amin((-2, -1)))[..., None, None]
-    x = matrices / largest.clamp_min(tiny)
-    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp_min(tiny)
-    # Each polynomial takes X to X (a + b X^T X + c (X^T X)^2). All these factors commute, so only
-    # small square matrices are multiplied, and X once.
-    gram = x.mT @ x
-    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    factor = step = _polynomial(gram, identity, *POLYNOMIALS[0])
+    tiny = torch.finfo(tall[0].dtype).tiny
+    largest = torch.stack(foreach.norm([tall[k] for k in order], math.inf)).clamp_min_(tiny)
+    scales = largest[:, None, None].split([len(places) for places in groups])
+    stacks = [
+        torch.stack([tall[k] for k in places]) / scale
+        for places, scale in zip(groups, scales, strict=True)
+    ]
+    moves: list[Tensor] = []
+    for _, alike in groupby(stacks, key=lambda stack: stack.shape[-1]):
+        parts = list(alike)
+        factors = _factors(torch.cat([stack.mT @ stack for stack in parts]))
+        shares = factors.split([len(stack) for stack in parts])
+        for stack, factor in zip(parts, shares, strict=True):
+            moves += (stack @ factor).unbind()
+    foreach.mul_(moves, [sizes[k] for k in order])
+    found = dict(zip(order, moves, strict=True))
+    return [
+        found[k].mT if found[k].shape != matrix.shape else found[k]
+        for k, matrix in enumerate(matrices)
+    ]
+
+
+def _factors(gram: Tensor) -> Tensor:
+    """Return what each X is to be multiplied with, from X^T X of each, shape (n, side, side).
+
+    Each polynomial takes X to X (a + b X^T X + c (X^T X)^2). All these factors commute, so X is
+    multiplied once, with their product.
+    """
+    square = gram.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None]
+    square = square.clamp_min_(torch.finfo(gram.dtype).tiny)
+    gram = gram / square  # as if X had the Frobenius norm 1
+    factor = step = _polynomial(gram, *POLYNOMIALS[0])
     for coefficients in POLYNOMIALS[1:]:
         gram = gram @ (step @ step)
-        step = _polynomial(gram, identity, *coefficients)
+        step = _polynomial(gram, *coefficients)
         factor = factor @ step
-    return x @ factor
+    return factor.mul_(square.rsqrt_())
 
 
-def _polynomial(x: Tensor, identity: Tensor, a: float, b: float, c: float) -> Tensor:
+def _polynomial(x: Tensor, a: float, b: float, c: float) -> Tensor:
     """Return a I + b x + c x x of square matrices ``x``."""
-    return a * identity + b * x + (c * x) @ x
+    found = torch.baddbmm(x, x, x, beta=b, alpha=c)
+    found.diagonal(dim1=-2, dim2=-1).add_(a)
+    return found
 
 
 def _groups(network: nn.Module, weight_decay: float, orthogonal: bool) -> list[dict[str, Any]]:
