@@ -136,7 +136,7 @@ def prediction(setting: Setting) -> dict[str, Any]:
         start = setting.wait()
         rows = model.predict(crystals, batch_size=512)
         found[f"{device} per second"] = len(crystals) / (setting.wait() - start)
-        values[device] = np.array([row.value for row in rows])
+        values[device] = np.array([row.prediction for row in rows])
     found["largest difference"] = float(abs(values["cpu"] - values[setting.device]).max())
     return found
 
