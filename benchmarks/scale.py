@@ -4,8 +4,9 @@
 
 CIF files of made-up oxides go through ``potnet predict`` with one model and with the whole sheet,
 with one worker and with two. The CPU time of a crystal is that of all processes, less that of a run
-over fewer crystals, which has the same start and loading; other programs on the machine count little in it.
-The wall time is only of use on a machine that does nothing else: the load is noted beside it.
+over fewer crystals, which has the same start and loading; other programs on the machine count
+little in it. The wall time is only of use on a machine that does nothing else: the load is noted
+beside it.
 """
 
 from __future__ import annotations
