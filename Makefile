@@ -30,7 +30,7 @@ else
   CONSTRAINTS := --constraint $(VENV)/constraints.txt
 endif
 
-.PHONY: help setup lock test test-slow hunt demo demo-short serve check lint types docs package smoke benchmark clean
+.PHONY: help setup lock test test-slow hunt demo demo-short serve check lint types docs package smoke kernels benchmark clean
 
 help:  ## show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -47,7 +47,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) install --quiet -e '.[dev]' $(CONSTRAINTS)
 	@# How accessible the page is, for tests/browser alone; they skip that without it.
 	@command -v npm >/dev/null && npm install --silent --prefix $(VENV)/axe axe-core@4.14.1 || true
-	@echo "Compiling the lattice sums (half a minute, once) ..."
+	@echo "Preparing the lattice sums (seconds, once) ..."
 	@$(BIN)/potnet sums examples/crystals/Si.vasp >/dev/null
 	@$(BIN)/potnet predict examples/crystals/Si.vasp --model bulk-modulus >/dev/null
 	@touch $@
@@ -95,6 +95,9 @@ smoke: setup  ## potnet on hostile machines: no HOME, no locale, read-only, full
 
 serve: setup  ## open the page in a browser
 	$(BIN)/potnet serve
+
+kernels: setup  ## write src/latticesums/compiled/shipped anew, after a change of the compiled sums
+	$(BIN)/python scripts/make_kernels.py
 
 benchmark: setup  ## measure the lattice sums: error and time side by side
 	$(BIN)/python benchmarks/bench_sums.py

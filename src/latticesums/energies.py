@@ -7,8 +7,10 @@ place of a matrix of pairs. Slabs, wires and clusters go by their pairs.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -180,6 +182,9 @@ def _energy(
     asks = torch.is_grad_enabled() and any(
         t.requires_grad for t in (positions, cell, charges, *potential.tensors)
     )
+    if not asks and pbc.all() and potential.can_split:
+        with torch.no_grad():
+            return _without_tape(positions, cell, charges, potential, tolerance, boundary)
     with torch.enable_grad():
         x = positions if asks and positions.requires_grad else positions.detach().requires_grad_()
         strain = torch.zeros(3, 3, dtype=x.dtype, device=x.device, requires_grad=True)
@@ -198,6 +203,85 @@ def _energy(
     return found if asks else found.detached()
 
 
+def _without_tape(
+    positions: Tensor,
+    cell: Tensor,
+    charges: Tensor,
+    potential: Potential,
+    tolerance: float,
+    boundary: str,
+) -> Energies:
+    """Return the energy of one crystal and its derivatives, by their formulas."""
+    plan, weight = _plan(positions, cell, charges, potential, tolerance)
+    found = _by_waves(*near_positions(positions, cell), charges, potential, plan)
+    bound = _certified(found, weight, plan, tolerance)
+    alpha = positions.new_tensor(plan.alpha[0, 0])
+    volume, unit = torch.linalg.det(cell).abs(), torch.eye(3).to(cell)
+    total = 0.5 * (charges * found.sites).sum()
+    slopes = _slope(lambda s: _short(potential, s, alpha), found.squares)
+    product = charges[found.first] * charges[found.second]
+    pull = (torch.where(found.first == found.second, 1.0, 2.0) * slopes * product)[:, None]
+    pull = pull * found.vectors  # of the vector from the first atom to an image of the second
+    gradient = torch.zeros_like(positions).index_add(0, found.second, pull)
+    gradient = gradient.index_add(0, found.first, -pull)
+    strain = found.vectors.T @ pull
+    if found.waves is not None:
+        k, cosines, sines, weights = found.waves
+        even, odd = charges @ cosines, charges @ sines
+        turned = cosines * (weights * odd) - sines * (weights * even)
+        gradient = gradient + charges[:, None] * (turned @ k)
+        size = even * even + odd * odd
+        falls = 2 / volume * _slope(lambda s: potential.fourier(s, alpha), (k * k).sum(1))
+        flat = potential.fourier_at_zero(alpha) / volume * charges.sum() ** 2
+        strain = strain - 0.5 * ((weights * size).sum() + flat) * unit
+        strain = strain - (k * (size * falls)[:, None]).T @ k
+    if boundary == "vacuum":
+        dipole = charges @ positions
+        outside = 2 * math.pi / 3 * (dipole @ dipole) / volume
+        total = total + outside
+        gradient = gradient + 4 * math.pi / 3 / volume * charges[:, None] * dipole
+        strain = strain + 4 * math.pi / 3 / volume * torch.outer(dipole, dipole) - outside * unit
+    stress = (strain / volume)[None]
+    return Energies(total[None], found.sites, -gradient, stress, positions.new_tensor([bound]))
+
+
+def _slope(function: Callable[[Tensor], Tensor], squares: Tensor) -> Tensor:
+    """Return the derivative of a function of each of some numbers."""
+    with torch.enable_grad():
+        s = squares.detach().requires_grad_()
+        value = function(s)
+        if not value.requires_grad:  # a Gaussian has no short half
+            return torch.zeros_like(squares)
+        return torch.autograd.grad(value.sum(), s)[0]
+
+
+def _plan(
+    positions: Tensor, cell: Tensor, charges: Tensor, potential: Potential, tolerance: float
+) -> tuple[Plan, float]:
+    """Return how to sum, and how much an error of a sum of pairs counts in the energy."""
+    share, weight = _share(charges, tolerance)
+    make = _planned.__wrapped__ if potential.tensors else _planned
+    return make(cell.detach().cpu().numpy().tobytes(), len(positions), potential, share), weight
+
+
+@lru_cache(maxsize=16)  # where atoms move in one cell, its plan stays as it is
+def _planned(cell: bytes, n_atoms: int, potential: Potential, share: float) -> Plan:
+    rows = np.frombuffer(cell).reshape(1, 3, 3)
+    return make_plan(rows, np.array([n_atoms]), [potential], share)
+
+
+def _share(charges: Tensor, tolerance: float) -> tuple[float, float]:
+    """Return the tolerance of a sum of a pair, and how much its error counts in the energy."""
+    weight = 0.5 * float(charges.detach().abs().sum()) ** 2
+    share = min(tolerance / max(weight, 1e-300), TOLERANCE_RANGE[1])
+    if not share >= TOLERANCE_RANGE[0]:
+        raise ConfigError(
+            f"`tolerance` must be at least {weight * TOLERANCE_RANGE[0]:.1e} for these charges, "
+            f"got {tolerance:g}. Give a larger tolerance."
+        )
+    return share, weight
+
+
 def _site_potentials(
     positions: Tensor,
     cell: Tensor,
@@ -207,32 +291,55 @@ def _site_potentials(
     tolerance: float,
 ) -> tuple[Tensor, float]:
     """Return the potential at each atom, and a bound of the error of the energy."""
-    weight = 0.5 * float(charges.detach().abs().sum()) ** 2
-    share = min(tolerance / max(weight, 1e-300), TOLERANCE_RANGE[1])
-    if not share >= TOLERANCE_RANGE[0]:
-        raise ConfigError(
-            f"`tolerance` must be at least {weight * TOLERANCE_RANGE[0]:.1e} for these charges, "
-            f"got {tolerance:g}. Give a larger tolerance."
-        )
     if not pbc.all() or not potential.can_split:
+        share, weight = _share(charges, tolerance)
         sums = pair_sums(positions, cell, [potential], tolerance=share, pbc=pbc)
         matrix = sums.values.view(len(positions), -1)
         return matrix @ charges, weight * float(sums.error_bound[0])
-    rows = cell.detach().cpu().numpy()[None]
-    plan = make_plan(rows, np.array([len(positions)]), [potential], share)
-    sites, rounding = _by_waves(*near_positions(positions, cell), charges, potential, plan)
-    bound = weight * float(plan.truncation[0, 0]) + 2.0**-53 * rounding
+    plan, weight = _plan(positions, cell, charges, potential, tolerance)
+    found = _by_waves(*near_positions(positions, cell), charges, potential, plan)
+    return found.sites, _certified(found, weight, plan, tolerance)
+
+
+class _Sites(NamedTuple):
+    """Potentials at atoms, and what they were made of.
+
+    Attributes:
+        sites: Shape (n_atoms,).
+        rounding: Of the energy, in units of roundoff.
+        first, second: Atoms of each image, i <= j; ``vectors`` and ``squares`` from i to it.
+        waves: Wave vectors, cosines and sines of their phases at the atoms, (n_atoms, n_waves), and
+            weights; None if all is summed over images.
+    """
+
+    sites: Tensor
+    rounding: float
+    first: Tensor
+    second: Tensor
+    vectors: Tensor
+    squares: Tensor
+    waves: tuple[Tensor, Tensor, Tensor, Tensor] | None
+
+
+def _certified(found: _Sites, weight: float, plan: Plan, tolerance: float) -> float:
+    """Return the bound of the energy's error, or raise unless it is within the tolerance."""
+    bound = weight * float(plan.truncation[0, 0]) + 2.0**-53 * found.rounding
     if not bound <= tolerance:
         raise ConfigError(
             f"`tolerance` must be at least {bound:.1e} for the energy to be kept in float64, got "
             f"{tolerance:g}. Give a larger tolerance, or check for atoms that almost touch."
         )
-    return sites, bound
+    return bound
+
+
+def _short(potential: Potential, squares: Tensor, alpha: Tensor) -> Tensor:
+    """Return what an image adds: the short half, or all where nothing is split."""
+    return potential.short(squares, alpha) if bool(alpha > 0) else potential.value(squares)
 
 
 def _by_waves(
     positions: Tensor, cell: Tensor, charges: Tensor, potential: Potential, plan: Plan
-) -> tuple[Tensor, float]:
+) -> _Sites:
     """Return potentials at atoms from images and structure factors, and the energy's rounding.
 
     The rounding is in units of roundoff: of terms and their sums, of vectors, of phases
@@ -240,7 +347,7 @@ def _by_waves(
     """
     n, radius, k_max = len(positions), float(plan.radius[0]), float(plan.wave_radius[0])
     alpha = positions.new_tensor(plan.alpha[0, 0])
-    pair, vectors = images_within(positions, cell, radius)
+    pair, vectors = images_within(positions, cell, radius, both=False)
     squares = (vectors * vectors).sum(1)
     closest = math.sqrt(float(squares.detach().min())) if len(squares) else math.inf
     if closest < SAME_SPOT:
@@ -249,31 +356,32 @@ def _by_waves(
             f"atoms {at // n} and {at % n} must be {SAME_SPOT:g} Å apart or more, got "
             f"{closest:.3g} Å (periodic images included). Remove the duplicate atom."
         )
-    is_split = bool(alpha > 0)
-    terms = potential.short(squares, alpha) if is_split else potential.value(squares)
+    terms = _short(potential, squares, alpha)
     first, second = pair // n, pair % n
     sites = charges.new_zeros(n).index_add(0, first, terms * charges[second])
+    sites = sites.index_add(0, second, torch.where(first == second, 0.0, terms * charges[first]))
     q = charges.detach().abs()
-    short = 0.5 * float((terms.detach() * q[first] * q[second]).sum())
+    short = float((terms.detach() * q[first] * q[second]).sum())
     extent = 2 * float(positions.detach().abs().max()) + radius
     steep = potential.order / closest + potential.decay + 2 * float(alpha) ** 2 * radius
-    rounding = (30 + 5 * math.sqrt(len(terms) / n) + 10 * steep * extent) * short
-    if not is_split:
-        return sites, rounding
+    rounding = (30 + 5 * math.sqrt(2 * len(terms) / n) + 10 * steep * extent) * short
+    if not alpha > 0:
+        return _Sites(sites, rounding, first, second, vectors, squares, None)
     volume = torch.linalg.det(cell).abs()
     k = _waves(cell, plan, k_max)
     weights = 2 / volume * potential.fourier((k * k).sum(1), alpha)
     phases = positions @ k.T
     cosines, sines = phases.cos(), phases.sin()
-    factors = (weights * (charges @ cosines), weights * (charges @ sines))
-    sites = sites + cosines @ factors[0] + sines @ factors[1]
+    sites = sites + cosines @ (weights * (charges @ cosines))
+    sites = sites + sines @ (weights * (charges @ sines))
     flat, itself = potential.fourier_at_zero(alpha) / volume, potential.long_at_zero(alpha)
     sites = sites + flat * charges.sum() - itself * charges
     waves = 0.5 * float(weights.detach().sum()) * float(q.sum()) ** 2
     rounding += (10 + 5 * math.sqrt(len(k)) + 8 * extent * k_max) * waves
     constants = abs(float(flat.detach())) * float(q.sum()) ** 2
     rounding += 15 * (constants + float(itself.detach()) * float((q * q).sum()))
-    return sites, rounding
+    kept = (k, cosines, sines, weights)
+    return _Sites(sites, rounding, first, second, vectors, squares, kept)
 
 
 def _waves(cell: Tensor, plan: Plan, k_max: float) -> Tensor:

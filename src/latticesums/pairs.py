@@ -505,7 +505,7 @@ def _compiled_sums(crystal: Crystal, named: _Named, tolerance: float) -> Lattice
 
     None where they do not suffice: the long way round does it, or says what is wrong.
     """
-    if named.description is None or not np.all(crystal.pbc):
+    if named.description is None or not np.asarray(crystal.pbc).all():
         return None
     from latticesums.compiled import sums as compiled  # numba is imported where it is needed
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from latticesums import differentiable
+from latticesums.compiled import kernels, machine_code
 from latticesums.compiled import sums as fast
 from latticesums.compiled.support import supports
 from latticesums.errors import ConfigError, StructureError
@@ -239,27 +240,86 @@ def test_importing_compiles_nothing():
 
 def test_a_changed_source_is_compiled_again(tmp_path, monkeypatch):
     # numba looks at the file of the function it stores only: the fingerprint covers the others.
-    from latticesums.compiled import jit
-
     (tmp_path / "compiled").mkdir()
     names = ("compiled/jit.py", "compiled/room.py", "bounds.py", "lattice.py")
     for name in names:
         (tmp_path / name).write_text("")
-    monkeypatch.setattr(jit, "__file__", str(tmp_path / "compiled" / "jit.py"))
-    found = {jit.sources()}
+    monkeypatch.setattr(kernels, "HERE", tmp_path / "compiled")
+    found = {kernels.sources()}
     for name in names:
         (tmp_path / name).write_text("changed = True")
-        found.add(jit.sources())
+        found.add(kernels.sources())
     assert len(found) == 1 + len(names)
-    assert fast.evaluate.py_func.__closure__, "the fingerprint must be a part of numba's key"
+    for kernel in kernels.KERNELS.values():
+        cells = kernel.python("fingerprint").__closure__ or ()
+        assert [cell.cell_contents for cell in cells] == ["fingerprint"]
+
+
+def test_what_is_shipped_was_made_of_these_sources():
+    made = json.loads((machine_code.SHIPPED / "made.json").read_text())
+    assert made["sources"] == kernels.sources(), "run scripts/make_kernels.py"
+    assert {path.name for path in machine_code.SHIPPED.glob("*.xz")} == {
+        f"{name}.bc.xz" for name in kernels.KERNELS
+    }
+
+
+def test_what_is_shipped_is_passed_over_where_it_does_not_fit(monkeypatch):
+    for name, other in (("sources", lambda: "others"), ("FEATURES", ("no such feature",))):
+        with monkeypatch.context() as changed:
+            changed.setattr(machine_code, name, other)
+            assert machine_code._shipped("evaluate") is None
+
+
+@pytest.mark.skipif(
+    machine_code._shipped("evaluate") is None, reason="nothing shipped for this machine"
+)
+def test_shipped_sums_need_neither_numba_nor_a_folder(tmp_path):
+    code = (
+        "import sys, numpy as np\n"
+        "from latticesums import Atoms, lattice_sums\n"
+        "found = lattice_sums(Atoms(np.zeros((1, 3)), 2 * np.eye(3)), tolerance=1e-10)\n"
+        "print(found.values[0, 0, 0], 'numba' in sys.modules)\n"
+    )
+    (tmp_path / "no folder").write_text("")
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "no folder")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    value, numba = done.stdout.split()
+    assert abs(float(value) + 2.8372974794806 / 2) < 1e-10  # of a cubic lattice of charges
+    assert numba == "False"
+
+
+@pytest.mark.slow
+def test_shipped_sums_are_those_of_numba_to_the_last_bit(monkeypatch):
+    positions, cells, counts = batch()
+    results = []
+    for shipped in (machine_code._shipped, lambda name: None):
+        machine_code.kernel.cache_clear()
+        monkeypatch.setattr(machine_code, "_shipped", shipped)
+        sums = fast.pair_sums(positions, cells, counts, (*SUMS, *SHELLS), tolerance=1e-9)
+        near = fast.orbit_shells(
+            positions, cells, counts, np.concatenate([np.arange(n) for n in counts]), SHELLS,
+            degree=2,
+        )  # fmt: skip
+        results.append((*sums, *near))
+    machine_code.kernel.cache_clear()
+    assert all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_a_crystal_with_more_images_than_there_is_memory_kept_is_summed():
+    cell = np.diag([2.0, 2.0, 900.0])
+    found = fast.pair_sums(np.zeros((1, 3)), cell[None], np.array([1]), SUMS, tolerance=1e-9)[0]
+    again = fast.pair_sums(np.zeros((1, 3)), cell[None], np.array([1]), SUMS, tolerance=1e-9)[0]
+    assert np.array_equal(found, again)
 
 
 def test_compiling_is_announced_once(caplog):
     from numba.core import event
 
-    from latticesums.compiled import jit
+    from latticesums.compiled import evaluate, jit
 
-    data = {"dispatcher": fast.evaluate}
+    data = {"dispatcher": jit.part(evaluate.kernel(""))}
     notice = jit._Notice()
     with caplog.at_level("INFO", logger="latticesums"):
         for _ in range(2):

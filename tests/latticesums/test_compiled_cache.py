@@ -8,12 +8,16 @@ import sys
 import numba
 import pytest
 
+from latticesums.compiled import machine_code
+
 SOURCE = """
+from numba import types
 from latticesums.compiled.jit import entry
 
-@entry
-def doubled(x):
+def function(x):
     return 2.0 * x
+
+doubled = entry(function, types.float64(types.float64))
 """
 
 
@@ -35,8 +39,8 @@ def start(tmp_path, monkeypatch):
 
 
 def hits(function) -> int:
-    assert function(21.0) == 42.0
-    return sum(function.stats.cache_hits.values())
+    assert function.ctypes(21.0) == 42.0
+    return function.cache_hits
 
 
 def cached(tmp_path):
@@ -89,3 +93,34 @@ def test_a_full_disk_costs_the_cache_alone(start, monkeypatch):
 
     monkeypatch.setattr(os, "replace", fail)
     assert hits(start()) == 0
+
+
+@pytest.mark.parametrize("damage", ["emptied", "cut", "of others"])
+def test_machine_code_that_is_damaged_or_of_others_is_made_again(tmp_path, monkeypatch, damage):
+    monkeypatch.setattr(machine_code, "_folders", lambda: [tmp_path])
+    made = []
+
+    def make() -> bytes:
+        made.append(1)
+        return b"machine code"
+
+    for _ in range(2):
+        assert machine_code._stored("kernel.o", make) == b"machine code"
+    assert len(made) == 1
+    file = tmp_path / "kernel.o"
+    content = file.read_bytes()
+    if damage == "of others":
+        file.chmod(0o666)
+    else:
+        file.write_bytes(content[:-20] if damage == "cut" else b"")
+    if damage != "of others" or hasattr(os, "geteuid"):
+        for _ in range(2):
+            assert machine_code._stored("kernel.o", make) == b"machine code"
+        assert len(made) == 2
+        assert [path.name for path in tmp_path.iterdir()] == ["kernel.o"]
+
+
+def test_machine_code_is_made_where_no_folder_takes_it(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(machine_code, "_folders", lambda: [tmp_path / "file"])
+    assert machine_code._stored("kernel.o", lambda: b"machine code") == b"machine code"

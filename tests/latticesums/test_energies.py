@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from latticesums import COULOMB_CONSTANT, ConfigError, StructureError, energy, pair_sums
+from latticesums import COULOMB_CONSTANT, ConfigError, StructureError, energies, energy, pair_sums
 
 CELL = np.array([[4.1, 0.3, 0.2], [0.1, 4.3, 0.7], [0.2, 0.3, 3.9]])
 ATOMS = np.array([[0.0, 0, 0], [2.0, 1.9, 1.8], [0.4, 2.2, 1.1], [-5.0, 6.1, 9.9]])
@@ -136,3 +136,36 @@ def test_energies_agree_with_pymatgen():
     expected = EwaldSummation(structure, acc_factor=12).total_energy
     found = energy(ATOMS, CELL, CHARGES, tolerance=1e-9).energy.item() * COULOMB_CONSTANT
     assert found == pytest.approx(expected, abs=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("potential", "boundary"),
+    [
+        ("coulomb", "tin-foil"),
+        ("coulomb", "vacuum"),
+        ("london", "tin-foil"),
+        ("yukawa:0.4", "tin-foil"),
+        ("gaussian:3", "tin-foil"),
+        ("gaussian:0.5", "tin-foil"),
+        ("inverse-power:4", "tin-foil"),
+        ("exponential:6", "tin-foil"),
+    ],
+)
+def test_derivatives_by_formula_are_those_by_autograd(potential, boundary):
+    settings = {"potential": potential, "boundary": boundary, "tolerance": 1e-6}
+    plain = energy(ATOMS, CELL, CHARGES, **settings)
+    x, a, q = (torch.tensor(v, dtype=torch.float64) for v in (ATOMS, CELL, CHARGES))
+    with_tape = energy(x.requires_grad_(), a, q, **settings)
+    for name in ("energy", "potentials", "forces", "stress"):
+        found, expected = getattr(plain, name), getattr(with_tape, name).detach()
+        assert not found.requires_grad
+        assert torch.allclose(found, expected, rtol=1e-12, atol=1e-12 * float(expected.abs().max()))
+    assert torch.equal(plain.error_bound, with_tape.error_bound)
+
+
+def test_energies_of_atoms_that_move_in_a_cell_are_those_of_a_new_call():
+    energy(ATOMS, CELL, CHARGES)
+    moved = np.asarray(ATOMS) + 0.01 * np.arange(3)
+    again = energy(moved, CELL, CHARGES, tolerance=1e-9).energy
+    energies._planned.cache_clear()
+    assert torch.equal(energy(moved, CELL, CHARGES, tolerance=1e-9).energy, again)

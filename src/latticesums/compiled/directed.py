@@ -9,10 +9,24 @@ from numpy.typing import NDArray
 
 from latticesums.bounds import most
 from latticesums.compiled.images import NOWHERE, coincident_pair, list_images
-from latticesums.compiled.jit import entry, part, sources
+from latticesums.compiled.jit import part
 from latticesums.compiled.lattice import counting, invert, place_atoms, wrapped_length
-from latticesums.compiled.plan import COINCIDENT, TOO_LARGE, reduce_cell
+from latticesums.compiled.memory import (
+    blocks_at,
+    blocks_of,
+    fill,
+    fill_rows,
+    integers,
+    line_at,
+    memory_of,
+    numbers,
+    rows_at,
+    rows_of,
+    used,
+)
+from latticesums.compiled.plan import reduce_cell
 from latticesums.compiled.simd import BINS, GROUP, LANES, add_scaled, exponentials, gather_named
+from latticesums.compiled.support import COINCIDENT, TOO_LARGE
 from latticesums.lattice import MAX_VECTORS, SAME_SPOT
 
 Floats = NDArray[np.float64]
@@ -34,6 +48,7 @@ class _Shells(NamedTuple):
 class _Room(NamedTuple):
     """Arrays that are written for one crystal at a time; see :class:`Workspace`."""
 
+    lattice: Floats
     atoms: Floats
     basis: Floats
     columns: Ints
@@ -94,9 +109,9 @@ def _add_images(n, shells, room, sums):
 
 
 @part
-def _images_needed(cells, begin, end, cutoff, failures):
+def _images_needed(cells, begin, end, cutoff, failures, lattice):
     """Return the most images that a crystal needs, and write which ones cannot be summed."""
-    cell, inverse, transform = np.empty((3, 3)), np.empty((3, 3)), np.empty((3, 3))
+    cell, inverse, transform = lattice[0], lattice[1], lattice[2]
     needed = 1
     for c in range(begin, end):
         failures[c, 0] = reduce_cell(cells[c], cell, transform, inverse)
@@ -140,7 +155,7 @@ def _add_row(atom, n_atoms, per_square, shells, room, sums):
 @part
 def _add_crystal(given, positions, rests, first, n_atoms, orbits, start, shells, values, room):
     """Add the shells around the first atom of each orbit; return whether no two atoms coincide."""
-    cell, inverse, transform = np.empty((3, 3)), np.empty((3, 3)), np.empty((3, 3))
+    cell, inverse, transform = room.lattice[0], room.lattice[1], room.lattice[2]
     reduce_cell(given, cell, transform, inverse)
     invert(cell, inverse)
     wrap = wrapped_length(cell)
@@ -163,49 +178,82 @@ def _add_crystal(given, positions, rests, first, n_atoms, orbits, start, shells,
     return True
 
 
-def _make(fingerprint: str) -> Callable:
-    """Return the entry, stored on disk under the fingerprint of all sources."""
+@part
+def _room(memory, lattice, n_atoms, n_images, n_shells):
+    """Return room for crystals of these sizes."""
+    return _Room(
+        lattice=lattice,
+        atoms=rows_of(memory, 9, n_atoms),
+        basis=blocks_of(memory, 2, 3, 3),
+        columns=integers(memory, n_atoms),
+        vectors=rows_of(memory, 3, n_atoms),
+        nearest=numbers(memory, LANES),
+        images=rows_of(memory, 3, n_images),
+        unsorted=rows_of(memory, 3, n_images),
+        bins=integers(memory, n_images),
+        starts=integers(memory, BINS),
+        squares=numbers(memory, LANES * (n_images + 1)),
+        codes=integers(memory, LANES * (n_images + 1)),
+        weights=numbers(memory, BLOCK * n_shells + GROUP),
+        harmonics=numbers(memory, 9),
+    )
 
-    @entry
+
+@part
+def _add_crystals(
+    begin, end, positions, rests, offsets, orbits, out_offsets, cells, shells, values, failures,
+    memory, size,
+):  # fmt: skip
+    """Add the shells of crystals begin..end-1; return 0, or the room that is needed to do so."""
+    lattice = blocks_of(memory, 3, 3, 3)
+    if used(memory) > size:
+        return used(memory)
+    n_images = _images_needed(cells, begin, end, shells.cutoff, failures, lattice)
+    most_atoms = LANES
+    for c in range(begin, end):
+        most_atoms = max(most_atoms, offsets[c + 1] - offsets[c] + LANES)
+    room = _room(memory, lattice, most_atoms, n_images, shells.centers.size)
+    if used(memory) > size:
+        return used(memory)
+    fill_rows(room.atoms, 0.0)
+    fill(room.weights, 0.0)
+    for i in range(most_atoms):
+        room.columns[i] = 0
+    for c in range(begin, end):
+        n_atoms = offsets[c + 1] - offsets[c]
+        if failures[c, 0] == 0 and not _add_crystal(
+            cells[c], positions, rests, offsets[c], n_atoms, orbits, out_offsets[c], shells, values,
+            room,
+        ):  # fmt: skip
+            i, j = coincident_pair(n_atoms, room.atoms, room.basis)
+            failures[c, 0], failures[c, 1], failures[c, 2] = COINCIDENT, i, j
+    return 0
+
+
+def kernel(fingerprint: str) -> Callable[..., int]:
+    """Return what Python calls, stored on disk under the fingerprint of all sources."""
+
     def add_directed_shells(
-        begin, end, positions, rests, offsets, orbits, out_offsets, cells, centers, inverse_widths,
-        inverse_squares, cutoff, degree, values, failures,
+        begin, end, n_atoms, n_rests, n_shells, degree, cutoff, positions, rests, offsets, orbits,
+        out_offsets, cells, centers, inverse_widths, inverse_squares, values, failures, floats,
+        words, size,
     ):  # fmt: skip
         """Add the shells of crystals begin..end-1, from the first atom of each orbit, to values.
 
-        A row of ``failures`` is (status, i, j), zeros where the crystal is summed.
+        A row of ``failures`` is (status, i, j), zeros where the crystal is summed. Returns 0, or
+        the room that is needed.
         """
         fingerprint  # noqa: B018  # pyright: ignore[reportUnusedExpression]
-        shells = _Shells(centers, inverse_widths, inverse_squares, cutoff, degree)
-        n_images = _images_needed(cells, begin, end, cutoff, failures)
-        most_atoms = LANES
-        for c in range(begin, end):
-            most_atoms = max(most_atoms, offsets[c + 1] - offsets[c] + LANES)
-        room = _Room(
-            atoms=np.zeros((9, most_atoms)),
-            basis=np.empty((2, 3, 3)),
-            columns=np.zeros(most_atoms, np.int64),
-            vectors=np.empty((3, most_atoms)),
-            nearest=np.empty(LANES),
-            images=np.empty((3, n_images)),
-            unsorted=np.empty((3, n_images)),
-            bins=np.empty(n_images, np.int64),
-            starts=np.empty(BINS, np.int64),
-            squares=np.empty(LANES * (n_images + 1)),
-            codes=np.empty(LANES * (n_images + 1), np.int64),
-            weights=np.zeros(BLOCK * centers.size + GROUP),
-            harmonics=np.empty(9),
-        )
-        for c in range(begin, end):
-            n_atoms = offsets[c + 1] - offsets[c]
-            if failures[c, 0] == 0 and not _add_crystal(
-                cells[c], positions, rests, offsets[c], n_atoms, orbits, out_offsets[c], shells,
-                values, room,
-            ):  # fmt: skip
-                i, j = coincident_pair(n_atoms, room.atoms, room.basis)
-                failures[c, 0], failures[c, 1], failures[c, 2] = COINCIDENT, i, j
+        shells = _Shells(
+            line_at(centers, n_shells), line_at(inverse_widths, n_shells),
+            line_at(inverse_squares, n_shells), cutoff, degree,
+        )  # fmt: skip
+        n_values = out_offsets[end] * n_shells * (degree + 1) ** 2
+        return _add_crystals(
+            begin, end, rows_at(positions, n_atoms, 3), rows_at(rests, n_rests, 3),
+            line_at(offsets, end + 1), line_at(orbits, n_atoms), line_at(out_offsets, end + 1),
+            blocks_at(cells, end, 3, 3), shells, line_at(values, n_values),
+            rows_at(failures, end, 3), memory_of(floats, words), size,
+        )  # fmt: skip
 
     return add_directed_shells
-
-
-add_directed_shells = _make(sources())

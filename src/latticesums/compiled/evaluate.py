@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable
 
 from latticesums.compiled.images import add_all_short_halves, coincident_pair, sort_by_reach
-from latticesums.compiled.jit import entry, part, sources
+from latticesums.compiled.jit import part
 from latticesums.compiled.lattice import PI, other_images, place_atoms
+from latticesums.compiled.memory import blocks_at, line_at, memory_of, rows_at, used
 from latticesums.compiled.plan import (
-    COINCIDENT,
     G_KMAX,
     G_VOLUME,
     G_WRAP,
@@ -17,13 +17,20 @@ from latticesums.compiled.plan import (
     S_CUTOFF,
     S_KCUT,
     S_ROW,
-    TOO_ROUGH,
     plan_crystals,
+    room_for_plans,
 )
 from latticesums.compiled.simd import mirror
-from latticesums.compiled.support import COULOMB, EXPONENTIAL, LONDON, SHELL
+from latticesums.compiled.support import (
+    COINCIDENT,
+    COULOMB,
+    EXPONENTIAL,
+    LONDON,
+    SHELL,
+    TOO_ROUGH,
+)
 from latticesums.compiled.waves import block_width, interpolate_long, write_long_halves
-from latticesums.compiled.workspace import workspace
+from latticesums.compiled.workspace import prepare, workspace
 
 ROUNDOFF = 2.0**-53
 TILE = 8  # pairs are mirrored in squares of so many, so that whole cache lines are used
@@ -57,7 +64,7 @@ def _clear(values, start, n_rows, n_potentials, by_orbit):
 @part
 def _join_orbits(start, n_rows, n_atoms, n_potentials, step_c, values, work):
     """Add long halves and constants to the sums of orbits; note the largest short halves."""
-    long, columns = work.blocks.reshape(-1), work.columns
+    long, columns = work.blocks, work.columns
     for p in range(n_potentials):
         begin, zero = work.sums_at[p], work.zero[p]
         for row in range(n_rows):
@@ -75,7 +82,7 @@ def _join_orbits(start, n_rows, n_atoms, n_potentials, step_c, values, work):
 @part
 def _join_pairs(start, n_atoms, n_potentials, step_c, values, work):
     """Add long halves and constants to the pairs i < j, and copy them to j, i."""
-    long, nothing = work.blocks.reshape(-1), (work.blocks.shape[0] - 1) * work.blocks.shape[1]
+    long, nothing = work.blocks, work.blocks.size - work.atoms.shape[1] ** 2
     step = n_atoms * n_potentials
     for top in range(0, n_atoms, TILE):
         for left in range(top, n_atoms, TILE):
@@ -185,39 +192,59 @@ def _sum_crystal(
         failure[0], failure[1] = TOO_ROUGH, rough
 
 
-def _make(fingerprint: str) -> Callable:
-    """Return the entry, stored on disk under the fingerprint of all sources."""
+@part
+def _evaluate_crystals(
+    begin, end, positions, rests, offsets, orbits, out_offsets, cells, kinds, parameters,
+    tolerance, budget, tables, values, bounds, failures, memory, room,
+):  # fmt: skip
+    """Evaluate crystals begin..end-1; return 0, or the room that is needed to do so.
 
-    @entry
+    ``orbits`` is empty for all pairs; otherwise rows of representatives and orbit columns.
+    ``rests`` is empty, or what positions lack to be exact. Truncation may take the budget,
+    rounding the rest of the tolerance. A row of ``failures`` is (status, i, j), zeros where
+    the crystal is summed.
+    """
+    n_potentials = kinds.size
+    plans = room_for_plans(memory, end - begin, n_potentials)
+    if used(memory) > room:
+        return used(memory)
+    plan_crystals(begin, end, offsets, cells, kinds, parameters, budget, tables, failures, plans)
+    work = workspace(memory, plans.sizes, n_potentials, orbits.size > 0)
+    if used(memory) > room:
+        return used(memory)
+    prepare(work)
+    for c in range(begin, end):
+        if failures[c, 0] != 0:
+            continue
+        b = c - begin
+        _sum_crystal(
+            cells[c], plans.cells[b], plans.transforms[b], plans.inverses[b],
+            plans.geometries[b], plans.splits[b], positions, rests, offsets[c],
+            offsets[c + 1] - offsets[c], orbits, kinds, parameters, tolerance, tables,
+            out_offsets[c] * n_potentials, values, bounds[c], failures[c], work,
+        )  # fmt: skip
+    return 0
+
+
+def kernel(fingerprint: str) -> Callable[..., int]:
+    """Return what Python calls, stored on disk under the fingerprint of all sources."""
+
     def evaluate(
-        begin, end, positions, rests, offsets, orbits, out_offsets, cells, kinds, parameters,
-        tolerance, budget, tables, values, bounds, failures,
+        begin, end, n_atoms, n_rests, n_orbits, n_potentials, n_lines, n_columns, tolerance, budget,
+        positions, rests, offsets, orbits, out_offsets, cells, kinds, parameters, tables, values,
+        bounds, failures, floats, words, room,
     ):  # fmt: skip
-        """Evaluate crystals begin..end-1.
-
-        ``orbits`` is empty for all pairs; otherwise rows of representatives and orbit columns.
-        ``rests`` is empty, or what positions lack to be exact. Truncation may take the budget,
-        rounding the rest of the tolerance. A row of ``failures`` is (status, i, j), zeros where
-        the crystal is summed.
-        """
+        """Evaluate crystals begin..end-1; return 0, or the room that is needed to do so."""
         fingerprint  # noqa: B018  # pyright: ignore[reportUnusedExpression]
-        n_potentials = kinds.size
-        reduced, transforms, inverses, geometries, splits, sizes = plan_crystals(
-            begin, end, offsets, cells, kinds, parameters, budget, tables, failures
-        )
-        work = workspace(sizes, n_potentials, orbits.size > 0)
-        for c in range(begin, end):
-            if failures[c, 0] != 0:
-                continue
-            b = c - begin
-            _sum_crystal(
-                cells[c], reduced[b], transforms[b], inverses[b], geometries[b], splits[b],
-                positions, rests, offsets[c], offsets[c + 1] - offsets[c], orbits, kinds,
-                parameters, tolerance, tables, out_offsets[c] * n_potentials, values, bounds[c],
-                failures[c], work,
-            )  # fmt: skip
+        n_values = out_offsets[end] * n_potentials
+        return _evaluate_crystals(
+            begin, end, rows_at(positions, n_atoms, 3), rows_at(rests, n_rests, 3),
+            line_at(offsets, end + 1), line_at(orbits, n_orbits), line_at(out_offsets, end + 1),
+            blocks_at(cells, end, 3, 3), line_at(kinds, n_potentials),
+            rows_at(parameters, n_potentials, 3), tolerance, budget,
+            blocks_at(tables, 2, n_lines, n_columns), line_at(values, n_values),
+            rows_at(bounds, end, n_potentials), rows_at(failures, end, 3),
+            memory_of(floats, words), room,
+        )  # fmt: skip
 
     return evaluate
-
-
-evaluate = _make(sources())

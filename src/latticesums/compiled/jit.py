@@ -1,22 +1,30 @@
-"""How the sums are compiled, and how numba is told that a source file has changed."""
+"""How the sums are compiled by numba: as parts of each other, with arrays that nobody counts."""
 
 import contextlib
-import hashlib
 import logging
-from pathlib import Path
 from typing import Any
 
 import numba as nb
-from numba.core import event
+from numba.core import event, types
+from numba.core.ccallback import CFunc
+from numba.core.sigutils import normalize_signature
 from numba.extending import register_jitable
 
 from latticesums.compiled.cache import checked
+from latticesums.compiled.kernels import KERNELS, Kernel, sources
 
-# No "reassoc" and no "nnan": sums keep their order, so every run gives the same bits.
+# No "reassoc" and no "nnan": sums keep their order, so every run gives the same bits. Arrays lie in
+# memory that Python gave, so their references are not counted ("nrt"): half of the code.
 _OPTIONS: dict[str, Any] = {
-    "nogil": True,
     "error_model": "numpy",
     "fastmath": {"contract", "nsz", "arcp"},
+    "_nrt": False,
+}
+_TYPES = {
+    "i": types.int64,
+    "x": types.float64,
+    "I": types.CPointer(types.int64),
+    "X": types.CPointer(types.float64),
 }
 _njit: Any = nb.njit
 
@@ -27,27 +35,36 @@ part: Any = _njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)
 shared: Any = register_jitable(**_OPTIONS)
 
 
-# Functions that Python calls are stored on disk. numba compares nothing but the file of the
-# function itself and its closure: an entry must close over :func:`sources`.
-def entry(function: Any) -> Any:
-    """Return ``function`` compiled, from the disk where a folder takes the compiled code.
+def signature(kernel: Kernel) -> Any:
+    """Return what a kernel takes and returns, as numba's types."""
+    return types.int64(*(_TYPES[letter] for letter in kernel.arguments))
+
+
+def entry(function: Any, types: Any) -> Any:
+    """Return ``function`` compiled for C, from the disk where a folder takes the compiled code.
 
     numba raises where it finds none: a read-only package without a home is no mistake.
     """
-    compiled = _njit(no_cfunc_wrapper=True, **_OPTIONS)(function)
+    compiled = CFunc(function, normalize_signature(types), {}, _OPTIONS)
     with contextlib.suppress(RuntimeError):
         compiled.enable_caching()
         checked(compiled)
+    compiled.compile()
     return compiled
 
 
-def sources() -> str:
-    """Return a fingerprint of all compiled code, which changes when any file of it does."""
-    here = Path(__file__).parent
-    plain = {"__init__.py", "cache.py", "sums.py", "support.py"}  # not compiled
-    files = [file for file in sorted(here.glob("*.py")) if file.name not in plain]
-    files += [here.parent / name for name in ("bounds.py", "lattice.py")]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+def compiled(name: str) -> int:
+    """Return the address of a kernel that numba compiles, or finds on the disk.
+
+    numba compares nothing but the file of the function itself and its closure, so the function
+    closes over the fingerprint of all sources.
+    """
+    found = entry(KERNELS[name].python(sources()), signature(KERNELS[name]))
+    _kept.append(found)
+    return found.address
+
+
+_kept: list[Any] = []  # machine code lives as long as its function
 
 
 class _Notice(event.Listener):

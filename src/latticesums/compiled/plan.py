@@ -1,8 +1,10 @@
 """How to sum one crystal: the reduced cell, the split of each potential, the radii, the bounds."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from latticesums.bounds import at_edge, exponential_tail, gaussian_tail, most
 from latticesums.compiled.jit import part
@@ -15,10 +17,20 @@ from latticesums.compiled.lattice import (
     split_basis,
     wrapped_length,
 )
-from latticesums.compiled.support import COULOMB, EXPONENTIAL, SHELL
+from latticesums.compiled.memory import blocks_of, fill_rows, integers, rows_of
+from latticesums.compiled.support import (
+    COULOMB,
+    EXPONENTIAL,
+    OUT_OF_REACH,
+    SHELL,
+    SINGULAR,
+    TOO_LARGE,
+    TOO_SMALL,
+)
 from latticesums.lattice import MAX_VECTORS, SAME_SPOT, reduce_in_place
 
-SINGULAR, TOO_SMALL, OUT_OF_REACH, TOO_LARGE, COINCIDENT, TOO_ROUGH = range(1, 7)
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 ROOM = 48  # coefficients of one polynomial
 
@@ -292,22 +304,53 @@ def _plan_crystal(
     return 0
 
 
+class Plans(NamedTuple):
+    """Plans of some crystals, and the sizes of the largest.
+
+    Attributes:
+        cells: Reduced cells, (n, 3, 3); ``inverses`` and ``transforms`` likewise.
+        geometries: Columns G_, (n, G_WIDTH).
+        splits: Columns S_ of each potential, (n, n_potentials, S_WIDTH).
+        sizes: Columns N_, (N_SIZES,).
+    """
+
+    cells: Floats
+    transforms: Floats
+    inverses: Floats
+    geometries: Floats
+    splits: Floats
+    sizes: Ints
+
+
 @part
-def plan_crystals(begin, end, offsets, cells, kinds, parameters, budget, tables, failures):
-    """Return the plans of crystals begin..end-1, and the sizes of the largest.
+def room_for_plans(memory, n, n_potentials):
+    """Return room for the plans of n crystals."""
+    return Plans(
+        cells=blocks_of(memory, n, 3, 3),
+        transforms=blocks_of(memory, n, 3, 3),
+        inverses=blocks_of(memory, n, 3, 3),
+        geometries=rows_of(memory, n, G_WIDTH),
+        splits=blocks_of(memory, n, n_potentials, S_WIDTH),
+        sizes=integers(memory, N_SIZES),
+    )
+
+
+@part
+def plan_crystals(begin, end, offsets, cells, kinds, parameters, budget, tables, failures, plans):
+    """Write the plans of crystals begin..end-1, and the sizes of the largest.
 
     Where there is no plan, its status is written to ``failures``.
     """
-    n = end - begin
-    reduced, inverses = np.empty((n, 3, 3)), np.empty((n, 3, 3))
-    transforms, geometries = np.empty((n, 3, 3)), np.empty((n, G_WIDTH))
-    splits, sizes = np.zeros((n, kinds.size, S_WIDTH)), np.zeros(N_SIZES, np.int64)
+    sizes = plans.sizes
+    for k in range(N_SIZES):
+        sizes[k] = 0
     for c in range(begin, end):
         b = c - begin
+        fill_rows(plans.splits[b], 0.0)
         failures[c, 0] = _plan_crystal(
-            cells[c], reduced[b], transforms[b], inverses[b], offsets[c + 1] - offsets[c], kinds,
-            parameters, budget, tables, geometries[b], splits[b], sizes,
+            cells[c], plans.cells[b], plans.transforms[b], plans.inverses[b],
+            offsets[c + 1] - offsets[c], kinds, parameters, budget, tables, plans.geometries[b],
+            plans.splits[b], sizes,
         )  # fmt: skip
     for p in range(kinds.size):
         sizes[N_SPLIT] += kinds[p] != SHELL
-    return reduced, transforms, inverses, geometries, splits, sizes

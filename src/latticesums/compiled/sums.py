@@ -30,9 +30,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from latticesums.compiled import plan
-from latticesums.compiled.directed import add_directed_shells
-from latticesums.compiled.evaluate import evaluate
+from latticesums.compiled import support
+from latticesums.compiled.calls import KEPT, address, in_memory
+from latticesums.compiled.machine_code import kernel
 from latticesums.compiled.support import describe
 from latticesums.errors import ConfigError, LatticeSumsError, StructureError
 from latticesums.lattice import FAR, MAX_VECTORS, SAME_SPOT, bring_near
@@ -44,9 +44,10 @@ Ints = NDArray[np.int64]
 
 
 @cache
-def _tables() -> Floats:
-    """Return the constants of both splits, shape (2, n_lines, n_columns)."""
-    return np.load(Path(__file__).with_name("split_tables.npy"))
+def _tables() -> tuple[Floats, int]:
+    """Return the constants of both splits, shape (2, n_lines, n_columns), and where they lie."""
+    tables = np.load(Path(__file__).with_name("split_tables.npy"))
+    return tables, address(tables)
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class CompiledSums:
 
     def is_too_large(self, crystal: int) -> bool:
         """Return whether a crystal needs a longer list of images than it may have here."""
-        return bool(self.failures[crystal, 0] == plan.TOO_LARGE)
+        return bool(self.failures[crystal, 0] == support.TOO_LARGE)
 
     def errors(self, names: Sequence[str] = ()) -> Iterator[tuple[int, LatticeSumsError]]:
         """Yield the number of each crystal that could not be summed, and the error it calls for."""
@@ -203,12 +204,17 @@ def orbit_shells(
 
     failures = np.zeros((len(counts), 3), np.int64)
 
+    add = kernel("add_directed_shells")
+    inverse_squares = cutoffs**-2.0
+    arrays = (
+        positions, rests, offsets, orbits, out_offsets, cells, centers, inverse_widths,
+        inverse_squares, values, failures,
+    )  # fmt: skip
+    numbers = (len(positions), len(rests), len(shells), int(degree), float(cutoffs.max()))
+    places = [address(array) for array in arrays]
+
     def run(begin: int, end: int) -> None:
-        add_directed_shells(
-            begin, end, positions, rests, offsets, orbits, out_offsets, cells, centers,
-            inverse_widths, cutoffs**-2.0, float(cutoffs.max()), int(degree), values.reshape(-1),
-            failures,
-        )  # fmt: skip
+        in_memory(add, begin, end, *numbers, *places)
 
     _in_threads(run, counts, n_threads)
     for _, error in CompiledSums(values, values, failures, cells, 0.0).errors(names):
@@ -268,11 +274,17 @@ def _sums(
 
     failures = np.zeros((len(counts), 3), np.int64)
 
+    evaluate, (tables, _) = kernel("evaluate"), _tables()
+    arrays = (
+        positions, rests, offsets, orbits, out_offsets, cells, kinds, parameters, tables, values,
+        bounds, failures,
+    )  # fmt: skip
+    numbers = (len(positions), len(rests), len(orbits), len(kinds), *tables.shape[1:])
+    numbers = (*numbers, tolerance, budget)
+    places = [address(array) for array in arrays]
+
     def run(begin: int, end: int) -> None:
-        evaluate(
-            begin, end, positions, rests, offsets, orbits, out_offsets, cells, kinds, parameters,
-            tolerance, budget, _tables(), values.reshape(-1), bounds, failures,
-        )  # fmt: skip
+        in_memory(evaluate, begin, end, *numbers, *places)
 
     _in_threads(run, counts, n_threads)
     return CompiledSums(values, bounds, failures, cells, tolerance)
@@ -296,19 +308,18 @@ def sums_of_one(
     n, n_potentials = len(positions), len(kinds)
     if not n or positions.shape != (n, 3) or cells.shape != (1, 3, 3):
         return None
-    if not np.abs(positions).max() <= FAR:
+    if not np.vdot(positions, positions) <= FAR**2:
         return None
-    values, bounds = np.empty((n, n, n_potentials)), np.empty((1, n_potentials))
-    failures = np.zeros((1, 3), np.int64)
-    evaluate(
-        0, 1, positions, _NO_RESTS, np.array([0, n]), _NO_ORBITS, np.array([0, n * n]), cells,
-        kinds, parameters, tolerance, _budget(tolerance), _tables(), values.reshape(-1), bounds,
-        failures,
+    values, bounds = np.empty((n, n, n_potentials)), np.empty(n_potentials)
+    tables, table = _tables()
+    integers, place = KEPT.integers, KEPT.place
+    integers[:7] = 0, n, 0, n * n, 0, 0, 0  # where atoms and pairs begin and end; what is wrong
+    in_memory(
+        kernel("evaluate"), 0, 1, n, 0, 0, n_potentials, tables.shape[1], tables.shape[2],
+        tolerance, _budget(tolerance), address(positions), 0, place, 0, place + 16, address(cells),
+        address(kinds), address(parameters), table, address(values), address(bounds), place + 32,
     )  # fmt: skip
-    return None if failures[0, 0] else (values, bounds[0])
-
-
-_NO_RESTS, _NO_ORBITS = np.empty((0, 3)), np.empty(0, np.int64)
+    return None if integers[4] else (values, bounds)
 
 
 def _budget(tolerance: float) -> float:
@@ -369,23 +380,23 @@ def _failure(
             return StructureError(
                 f"{where}: `cell` must hold finite numbers, {got}. Give three lattice vectors in Å."
             )
-        case plan.SINGULAR:
+        case support.SINGULAR:
             return StructureError(
                 f"{where}: `cell` must hold three independent vectors, {got}. "
                 "Give a cell with a volume."
             )
-        case plan.TOO_SMALL:
+        case support.TOO_SMALL:
             return StructureError(
                 f"{where}: `cell` must keep an atom and its images {SAME_SPOT:g} Å apart or more, "
                 f"{got}. Give the lattice vectors in Å."
             )
-        case plan.TOO_LARGE:
+        case support.TOO_LARGE:
             return StructureError(
                 f"{where}: `cell` must need at most {MAX_VECTORS} lattice vectors, {got} at this "
                 "tolerance and cutoff. Give the cell in Å, or a larger tolerance or a smaller "
                 "cutoff."
             )
-        case plan.COINCIDENT:
+        case support.COINCIDENT:
             return StructureError(
                 f"{where}: atoms {i} and {j} must be {SAME_SPOT:g} Å apart or more, got less "
                 "(periodic images included). Remove the duplicate atom."

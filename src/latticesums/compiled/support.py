@@ -1,4 +1,4 @@
-"""Which potentials the compiled sums know, as numbers: needs nothing that is compiled."""
+"""Which potentials the compiled sums know, and what may be wrong, as numbers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from latticesums.errors import ConfigError
 from latticesums.potentials import Exponential, InversePower, Potential, Shell
 
 COULOMB, LONDON, EXPONENTIAL, SHELL = range(4)
+
+#: What may be wrong with a crystal; 0 is nothing.
+SINGULAR, TOO_SMALL, OUT_OF_REACH, TOO_LARGE, COINCIDENT, TOO_ROUGH = range(1, 7)
 
 
 def supports(potentials: Sequence[Potential]) -> bool:

@@ -37,6 +37,13 @@ def block_width(n_atoms):
 
 
 @part
+def _top(cell, i, k_max):
+    """Return the largest index along an axis of wave vectors up to k_max."""
+    length = math.sqrt(cell[i, 0] ** 2 + cell[i, 1] ** 2 + cell[i, 2] ** 2)
+    return int(k_max / (2 * PI) * length + 1e-9)
+
+
+@part
 def list_waves(cell, inverse, splits, k_max, orders, squares, slots, prefix, starts):
     """List half of the wave vectors up to k_max in the order of their indices.
 
@@ -46,11 +53,7 @@ def list_waves(cell, inverse, splits, k_max, orders, squares, slots, prefix, sta
         Number of wave vectors, and the largest index along each axis.
     """
     n_potentials = splits.shape[0]
-    tops = np.zeros(3, np.int64)
-    for i in range(3):
-        length = math.sqrt(cell[i, 0] ** 2 + cell[i, 1] ** 2 + cell[i, 2] ** 2)
-        tops[i] = int(k_max / (2 * PI) * length + 1e-9)
-    m0, m1, m2 = tops[0], tops[1], tops[2]
+    m0, m1, m2 = _top(cell, 0, k_max), _top(cell, 1, k_max), _top(cell, 2, k_max)
     limit = (k_max / (2 * PI)) ** 2
     c0, c1, c2 = inverse[0, 2], inverse[1, 2], inverse[2, 2]
     inverse_cc = 1 / (c0 * c0 + c1 * c1 + c2 * c2)
@@ -316,7 +319,7 @@ def write_long_halves(
         if by_orbit and n_k > 0:
             _group_phases(n_atoms, n_k, width, n_rows, work)
     size, step_c = 2 * n_k * width, (n_rows + width - 1) // width * width
-    n_blocks = 0
+    area, at = work.atoms.shape[1] ** 2, 0
     for p in range(kinds.size):
         n_needed = work.prefix[p] if n_k > 0 else 0
         work.zero[p], work.itself[p] = write_coefficients(
@@ -331,9 +334,9 @@ def write_long_halves(
         _scale_rows(n_needed, width, size, n_rows, by_orbit, work)
         right = work.grouped if by_orbit else work.phases
         write_product(
-            work.scaled, right, work.blocks[n_blocks], 2 * n_needed, size, n_rows, n_rows, width,
+            work.scaled, right, work.blocks[at:], 2 * n_needed, size, n_rows, n_rows, width,
             step_c, not by_orbit,
         )  # fmt: skip
-        work.sums_at[p] = n_blocks * work.blocks.shape[1]
-        n_blocks += 1
+        work.sums_at[p] = at
+        at += area
     return n_k

@@ -7,6 +7,15 @@ from numpy.typing import NDArray
 
 from latticesums.compiled.images import CHUNK
 from latticesums.compiled.jit import part
+from latticesums.compiled.memory import (
+    blocks_of,
+    fill,
+    fill_rows,
+    integers,
+    numbers,
+    rows_of,
+    rows_of_integers,
+)
 from latticesums.compiled.plan import N_ATOMS, N_IMAGES, N_ORDERS, N_SPLIT, N_WAVES, ROOM
 from latticesums.compiled.simd import BINS, GROUP, LANES
 from latticesums.compiled.waves import WIDEST
@@ -31,7 +40,7 @@ class Workspace(NamedTuple):
         prefix: Wave vectors that each potential needs.
         turns, powers, line, phases, scaled, grouped: Phases of atoms, times coefficients, and
             added up by orbit.
-        blocks: Long halves, a matrix for each split potential, and one of zeros.
+        blocks: Long halves, matrices of the split potentials and one of zeros, in a line.
         long_halves, interpolation: Polynomials of exponentials.
         own, total, zero, itself, largest, sums_at: Numbers of each potential: its short half with
             own images, its coefficients' sum, its wave 0, its self term, its largest short half,
@@ -89,55 +98,72 @@ def _whole(n, step):
 
 
 @part
-def workspace(sizes, n_potentials, by_orbit):
-    """Return room for crystals of these sizes."""
+def workspace(memory, sizes, n_potentials, by_orbit):
+    """Return room for crystals of these sizes; :func:`prepare` it before use."""
     n_atoms, n_images, n_orders = sizes[N_ATOMS], sizes[N_IMAGES], sizes[N_ORDERS]
     n_waves = _whole(sizes[N_WAVES], GROUP)
     room = _whole(n_atoms, WIDEST) + LANES
     span = _whole(CHUNK + LANES * (n_images + 1), GROUP)
     n_phases = 2 * n_waves * room
     return Workspace(
-        near=np.empty(n_potentials, np.int64),
-        far=np.empty(n_potentials, np.int64),
-        shells=np.empty(n_potentials, np.int64),
-        counts=np.empty(3, np.int64),
-        rows=np.empty(n_atoms, np.int64),
-        firsts=np.empty(n_atoms, np.int64),
-        columns=np.empty(n_atoms, np.int64),
-        slots=np.zeros(room, np.int64),
-        atoms=np.zeros((9, room)),
-        basis=np.empty((2, 3, 3)),
-        vectors=np.empty((3, room)),
-        nearest=np.empty(LANES),
-        images=np.empty((3, n_images)),
-        unsorted=np.empty((3, n_images)),
-        bins=np.empty(n_images, np.int64),
-        starts=np.empty(BINS, np.int64),
-        buffers=np.ones((5, span)),
-        codes=np.empty(span, np.int64),
-        terms=np.ones((n_potentials, span)),
-        orders=np.empty((3, n_waves), np.int64),
-        squares=np.ones(n_waves),
-        sorted_squares=np.ones(n_waves),
-        wave_slots=np.empty(n_waves, np.int64),
-        ranks=np.empty(n_potentials + 2, np.int64),
-        prefix=np.empty(n_potentials, np.int64),
-        work=np.ones(n_waves),
-        polynomials=np.ones(n_waves),
-        coefficients=np.ones(n_waves),
-        turns=np.empty((6, room)),
-        powers=np.empty(6 * (n_orders + 1) * WIDEST),
-        line=np.empty(2 * WIDEST),
-        phases=np.empty(n_phases),
-        scaled=np.empty(n_phases),
-        grouped=np.empty(n_phases * by_orbit),
-        blocks=np.zeros((sizes[N_SPLIT] + 1, room * room)),  # the last stays zero
-        long_halves=np.zeros(n_potentials * ROOM),
-        interpolation=np.empty((4, 4 * ROOM + 4)),
-        own=np.empty(n_potentials),
-        total=np.empty(n_potentials),
-        zero=np.empty(n_potentials),
-        itself=np.empty(n_potentials),
-        largest=np.empty(n_potentials),
-        sums_at=np.empty(n_potentials, np.int64),
+        near=integers(memory, n_potentials),
+        far=integers(memory, n_potentials),
+        shells=integers(memory, n_potentials),
+        counts=integers(memory, 3),
+        rows=integers(memory, n_atoms),
+        firsts=integers(memory, n_atoms),
+        columns=integers(memory, n_atoms),
+        slots=integers(memory, room),
+        atoms=rows_of(memory, 9, room),
+        basis=blocks_of(memory, 2, 3, 3),
+        vectors=rows_of(memory, 3, room),
+        nearest=numbers(memory, LANES),
+        images=rows_of(memory, 3, n_images),
+        unsorted=rows_of(memory, 3, n_images),
+        bins=integers(memory, n_images),
+        starts=integers(memory, BINS),
+        buffers=rows_of(memory, 5, span),
+        codes=integers(memory, span),
+        terms=rows_of(memory, n_potentials, span),
+        orders=rows_of_integers(memory, 3, n_waves),
+        squares=numbers(memory, n_waves),
+        sorted_squares=numbers(memory, n_waves),
+        wave_slots=integers(memory, n_waves),
+        ranks=integers(memory, n_potentials + 2),
+        prefix=integers(memory, n_potentials),
+        work=numbers(memory, n_waves),
+        polynomials=numbers(memory, n_waves),
+        coefficients=numbers(memory, n_waves),
+        turns=rows_of(memory, 6, room),
+        powers=numbers(memory, 6 * (n_orders + 1) * WIDEST),
+        line=numbers(memory, 2 * WIDEST),
+        phases=numbers(memory, n_phases),
+        scaled=numbers(memory, n_phases),
+        grouped=numbers(memory, n_phases * by_orbit),
+        blocks=numbers(memory, (sizes[N_SPLIT] + 1) * room * room),  # the last stays zero
+        long_halves=numbers(memory, n_potentials * ROOM),
+        interpolation=rows_of(memory, 4, 4 * ROOM + 4),
+        own=numbers(memory, n_potentials),
+        total=numbers(memory, n_potentials),
+        zero=numbers(memory, n_potentials),
+        itself=numbers(memory, n_potentials),
+        largest=numbers(memory, n_potentials),
+        sums_at=integers(memory, n_potentials),
     )
+
+
+@part
+def prepare(work):
+    """Write what is read beyond the end of something, and what stays as it is."""
+    for i in range(work.slots.size):
+        work.slots[i] = 0
+    fill_rows(work.atoms, 0.0)
+    fill_rows(work.buffers, 1.0)
+    fill_rows(work.terms, 1.0)
+    fill(work.squares, 1.0)
+    fill(work.sorted_squares, 1.0)
+    fill(work.work, 1.0)
+    fill(work.polynomials, 1.0)
+    fill(work.coefficients, 1.0)
+    fill(work.blocks[work.blocks.size - work.atoms.shape[1] ** 2 :], 0.0)
+    fill(work.long_halves, 0.0)

@@ -1,0 +1,57 @@
+"""Which functions are compiled for Python to call, and of which sources."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A compiled function that Python calls.
+
+    Attributes:
+        name: Its name.
+        module: The room of ``latticesums.compiled`` whose function ``kernel`` returns it in Python.
+        arguments: A letter for each: i an integer, x a number, I and X the addresses of some. It
+            returns an integer.
+    """
+
+    name: str
+    module: str
+    arguments: str
+
+    def python(self, fingerprint: str) -> Callable[..., int]:
+        """Return the function as it was written, closed over a fingerprint of all sources."""
+        return import_module(f"latticesums.compiled.{self.module}").kernel(fingerprint)
+
+
+KERNELS = {
+    kernel.name: kernel
+    for kernel in (
+        Kernel("evaluate", "evaluate", "iiiiiiiixxXXIIIXIXXXXIXIi"),
+        Kernel("list_neighbours", "neighbours", "iiiixXXXXXIX"),
+        Kernel("add_directed_shells", "directed", "iiiiiixXXIIIXXXXXIXIi"),
+    )
+}
+
+
+def sources() -> str:
+    """Return a fingerprint of all compiled code, which changes when any file of it does."""
+    plain = {
+        "__init__",
+        "cache",
+        "calls",
+        "kernels",
+        "machine_code",
+        "seals",
+        "sums",
+    }  # not compiled
+    files = [file for file in sorted(HERE.glob("*.py")) if file.stem not in plain]
+    files += [HERE.parent / name for name in ("bounds.py", "lattice.py")]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

@@ -1,0 +1,122 @@
+"""The compiled functions, however they come: shipped as LLVM's code, or compiled by numba here.
+
+What numba makes of the sources takes it half a minute. So the package brings it along, optimised
+for x86-64 with AVX2, and LLVM alone turns it into machine code, once and in a second or two. Where
+it does not fit, because of another machine, an older LLVM or a changed source, numba compiles.
+`scripts/make_kernels.py` writes what is shipped.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import logging
+import lzma
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from latticesums.compiled.kernels import HERE, KERNELS, sources
+from latticesums.compiled.seals import sealed_content, write_sealed
+
+SHIPPED = HERE / "shipped"
+#: What the machine must have for the code that is shipped.
+FEATURES = ("avx2", "fma", "bmi2")
+_TYPES: dict[str, Any] = {
+    "i": ctypes.c_int64,
+    "x": ctypes.c_double,
+    "I": ctypes.c_void_p,
+    "X": ctypes.c_void_p,
+}
+
+
+@cache
+def kernel(name: str) -> Callable[..., int]:
+    """Return a compiled function of ``KERNELS``, ready to be called with numbers and addresses."""
+    kind = KERNELS[name]
+    address = _shipped(name)
+    if address is None:
+        from latticesums.compiled.jit import compiled  # numba is imported where it is needed
+
+        address = compiled(name)
+    return ctypes.CFUNCTYPE(ctypes.c_int64, *(_TYPES[letter] for letter in kind.arguments))(address)
+
+
+_engines: list[Any] = []  # machine code lives as long as its engine
+
+
+def _shipped(name: str) -> int | None:
+    """Return the address of a shipped kernel, or None where it does not fit."""
+    import llvmlite.binding as llvm
+
+    made = json.loads((SHIPPED / "made.json").read_text(encoding="utf-8"))
+    host = llvm.get_host_cpu_features()
+    if (
+        llvm.get_process_triple() != made["triple"]
+        or llvm.llvm_version_info < tuple(made["llvm"])
+        or not all(host.get(feature) for feature in FEATURES)
+        or made["sources"] != sources()
+    ):
+        return None
+    code = (SHIPPED / f"{name}.bc.xz").read_bytes()
+    machine = f"{llvm.llvm_version_info} {llvm.get_host_cpu_name()} {host.flatten()}"
+    key = hashlib.sha256(machine.encode() + code).hexdigest()[:16]
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    target = llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(),
+        features=host.flatten(),
+        opt=3,
+        reloc="default",
+        codemodel="jitdefault",
+        jit=True,
+    )
+    stored = _stored(f"{name}-{key}.o", lambda: _emitted(target, lzma.decompress(code)))
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target)
+    engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(stored))
+    engine.finalize_object()
+    _engines.append(engine)
+    return engine.get_function_address(f"latticesums_{name}")
+
+
+def _emitted(target: Any, bitcode: bytes) -> bytes:
+    """Return machine code."""
+    import llvmlite.binding as llvm
+
+    logging.getLogger("latticesums").info(
+        "Preparing the lattice sums for this machine: seconds, once."
+    )
+    return target.emit_object(llvm.parse_bitcode(bitcode))
+
+
+def _stored(name: str, make: Callable[[], bytes]) -> bytes:
+    """Return a file of the first folder that takes it, or what it would hold where none does."""
+    for folder in _folders():
+        content = sealed_content(folder / name)
+        if content is not None:
+            return content
+    content = make()
+    for folder in _folders():
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder) as own:
+                path = Path(own) / name
+                with path.open("wb") as file:
+                    write_sealed(file, content)
+                path.replace(folder / name)
+            break
+    return content
+
+
+def _folders() -> list[Path]:
+    """Return where machine code may be kept: where numba would, too."""
+    named = os.environ.get("NUMBA_CACHE_DIR")
+    if named:
+        return [Path(named)]
+    user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return [HERE / "__pycache__", Path(user) / "latticesums"]
