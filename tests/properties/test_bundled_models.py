@@ -93,6 +93,16 @@ def test_all_writings_of_a_crystal_are_trusted_alike(model, written):
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-3)
 
 
+def test_a_salt_at_four_times_its_volume_is_flagged(model):
+    if model.calibration is None:
+        pytest.skip("not calibrated")
+    half = 2.82 * 4 ** (1 / 3)
+    cell = half * np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]])
+    row = model.predict([Crystal([11, 17], [[0, 0, 0], [half] * 3], cell, id="swollen")])[0]
+    assert row.familiarity < 0.05
+    assert any(flag.startswith("unfamiliar") for flag in row.flags)
+
+
 def test_the_model_tells_crystals_apart(model):
     assert np.ptp(standardised(model, list(crystals()))) > 0.5
 

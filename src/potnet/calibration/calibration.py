@@ -30,7 +30,7 @@ class Judgement:
             where it is constant or there is none.
         familiarity: Share of the crystals held out that are as far from training or farther, (n,).
         excess: What makes crystals unfamiliar, in the order of ``familiarity.COMPONENTS``: 0 is
-            the median of the crystals held out, 1 their 95 % quantile, shape (n, 4).
+            the median of the crystals held out, 1 far, shape (n, 4).
     """
 
     halfwidths: tuple[NDArray[np.float64] | None, ...]
