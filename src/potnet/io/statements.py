@@ -131,9 +131,15 @@ def _check_formula(block: Block, content: Content, where: str) -> bool:
     said = ((tag, block.first(tag)) for tag in _FORMULAS)
     read = ((tag, text, parse_moiety(text)) for tag, text in said)
     tag, formula, stated = next((item for item in read if item[2]), ("", "", None))
+    found = Counter(content.numbers.tolist())
+    units = gemmi.cif.as_number(block.first("_cell_formula_units_z"))
+    if found.total() < units:
+        raise StructureError(
+            f"{where}: the cell must hold `_cell_formula_units_Z` {units:g} formulas, got "
+            f"{found.total()} atoms. Complete the symmetry operations and the sites, or correct Z."
+        )
     if stated is None:
         return False  # nothing stated, or not in a form that can be compared
-    found = Counter(content.numbers.tolist())
     scale = found.total() / (sum(stated.values()) or 1)
     for number in stated | found:
         expected = scale * stated.get(number, 0)
@@ -143,7 +149,6 @@ def _check_formula(block: Block, content: Content, where: str) -> bool:
                 f"{found[number]} {SYMBOLS[number]} of {found.total()} atoms where it asks for "
                 f"{expected:.4g}. Add the missing sites, or correct the formula."
             )
-    units = gemmi.cif.as_number(block.first("_cell_formula_units_z"))
     # Some programs state the formula of the cell, and how often the simplest one is in it.
     simplest = scale * math.gcd(*(round(count) for count in stated.values()))
     is_counted = math.isfinite(units)

@@ -38,6 +38,8 @@ _SYSTEM = re.compile(rf"{_GROUP}_(?:crystal_system|cell_setting)|_symmetry_cell_
 _MAGNETIC_NAME = re.compile("_space_group_magn_(?:name|number)_(?:bns|og)")
 _CODE = "_space_group_it_coordinate_system_code"
 _LISTS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
+_WYCKOFF = ("_atom_site_wyckoff_symbol", "_atom_site_wyckoff_label")
+_ORDER = "_atom_site_site_symmetry_order"
 _GENERATORS = "_space_group_symop_generator_xyz"
 _MAGNETIC = "_space_group_symop_magn_operation_xyz"
 _CENTRINGS = "_space_group_symop_magn_centering_xyz"
@@ -58,7 +60,7 @@ class Symmetry(NamedTuple):
         readings: Operations as triplets: one reading, or one for each choice of origin or axes.
         choices: Names of the readings, where there are several.
         names: What the block calls the group.
-        hint: Something that says that there is more symmetry than none, such as "cubic".
+        hint: What says that there is more symmetry than none, such as "is cubic"; empty with names.
     """
 
     readings: tuple[tuple[str, ...], ...]
@@ -120,7 +122,7 @@ class Symmetry(NamedTuple):
                 )
         if n_operations == 1 and self.hint and not self.names:
             raise StructureError(
-                f"{where}: the space group must be stated, got none for a structure that is "
+                f"{where}: the space group must be stated, got none for a structure that "
                 f"{self.hint}. List the symmetry operations; or name P 1 if all atoms are listed."
             )
         if n_operations == 1 and not self.names:
@@ -164,8 +166,7 @@ def symmetry_of(block: Block, cell: NDArray[np.float64], where: str) -> Symmetry
             the ``cell``.
     """
     names = _names(block, where)
-    system = next(iter(block.matching(_SYSTEM)), "").lower()
-    hint = "" if system in ("", "triclinic", "anorthic") else system
+    hint = "" if names else _hint(block)
     triplets = _listed(block, names, where)
     if triplets:
         _check_fit(triplets, cell, where)
@@ -187,6 +188,18 @@ def symmetry_of(block: Block, cell: NDArray[np.float64], where: str) -> Symmetry
         _check_fit(triplets, cell, where)
         return Symmetry((triplets,), (), names, hint)
     return _named(settings, names, cell, hint, where)
+
+
+def _hint(block: Block) -> str:
+    """Return what says that there is symmetry where none is stated, or an empty string."""
+    system = next(iter(block.matching(_SYSTEM)), "").lower()
+    if system not in ("", "triclinic", "anorthic"):
+        return f"is {system}"
+    letters = {letter.lower() for letter in block.column(*_WYCKOFF)} - {*UNKNOWN, "a", "1a", "1"}
+    if letters:
+        return f"has Wyckoff positions ({', '.join(sorted(letters))[:40]})"
+    orders = {order for order in block.column(_ORDER) if order.isdigit()} - {"1"}
+    return f"has sites of symmetry of order {min(orders)}" if orders else ""
 
 
 def _named(
@@ -253,8 +266,13 @@ def _known(values: list[str]) -> list[str]:
 
 def _listed(block: Block, names: tuple[Name, ...], where: str) -> tuple[str, ...]:
     """Return the operations that the block lists, or generates, or none."""
-    lists = (_known(block.column(tag)) for tag in _LISTS)
-    triplets = next((tuple(values) for values in lists if values), ())
+    lists = [tuple(values) for tag in _LISTS if (values := _known(block.column(tag)))]
+    triplets = lists[0] if lists else ()
+    if len(lists) > 1 and len(lists[0]) != len(lists[1]):
+        raise StructureError(
+            f"{where}: the lists of operations must agree, got {len(lists[0])} in `{_LISTS[0]}` "
+            f"and {len(lists[1])} in `{_LISTS[1]}`. Remove the wrong one."
+        )
     try:
         if triplets and len(triplets) > 1 and names:
             return _completed(triplets, names)
