@@ -10,6 +10,7 @@ from gemmi import cif
 from potnet.crystal import MAX_ATOMS
 from potnet.errors import StructureError
 
+_SYMMETRY = ("_space_group", "_symmetry", "_crystal_system", "_cell_setting")
 UNKNOWN = ("", ".", "?")  # what stands for a value that is not there
 
 
@@ -26,7 +27,7 @@ class Block:
             for column, tag in enumerate(tags):
                 place = (pair[1], -1) if pair is not None else (item.loop, column)
                 self._add(_plain(tag), place)
-        self._symmetry = [t for t in self._places if t.startswith(("_space_group", "_symmetry"))]
+        self._symmetry = [t for t in self._places if t.startswith(_SYMMETRY)]
 
     def _add(self, tag: str, place: tuple[Any, int]) -> None:
         """Note where the values of a tag are; twice is an error unless they are the same."""

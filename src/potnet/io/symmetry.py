@@ -30,11 +30,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _GROUP = "_(?:space_group|symmetry)(?:_space_group)?"
-_HERMANN_MAUGUIN = re.compile(rf"{_GROUP}(?:_name)?_h-m(?:_(?:alt|ref|full|symbol|extended))?")
-_HALL = re.compile(rf"{_GROUP}(?:_name)?_hall")
+_HERMANN_MAUGUIN = re.compile(
+    rf"{_GROUP}(?:_pdbx_full_space_group)?(?:_name|_symbol)?_h[-_]?m"
+    "(?:_(?:alt|ref|full|symbol|extended|long))?"
+    "|_(?:symmetry_)?space_group_(?:name|symbol)|_symmetry_(?:space_)?group"
+)
+_HALL = re.compile(rf"{_GROUP}(?:_name|_symbol)?_hall(?:_symbol)?")
 _SCHOENFLIES = re.compile(rf"{_GROUP}(?:_name)?_schoenflies")
-_NUMBER = re.compile(rf"{_GROUP}(?:_it|_int_tables|_tables)?_(?:number|num)")
-_SYSTEM = re.compile(rf"{_GROUP}_(?:crystal_system|cell_setting)|_symmetry_cell_setting")
+_NUMBER = re.compile(rf"{_GROUP}(?:_it|_int_tables|_tables)?_(?:number|num|no)")
+_SYSTEM = re.compile(rf"(?:{_GROUP})?_(?:crystal_system|cell_setting)")
+# What says something of the symmetry in words that are not understood here.
+_OTHER = re.compile(
+    rf"{_GROUP}(?!.*(?:_id$|_xyz|symop|equiv|magn|cell_setting$|system|details|transform)).+"
+)
 _MAGNETIC_NAME = re.compile("_space_group_magn_(?:name|number)_(?:bns|og)")
 _CODE = "_space_group_it_coordinate_system_code"
 _LISTS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
@@ -198,6 +206,9 @@ def _hint(block: Block) -> str:
     letters = {letter.lower() for letter in block.column(*_WYCKOFF)} - {*UNKNOWN, "a", "1a", "1"}
     if letters:
         return f"has Wyckoff positions ({', '.join(sorted(letters))[:40]})"
+    for text in block.matching(_OTHER):
+        if text.lower().replace(" ", "").split(":")[-1] not in ("p1", "1", "c1", "c1^1", "ap", "p"):
+            return f"is said to be {text[:40]!r}"
     orders = {order for order in block.column(_ORDER) if order.isdigit()} - {"1"}
     return f"has sites of symmetry of order {min(orders)}" if orders else ""
 
