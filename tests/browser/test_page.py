@@ -28,6 +28,7 @@ def test_an_example_is_drawn_with_all_that_is_said_of_it(open_page, scheme, size
     take(page)
     assert "Pm-3m (221)" in page.text_content("#facts")
     assert "formation energy" in page.text_content("#sheet")
+    assert "to −3." in page.text_content("#sheet"), "and stand below the value"
     assert page.locator("#sheet .bar").count() >= 6, "intervals are bars"
     assert page.locator("#sheet .shape").count() == 7, "beside what known materials have"
     assert page.locator("#sheet .known").count() >= 3, "known values of this crystal are marked"
@@ -59,6 +60,19 @@ def test_a_potential_is_drawn_on_a_plane(open_page) -> None:
     page.wait_for_selector("#map canvas")
     assert "Plane (1 0 0)" in page.text_content("#map-said")
     assert page.locator("#map text", has_text="Na").count() > 0
+
+
+def test_reasons_are_shares_and_colours_of_the_atoms(open_page) -> None:
+    page = open_page()
+    take(page)
+    plain = page.evaluate("document.querySelector('#viewer canvas').toDataURL()")
+    page.click("#explain")
+    page.wait_for_selector("#shares td.less, #shares td.more")
+    assert "eV/atom" in page.text_content("#reasons-said")
+    assert page.input_value("#colour") == "share"
+    assert page.evaluate("document.querySelector('#viewer canvas').toDataURL()") != plain
+    page.select_option("#colour", "")
+    assert page.is_hidden("#scale")
 
 
 def test_files_become_a_table_that_sorts_filters_and_downloads(open_page, tmp_path) -> None:

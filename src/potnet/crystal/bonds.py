@@ -19,15 +19,16 @@ _NONMETALS = (1, 2, *range(5, 11), *range(14, 19), *range(32, 37), *range(51, 55
 class Drawable(Protocol):
     """What a picture needs of a :class:`~potnet.crystal.Crystal`."""
 
-    numbers: NDArray[np.int64]
-    positions: NDArray[np.float64]
-    cell: NDArray[np.float64]
-    pbc: NDArray[np.bool_]
-
+    @property
+    def numbers(self) -> NDArray[np.int64]: ...
+    @property
+    def positions(self) -> NDArray[np.float64]: ...
+    @property
+    def cell(self) -> NDArray[np.float64]: ...
+    @property
+    def pbc(self) -> NDArray[np.bool_]: ...
     @property
     def n_atoms(self) -> int: ...
-    @property
-    def formula(self) -> str: ...
 
 
 def drawn_bonds(crystal: Drawable) -> list[tuple[int, int, tuple[int, int, int]]]:

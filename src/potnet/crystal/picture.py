@@ -43,9 +43,10 @@ def _scene(crystal: Drawable) -> dict[str, Any]:
     from ase.data.colors import jmol_colors
 
     bonds = drawn_bonds(crystal)
-    here = (0, 0, 0)
     # Each atom of the cell, then the images of others that bonds through the boundary reach.
-    places = {(atom, here): atom for atom in range(crystal.n_atoms)}
+    places: dict[tuple[int, tuple[int, int, int]], int] = {
+        (atom, (0, 0, 0)): atom for atom in range(crystal.n_atoms)
+    }
     for _, j, shift in bonds:
         places.setdefault((j, shift), len(places))
     atoms = np.array([atom for atom, _ in places])
@@ -58,7 +59,7 @@ def _scene(crystal: Drawable) -> dict[str, Any]:
     colours = (255 * jmol_colors[crystal.numbers[atoms]]).round().astype(int)
     steps = np.abs(corners[:, None] - corners).sum(-1)
     return {
-        "title": f"{crystal.formula}, {crystal.n_atoms} atoms",
+        "title": repr(crystal),
         "points": (points - middle).round(3).tolist(),
         "colours": ["#{:02x}{:02x}{:02x}".format(*colour) for colour in colours.tolist()],
         "radii": (SIZE * covalent_radii(crystal.numbers[atoms])).round(3).tolist(),

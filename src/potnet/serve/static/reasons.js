@@ -12,24 +12,25 @@ export function reasons(found) {
   const table = found.by_channel_and_distance;
   const most = Math.max(...table.flat().map(Math.abs)) || 1;
   const total = (rows, k) => rows.reduce((sum, row) => sum + row[k], 0);
-  const lines = table.map((row, k) => line(found.channels[k], row, row.reduce((a, b) => a + b, 0), most));
+  const lines = table.map((row, k) => line(found.channels[k], row, row.reduce((a, b) => a + b, 0), most, true));
   const sums = found.distances.map((_, k) => total(table, k));
-  lines.push(line("sum", sums, sums.reduce((a, b) => a + b, 0), null));
+  lines.push(line("sum", sums, sums.reduce((a, b) => a + b, 0), most, false));
   $("shares").tBodies[0].replaceChildren(...lines);
 }
 
-function line(name, shares, sum, most) {
+function line(name, shares, sum, most, isShaded) {
+  const text = (share) => (Math.abs(share) < 5e-4 * most ? "0" : digits(share, 2)); // less is not worth a look
   const row = element("tr");
   row.append(element("th", named(name), { scope: "row" }));
   for (const share of shares) {
-    const cell = element("td", digits(share, 2), { class: "number share" });
-    if (most) {
+    const cell = element("td", text(share), { class: "number share" });
+    if (isShaded) {
       cell.style.setProperty("--much", `${Math.round((45 * Math.abs(share)) / most)}%`);
       cell.classList.add(share < 0 ? "less" : "more");
     }
     row.append(cell);
   }
-  row.append(element("td", digits(sum, 2), { class: "number" }));
+  row.append(element("td", text(sum), { class: "number" }));
   return row;
 }
 

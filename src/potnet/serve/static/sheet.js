@@ -4,7 +4,7 @@ import { $, digits, drawing, element, header, named, unitText } from "/static/do
 const SIZE = { width: 220, height: 46, base: 32, pad: 6 };
 
 export function sheet(crystal, distributions) {
-  header($("sheet"), [["property"], ["value", "number"], ["interval", "wide"], ["beside known materials"]]);
+  header($("sheet"), [["property"], ["value, 90 % interval", "number"], ["beside known materials"]]);
   $("sheet").tBodies[0].replaceChildren(...crystal.rows.map((row) => line(row, distributions[row.property])));
 }
 
@@ -16,10 +16,10 @@ function line(row, distribution) {
   if (note) name.append(element("span", note, { class: "note" }));
   const value = element("td", row.value === null ? "–" : digits(row.value), { class: "number" });
   if (row.unit && row.value !== null) value.append(element("span", ` ${unitText(row.unit)}`, { class: "unit" }));
-  const ends = row.lower === null ? "" : `${digits(row.lower, 3)} to ${digits(row.upper, 3)}`;
+  if (row.lower !== null) value.append(element("span", `${digits(row.lower, 3)} to ${digits(row.upper, 3)}`, { class: "note" }));
   const bar = element("td", "", { class: "beside" });
   if (row.value !== null && (row.lower !== null || distribution || isChance(row))) bar.append(beside(row, distribution));
-  made.append(name, value, element("td", ends, { class: "interval wide" }), bar);
+  made.append(name, value, bar);
   return made;
 }
 

@@ -13,15 +13,21 @@ export class Viewer {
   draw(crystal, cells = 1, colours = null) {
     this.view ??= globalThis.$3Dmol.createViewer(this.place, { backgroundAlpha: 0, antialias: true });
     const { view } = this;
+    this.home ??= view.getView();
+    // The same crystal stays as it was turned; another one is seen from where all are.
+    const turned = this.crystal === crystal ? view.getView() : null;
+    this.crystal = crystal;
     view.clear();
     const model = view.addModel();
     model.addAtoms(atoms(crystal, cells));
     const colour = colours ? { colorfunc: (atom) => colours[atom.properties.site] } : { colorscheme: "Jmol" };
     model.setStyle({}, { stick: { radius: 0.12, ...colour }, sphere: { scale: 0.28, ...colour } });
     edges(crystal.cell, (start, end) => view.addLine({ start, end, color: "#7a8594" }));
-    view.zoomTo();
+    view.setView(this.home);
     view.rotate(12, "y");
     view.rotate(14, "x");
+    if (turned) view.setView(turned);
+    view.zoomTo();
     view.render();
   }
 
