@@ -47,6 +47,7 @@ _MODULATED = (
     "_atom_site_rot_fourier",
 )
 _SITE = ("fract_x", "fract_y", "fract_z", "label", "type_symbol")
+_OCCUPANCIES = ("_atom_site_occ", "_atom_site_occupation", "_atom_site_occup", "_atom_site_sof")
 _ORDER = ("occupancy", "disorder_group", "calc_flag", "label_alt_id", "pdbx_pdb_model_num")
 
 
@@ -244,6 +245,7 @@ def _check_assumed(
 
 def _read_sites(block: Block, where: str) -> Sites:
     columns = {name: block.column(f"_atom_site_{name}") for name in _SITE + _ORDER}
+    columns["occupancy"] = columns["occupancy"] or block.column(*_OCCUPANCIES)
     *xyz, labels, symbols = (columns[name] for name in _SITE)
     n_sites = len(xyz[0])
     if not all(xyz):

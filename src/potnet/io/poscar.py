@@ -9,7 +9,7 @@ import numpy as np
 
 from potnet.crystal import MAX_ATOMS, NUMBERS, Crystal, number_of
 from potnet.errors import StructureError
-from potnet.io.found import NUMBER
+from potnet.io.found import NUMBER, say
 
 # Na, Na1, Na(1), NA01, na; a small letter alone is no element but a letter of Wyckoff.
 _LABEL = re.compile(r"([A-Z][a-z]?|[A-Z]{2}|[a-z]{2})(?:[0-9_+.(-][A-Za-z0-9_+.()-]*)?")
@@ -122,12 +122,12 @@ class _Reader:
         """Return the atomic number of each atom, from the lines of symbols and of counts."""
         words = self.words()
         if words and all(map(_is_count, words)):
-            if not self.given:
+            symbols = list(self.given) or self.labelled([int(word) for word in words])
+            if not symbols:
                 raise self.error(
                     "the line of element symbols must come before the counts (VASP 5)",
                     "Add it, or say the symbols with species=; files of VASP 4 do not say them.",
                 )
-            symbols = list(self.given)
         else:
             symbols, words = words, self.words()
         # VASP 6 may write Na_pv/1a2b3c: the potential and its hash.
@@ -139,6 +139,22 @@ class _Reader:
         if not 1 <= sum(counts) <= MAX_ATOMS:
             raise self.error(f"the counts must add up to 1 to {MAX_ATOMS}", "Correct the line.")
         return [number for number, count in zip(numbers, counts, strict=True) for _ in range(count)]
+
+    def labelled(self, counts: list[int]) -> list[str]:
+        """Return the symbol for each of ``counts`` that all its sites have for a label, or none."""
+        is_selective = "".join(self.lines[self.at : self.at + 1]).strip().lower().startswith("s")
+        first = self.at + 1 + is_selective
+        symbols = []
+        for count in counts:
+            rows = self.lines[first : first + count]
+            labels = {tuple(row.split()[3:4]) for row in rows if len(rows) == count}
+            label = labels.pop() if len(labels) == 1 else ()
+            if not (label and label[0] in NUMBERS) or _FLAG.fullmatch(label[0]):
+                return []
+            symbols.append(label[0])
+            first += count
+        say(f"{self.source}: the elements are those of the labels of the sites.")
+        return symbols
 
     def site(self, number: int) -> list[float]:
         """Return the coordinates of a site; labels before or behind its flags must agree."""
@@ -166,6 +182,13 @@ class _Reader:
             if not self.lines[at].lstrip()[:1].isalpha():
                 continue
             words, counts = self.lines[at].split(), self.lines[at + 1].split()
+            before = [line.split() for line in self.lines[at - 4 : at]]
+            is_cell = all(len(row) == 3 and all(map(NUMBER.fullmatch, row)) for row in before[:3])
+            if is_cell and before[3] and all(map(_is_count, before[3])):  # of VASP 4
+                self.at = at
+                raise self.error(
+                    "a POSCAR must hold one structure, a second ends its head here", "Split it."
+                )
             are_counts = len(words) == len(counts) and all(map(_is_count, counts))
             if are_counts and all(map(_is_symbol, words)):
                 self.at = at + 1

@@ -104,6 +104,10 @@ class _Reader:
         if len(group.rotations) > 1 and misfit(group, cell).max() > METRIC_TOLERANCE:
             rule = "`LATT` and `SYMM` must fit the cell"
             raise self.error(rule, self.instructions["CELL"][-1], "Correct the one or the other.")
+        for name in ("MOVE", "FRAG"):
+            if name in self.instructions:
+                rule = f"the atoms must stand where they are listed, without `{name}`"
+                raise self.error(rule, self.instructions[name][0], "Write the file again.")
         if not self.atoms:
             raise self.error("the file must list atoms", "none", "Check that SFAC comes first.")
         if any(words[:1] not in ([], ["0"]) for words in self.instructions.get("PART", [])):
