@@ -139,6 +139,17 @@ def test_a_known_crystal_puts_its_values_beside_the_predictions() -> None:
     assert above.reference == pytest.approx(above.value + 0.05)
 
 
+def test_a_crystal_with_a_reference_is_not_called_unfamiliar() -> None:
+    known = KnownCrystal("mp-1", "MgAl2O4", 14, 227, 9.4, 0.0, 5.1, False, nan, 184.0, nan)
+    flags = ("unfamiliar: 4 % of held-out crystals are as far", "another flag")
+    bulk = said("bulk_modulus", 180.0, 20.0, "GPa", *flags)
+    shear = said("shear_modulus", 100.0, 10.0, "GPa", *flags)
+    predictions = {"bulk-modulus": [bulk], "shear-modulus": [shear]}
+    rows = by_property(spinel(predictions=predictions, known=(known,)))
+    assert rows["bulk_modulus"].flags == ("another flag",)
+    assert rows["shear_modulus"].flags == flags  # of which the source says nothing
+
+
 def test_other_models_keep_their_names_and_get_no_reference() -> None:
     predictions = {
         "jarvis-band-gap-mbj": [said("mbj_bandgap", 6.0, 1.0, "eV"), said("mbj_bandgap > 0.01", 1)],

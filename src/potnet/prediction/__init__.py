@@ -1,6 +1,7 @@
 """From crystals to properties: values, intervals, and flags where a model is out of its depth."""
 
 from potnet.prediction.predictor import (
+    UNFAMILIAR_FLAG,
     Predictor,
     Said,
     is_structure,
@@ -12,6 +13,7 @@ from potnet.prediction.rows import COLUMNS, Gradients, Prediction, PredictionFil
 
 __all__ = [
     "COLUMNS",
+    "UNFAMILIAR_FLAG",
     "Gradients",
     "Prediction",
     "PredictionFile",

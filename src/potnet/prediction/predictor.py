@@ -40,6 +40,7 @@ _TURNS = Lock()  # Of threads that use the networks in float64.
 BATCH_SIZE = 64
 UNFAMILIAR = 0.05
 """A crystal is flagged if less than this share of the crystals held out is as far from training."""
+UNFAMILIAR_FLAG = "unfamiliar"  # how the flag begins
 MAX_PAIRS = 4_000_000
 """Most pairs of atoms in one batch, so that large cells do not fill the memory."""
 
@@ -451,7 +452,8 @@ class Predictor:
             symbol = dict(zip(crystal.numbers.tolist(), crystal.symbols, strict=True))[rarest]
             reason = reason.format(symbol, int(counts[rarest]))
         share = "none" if familiarity == 0 else f"{100 * familiarity:.1g} %"
-        return (f"unfamiliar: {share} of held-out crystals are as far from training, {reason}",)
+        how = f"{share} of held-out crystals are as far from training, {reason}"
+        return (f"{UNFAMILIAR_FLAG}: {how}",)
 
 
 _REASONS = {

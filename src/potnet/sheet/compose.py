@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from potnet.crystal.layers import VACUUM
+from potnet.prediction import UNFAMILIAR_FLAG
 from potnet.sheet.derived import Interval, poisson_ratio, pugh_ratio, young_modulus
 from potnet.sheet.facts import Facts
 from potnet.sheet.properties import ADVISED, HULL, PROPERTIES, property_of, threshold_of
@@ -177,12 +178,17 @@ def _derived(bulk: Row, shear: Row) -> dict[str, Row]:
 
 
 def _with_reference(row: Row, found: Findings) -> Row:
-    """Return the row with what is known of this very crystal, from the likest that has it."""
+    """Return the row with what is known of this very crystal, from the likest that has it.
+
+    A crystal with a reference is not unfamiliar: the networks of the sheet have learned from the
+    data that it is from, of which their archives hold a part to measure distances.
+    """
     for known in found.known:
         value = _reference(row, known, found.hull)
         if not math.isnan(value):
             note = "; ".join(filter(None, (f"known: {known.id}", row.note)))
-            return replace(row, reference=value, note=note)
+            flags = tuple(flag for flag in row.flags if not flag.startswith(UNFAMILIAR_FLAG))
+            return replace(row, reference=value, note=note, flags=flags)
     return row
 
 
