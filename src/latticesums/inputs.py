@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 from latticesums.errors import ConfigError, StructureError
 
@@ -85,6 +86,12 @@ def _check_shapes(
     positions: Tensor, cell: Tensor, graph_index: Tensor | None
 ) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
     """Return float64 positions and cells, and the number of atoms of each crystal."""
+    if any(is_functorch_wrapped_tensor(tensor) for tensor in (positions, cell)):
+        raise ConfigError(
+            "pair_sums: `positions` and `cell` must be plain tensors, got those of a torch.func "
+            "transform. Use torch.autograd.grad and torch.autograd.functional for derivatives, "
+            "and graph_index for many crystals."
+        )
     if positions.ndim != 2 or positions.shape[1] != 3:
         raise ConfigError(
             "pair_sums: `positions` must have shape (n_atoms, 3), got "

@@ -326,3 +326,15 @@ def test_absurd_parameters_are_summed_or_refused_in_one_sentence(make, d):
 def test_points_may_be_asked_of_plain_arrays():
     found = point_sums(Atoms([[0.0, 0, 0]], np.eye(3) * 3), np.full((1, 3), 1.5), ["pauli"])
     assert found.values.shape == (1, 1)
+
+
+@pytest.mark.parametrize("transform", [torch.func.grad, torch.func.jacrev, torch.vmap])
+def test_transforms_of_torch_func_are_refused_in_one_sentence(transform):
+    cell = torch.from_numpy(CELL)
+
+    def total(x):
+        return pair_sums(x, cell, ["coulomb"], tolerance=1e-6).values.sum()
+
+    x = torch.zeros(1, 1, 3).double() if transform is torch.vmap else torch.zeros(1, 3).double()
+    with pytest.raises(ConfigError, match=r"got those of a torch\.func transform"):
+        transform(total)(x)
