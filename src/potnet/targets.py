@@ -209,11 +209,13 @@ class Chosen:
         dataset: With the binary targets.
         transforms: The targets, each with its transform.
         classes: The classes of each column that is learned as such; each is a target.
+        names: The columns and binary targets that were asked for, or found.
     """
 
     dataset: Dataset
     transforms: dict[str, Transform]
     classes: dict[str, tuple[str, ...]]
+    names: tuple[str, ...]
 
 
 def chosen_targets(
@@ -256,7 +258,7 @@ def chosen_targets(
     dataset = with_binary_targets(dataset, transforms)
     for name, word in transforms.items():
         _require_fit(dataset, name, word)
-    return Chosen(dataset, transforms, classes)
+    return Chosen(dataset, transforms, classes, names)
 
 
 def _only_words(dataset: Dataset) -> tuple[str, ...]:

@@ -62,6 +62,26 @@ def test_all_changes_at_once_leave_a_random_crystal_the_same(network, seed):
     assert abs(one - other) < 1e-5
 
 
+@settings(max_examples=15)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_an_atom_is_described_the_same_in_all_ways_to_write_a_crystal(seed):
+    torch.manual_seed(0)
+    network = registry.build("completenet", {"width": 16}).eval()
+    crystal = random_crystal(seed)
+    changed = crystal
+    for change in reversed(WRITINGS):
+        changed = change(changed, seed)
+    with torch.inference_mode():
+        one, other = (
+            network.atom_embedding(network.features.each_atom([c])).double().numpy()
+            for c in (crystal, changed)
+        )
+    distance = np.abs(other[:, None] - one).max(-1)
+    same = (distance < 1e-4) & (changed.numbers[:, None] == crystal.numbers)
+    assert same.any(1).all()
+    assert (same.sum(0) >= len(other) // len(one)).all()  # each atom and its copies
+
+
 def random_crystal(seed: int) -> Crystal:
     """Return one to four atoms without symmetry, about 1 Å or more apart."""
     rng = np.random.default_rng(seed)

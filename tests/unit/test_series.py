@@ -81,7 +81,7 @@ def test_a_learning_curve_answers_in_a_sentence(tmp_path) -> None:
         assert set(small["train"]) < set(large["train"])
         assert set(small["val"]) <= set(large["val"])
     sentence = found.laws["size"].sentence("size")
-    assert sentence.startswith("size: the error falls as n^")
+    assert sentence.startswith("size: the error goes as n^")
     assert sentence in curve_report(found, {}).read_text().replace("&#39;", "'")
     assert (tmp_path / "curve" / "learning-curve.png").exists()
     assert json.loads((tmp_path / "curve" / "learning-curve.json").read_text())["size"]["sizes"]

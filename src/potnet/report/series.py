@@ -94,7 +94,7 @@ def power_law_plot(found: LearningCurve, name: str, unit: str = "") -> Figure:
     axes.errorbar(found.sizes, errors, bars, fmt="o", color=BLUE, capsize=3, label="measured")
     inside = np.geomspace(found.sizes[0], found.sizes[-1], 50)
     beyond = np.geomspace(found.sizes[-1], 8 * found.sizes[-1], 50)
-    label = f"n^-{law.exponent:.2f}"
+    label = f"n^{-law.exponent:+.2f}"
     axes.plot(inside, law.at(inside), color=ORANGE, label=label)
     axes.plot(beyond, law.at(beyond), color=ORANGE, linestyle="--", label="if it goes on")
     axes.axvline(found.sizes[-1], color=GREY, linewidth=0.8, linestyle=":")

@@ -80,8 +80,8 @@ class PowerLaw:
         """Return the answer to "how many more calculations do I need?" in words."""
         n, half = self.sizes[-1], self.needed[-1]
         fall = (
-            f"{name}: the error falls as n^-{self.exponent:.2f} ({self.exponent_low:.2f} to "
-            f"{self.exponent_high:.2f}) with n training crystals, now {n:,}."
+            f"{name}: the error goes as n^{-self.exponent:+.2f} ({-self.exponent_high:+.2f} to "
+            f"{-self.exponent_low:+.2f}) with n training crystals, now {n:,}."
         )
         if not math.isfinite(half.crystals) or self.exponent_low <= 0:
             return f"{fall} It cannot be told from not falling: more crystals may not help."

@@ -116,11 +116,11 @@ def cross_validate(
     split |= {"kind": "k-fold", "n_folds": n_folds}
     told: dict[str, Any] = {"on_error": on_error, "progress": progress, "callbacks": callbacks}
     for fold in range(n_folds):
-        of_fold = TrainingConfig(**_given(config) | {"split": {**split, "fold": fold}})
+        of_fold = _with_split(config, chosen, {**split, "fold": fold})
         result = train(dataset, of_fold, output / f"fold{fold}", resume=True, **told)
     rest = {"kind": "random", "by": config.split.by, "seed": config.split.seed}
     shares = {"train": 1 - config.split.val, "val": config.split.val, "test": 0.0}
-    of_all = TrainingConfig(**_given(config) | {"split": {**rest, **shares}})
+    of_all = _with_split(config, chosen, {**rest, **shares})
     result = train(dataset, of_all, output / "all", resume=True, **told)
     metrics = _pooled(output, chosen, n_folds)
     with atomic_write(output / "metrics.json") as file:
@@ -172,7 +172,7 @@ def learning_curve(
         )
     rng = np.random.default_rng(config.seed)
     train_rows, val_rows = rng.permutation(split.train), rng.permutation(split.val)
-    given = TrainingConfig(**_given(config) | {"split": {"kind": "given"}})
+    given = _with_split(config, chosen, {"kind": "given"})
     for size in sizes:
         n_val = max(min(2, len(val_rows)), math.ceil(size / sizes[-1] * len(val_rows)))
         labels = np.full(len(dataset), "", dtype="<U5")
@@ -193,10 +193,11 @@ def learning_curve(
     return LearningCurve(output, model, sizes, errors, laws, result.failures)
 
 
-def _given(config: TrainingConfig) -> dict[str, Any]:
-    """Return the settings that were given; the others are resolved by each run."""
+def _with_split(config: TrainingConfig, chosen: Chosen, split: dict[str, Any]) -> TrainingConfig:
+    """Return the settings of a run; what was not given is resolved by each."""
     known = config.to_dict()
-    return {name: known[name] for name in config.model_fields_set}
+    given = {name: known[name] for name in config.model_fields_set}
+    return TrainingConfig(**given | {"targets": chosen.names, "split": split})
 
 
 def _opened(output: str | os.PathLike[str], series: dict[str, Any]) -> Path:
