@@ -118,9 +118,9 @@ def evaluation_report(
         if not rows:  # a column of classes, whose targets are the classes
             continue
         units[name] = rows[0]["unit"]
-        pair = (np.array([row[key] for row in rows]) for key in ("target", "prediction"))
+        true, said = (np.array([row[key] for row in rows]) for key in ("target", "prediction"))
         ids = tuple(row["id"] for row in rows)
-        found.append(Compared(name, units[name], ids, *pair, metrics, "crystals"))
+        found.append(Compared(name, units[name], ids, true, said, metrics, "crystals"))
     add_properties(report, found, evaluation.metrics, folder)
     _add_metrics(report, {"evaluated": evaluation.metrics}, units)
     if evaluation.failures:

@@ -40,10 +40,11 @@ def folds_report(found: CrossValidation) -> Path:
             path = RunFolder(folder).predictions("test", target["name"], several=len(names) > 1)
             rows = [row for row in read_table(path) if row[1] == row[1]]
             ids = tuple(row[0] for row in rows)
-            pair = (np.array([row[k] for row in rows]) for k in (1, 2))
+            true, said = (np.array([row[k] for row in rows]) for k in (1, 2))
             metrics = found.metrics[target["name"]]
             about = "crystals, never trained on"
-            compared.append(Compared(target["name"], target["unit"], ids, *pair, metrics, about))
+            pair = (target["name"], target["unit"])
+            compared.append(Compared(*pair, ids, true, said, metrics, about))
     add_properties(report, compared, found.metrics, folder)
     report.heading("Folds")
     rows = [

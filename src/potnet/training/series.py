@@ -173,24 +173,19 @@ def learning_curve(
     rng = np.random.default_rng(config.seed)
     train_rows, val_rows = rng.permutation(split.train), rng.permutation(split.val)
     given = _with_split(config, chosen, {"kind": "given"})
+    results = []
     for size in sizes:
         n_val = max(min(2, len(val_rows)), math.ceil(size / sizes[-1] * len(val_rows)))
         labels = np.full(len(dataset), "", dtype="<U5")
         labels[train_rows[:size]], labels[val_rows[:n_val]] = "train", "val"
         labels[split.test] = "test"
-        result = train(
-            replace(dataset, splits={"": labels}),
-            given,
-            output / f"size{size}",
-            resume=True,
-            on_error=on_error,
-            progress=progress,
-            callbacks=callbacks,
-        )
+        part, folder = replace(dataset, splits={"": labels}), output / f"size{size}"
+        told: dict[str, Any] = {"progress": progress, "callbacks": callbacks}
+        results.append(train(part, given, folder, resume=True, on_error=on_error, **told))
     errors, laws = _curves(output, chosen, sizes)
     _write_curves(output, sizes, errors, laws)
-    model = _with_metrics(result.model, output / "model", {})
-    return LearningCurve(output, model, sizes, errors, laws, result.failures)
+    model = _with_metrics(results[-1].model, output / "model", {})
+    return LearningCurve(output, model, sizes, errors, laws, results[-1].failures)
 
 
 def _with_split(config: TrainingConfig, chosen: Chosen, split: dict[str, Any]) -> TrainingConfig:
