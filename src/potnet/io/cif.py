@@ -180,8 +180,9 @@ def _crystal(
     numbers = sites.numbers[site]
     volume = math.prod(cell.diagonal().tolist())  # the cell is lower triangular
     content = Content(numbers, mass_of(numbers, sites.is_deuterium[site]), volume)
-    labels = [sites.labels[k] for k in np.unique(site)]
-    is_counted = check_statements(block, labels, content, where)
+    listed = np.unique(site)
+    labels = [sites.labels[k] for k in listed]
+    is_counted = check_statements(block, labels, sites.numbers[listed], content, where)
     if not is_counted:
         symmetry.check_complete(where)
     # Into the cell; the last digits of -1e-17 must not become 1.

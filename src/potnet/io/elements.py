@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _LABEL = re.compile(r"([A-Za-z]*)(.*)", re.ASCII | re.DOTALL)
 # Oxygen with something behind it: a bonded hydrogen (O-H), or water (O_W).
-_BONDED = re.compile(r"O[^A-Za-z]*[HhWw]")
+_BONDED = re.compile(r"O[^A-Za-z]*[HhWw]|H2O")
 
 
 def elements_of(
@@ -58,7 +58,7 @@ def _of_label(label: str, stated: set[int], site: str) -> int:
     # A letter behind the element (SrA, Cb, Ho1): the formula says which element it is.
     two, one = letters[:2].capitalize(), letters[:1].upper()
     found = [NUMBERS[name] for name in (two, one) if NUMBERS.get(name, 0) in stated]
-    if not found and number:
+    if not found and number and stated:
         return number  # to be refused with the formula
     if not found:
         raise StructureError(

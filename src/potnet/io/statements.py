@@ -33,12 +33,17 @@ _WATER = re.compile(r"[.\u00b7\u2022*]\s*(\d{0,3})\s*\(?H2\s?O\)?")  # of CaSO4.
 _TIMES = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(?=[(\[])", re.ASCII)  # of 2(H2 O)
 _FORMULAS = ("_chemical_formula_sum", "_chemical_formula_moiety")
 _OTHER_FORMULAS = ("_chemical_formula_structural", "_chemical_formula_iupac")
+_ATTACHED = ("_atom_site_attached_hydrogens", "_atom_site_implicit_hydrogens")
+_BONDED = "_chemical_conn_atom_nh"  # hydrogen bonded to each atom
 _NAMES = ("_chemical_name_systematic", "_chemical_name_common")
 _HYDRATE = re.compile(
     r"\b(?:hemi|sesqui|mono|di|tri|tetra|penta|hexa|hepta|octa|nona|deca|dodeca)hydrate\b"
-    r"|\bhydroxide\b",
+    r"|\bhydroxide\b|\bhydrate\b",
     re.I,
 )
+_SOME_WATER = re.compile(r"H2\s?O(?![a-z0-9])")  # in formulas that cannot be compared
+# Names of sites that stand for a group, by their element: NH4; CH3, CH2A; W1, Aq.
+_GROUPS = {6: "CH[1-4]?[A-Z]?", 7: r"N\d?H[1-4]?[A-Z]?", 8: r"[Ww]\d{0,3}[A-Za-z]?|Aq\d{0,2}"}
 # O-H, OH1, O(H), OW, O1W, Ow2, Wat1: oxygen of hydroxyl or water.
 _WET = re.compile(r"(?:O\d{0,3}[-_ (]?(?:[Hh]|[Ww])|[Ww]at|WAT|H2O)[^A-Za-z]*(?:[A-Za-z]?\)?)?")
 
@@ -86,22 +91,33 @@ def stated_elements(block: Block) -> set[int]:
     return set(next((formula for formula in formulas if formula), {}))
 
 
-def check_statements(block: Block, labels: list[str], content: Content, where: str) -> bool:
+def check_statements(
+    block: Block, labels: list[str], elements: NDArray[np.int64], content: Content, where: str
+) -> bool:
     """Raise if the atoms are not what the block says of them.
+
+    Args:
+        block: The block.
+        labels: Names of the sites.
+        elements: Their atomic numbers, shape (n_sites,).
+        content: All atoms of the cell.
+        where: Name of the file, for messages.
 
     Returns:
         Whether the number of atoms in the cell is stated too, and right: by formula and Z, by
         weight and Z, or by the density.
     """
     is_counted = _check_formula(block, content, where)
-    _check_hydrogen(block, labels, content, where)
+    _check_hydrogen(block, labels, elements, content, where)
     is_counted |= _check_weight(block, content, where)
     return is_counted | _check_density(block, content, where)
 
 
-def _check_hydrogen(block: Block, labels: list[str], content: Content, where: str) -> None:
+def _check_hydrogen(
+    block: Block, labels: list[str], elements: NDArray[np.int64], content: Content, where: str
+) -> None:
     """Raise if hydrogen is attached to sites, or stated anywhere, and not listed."""
-    attached = block.column("_atom_site_attached_hydrogens")
+    attached = block.column(*_ATTACHED)
     for label, text in zip(labels, attached, strict=False):
         if gemmi.cif.as_number(text) > 0:
             raise StructureError(
@@ -112,13 +128,22 @@ def _check_hydrogen(block: Block, labels: list[str], content: Content, where: st
         return
     said = [(tag, block.first(tag)) for tag in (*_FORMULAS, *_OTHER_FORMULAS)]
     formulas = [(tag, text, parse_moiety(text)) for tag, text in said]
-    wet = [(tag, text) for tag, text, formula in formulas if formula and 1 in formula]
+    wet = [
+        (tag, text)
+        for tag, text, formula in formulas
+        if (1 in formula if formula else _SOME_WATER.search(text[:MAX_FORMULA]))
+    ]
+    wet += [(_BONDED, text) for text in block.column(_BONDED) if gemmi.cif.as_number(text) > 0]
     wet += [
         (tag, text) for tag in _NAMES if _HYDRATE.search(text := block.first(tag)[:MAX_FORMULA])
     ]
     is_stated = any(formula for *_, formula in formulas[:2])
     if not wet and not is_stated:  # a formula without hydrogen settles what a label hints at
-        wet = [("_atom_site_label", label) for label in labels if _WET.fullmatch(label[:20])]
+        wet = [
+            ("_atom_site_label", label)
+            for label, number in zip(labels, elements.tolist(), strict=True)
+            if _WET.fullmatch(label[:20]) or re.fullmatch(_GROUPS.get(number, "(?!)"), label[:20])
+        ]
     for tag, text in wet[:1]:
         raise StructureError(
             f"{where}: every hydrogen atom must be a site, got none where `{tag}` {text[:80]!r} "
