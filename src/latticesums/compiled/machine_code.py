@@ -118,5 +118,8 @@ def _folders() -> list[Path]:
     named = os.environ.get("NUMBA_CACHE_DIR")
     if named:
         return [Path(named)]
-    user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return [HERE / "__pycache__", Path(user) / "latticesums"]
+    folders = [HERE / "__pycache__"]
+    with suppress(RuntimeError):  # whoever has no home has no cache there
+        folders.append(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"))
+        folders[-1] /= "latticesums"
+    return folders
