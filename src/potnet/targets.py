@@ -392,12 +392,13 @@ class Scale:
         """Return physical ``values`` (nan allowed) as the network should predict them."""
         return (transformed(values, self.transform) - self.mean) / self.std
 
-    def physical(self, outputs: Any, *, shift: float = 0.0) -> Any:
+    def physical(self, outputs: Any, *, shift: Any = 0.0) -> Any:
         """Return the predictions that ``outputs`` of a network stand for; arrays and tensors alike.
 
         Args:
             outputs: Standardised outputs of any shape.
-            shift: Added to the transformed values, such as half the width of an interval.
+            shift: Added to the transformed values, such as half the width of an interval: a number,
+                or one for each output.
         """
         return restored(outputs * self.std + self.mean + shift, self.transform)
 
