@@ -209,7 +209,8 @@ class ShardOutput:
             )
         check_format(f"x.{kind}")
         check_output_folder(output, option="--output")
-        self._output, self._kind, self._wide = output, kind, wide
+        self._output, self._wide = output, wide
+        self._kind: Literal["csv", "parquet"] = kind
         self._folder: ShardFolder | None = None
 
     def store(self, key: str, taken: Names) -> ShardFolder:

@@ -69,14 +69,21 @@ class Block:
         for tag in tags:
             if tag in self._places:
                 values = self._values(self._places[tag])
-                return [v if v in UNKNOWN else cif.as_string(v).strip() for v in values]
+                return [v if v in UNKNOWN else _text(v) for v in values]
         return []
 
     def first(self, *tags: str) -> str:
         """Return the first known value among ``tags``, or an empty string."""
         columns = (self._values(self._places[tag])[:1] for tag in tags if tag in self._places)
-        values = (cif.as_string(value).strip() for column in columns for value in column)
+        values = (_text(value) for column in columns for value in column)
         return next((value for value in values if value not in UNKNOWN), "")
+
+
+def _text(value: str) -> str:
+    """Return a value without its quotes."""
+    if value and value[0] not in "'\";.?":  # most values, faster than by the parser
+        return value.strip()
+    return cif.as_string(value).strip()
 
 
 def _plain(tag: str) -> str:

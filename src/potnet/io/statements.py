@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -64,7 +63,7 @@ def mass_of(numbers: NDArray[np.int64], is_deuterium: NDArray[np.bool_]) -> floa
 
 
 @lru_cache(maxsize=256)  # each of the checks asks for those of one block
-def parse_moiety(text: str) -> Mapping[int, float] | None:
+def parse_moiety(text: str) -> dict[int, float] | None:
     """Return how often each element is in a formula such as ``Ca 2+, O4 S 2-, 2(H2 O)``.
 
     None if it is not in a form that can be compared, such as ``(Mg,Fe)2 Si O4`` or ``n(C6 H6)``.

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from potnet.errors import Failure, StructureError
 from potnet.io import Names, Piece
@@ -24,6 +24,7 @@ from potnet.sheet.stream import BATCH_SIZE, CrystalSheet, SheetMaker
 
 FEW_TASKS = 8  # are done before other processes have started
 
+Item = TypeVar("Item")
 Task = tuple[Piece, ...]
 
 
@@ -147,9 +148,9 @@ def outcomes_of(
         )
 
 
-def cut(pieces: Iterable[Piece], size: int) -> Iterator[Task]:
-    """Yield ``size`` pieces at a time."""
-    rest = iter(pieces)
+def cut(items: Iterable[Item], size: int) -> Iterator[tuple[Item, ...]]:
+    """Yield ``size`` items at a time."""
+    rest = iter(items)
     while task := tuple(islice(rest, size)):
         yield task
 

@@ -128,10 +128,13 @@ class ShardFolder:
 
     def write(self, outcomes: Sequence[Outcome]) -> None:
         """Add what became of a task to the table that is being made."""
-        if outcomes and self._table is None:
-            number = self.n_files
+        table = self._table
+        if table is None:
+            if not outcomes:  # of a finished table
+                return
             columns = () if self._wide else COLUMNS
-            self._table = self._open.enter_context(open_table(self._file(number), columns))
+            table = self._open.enter_context(open_table(self._file(self.n_files), columns))
+            self._table = table
         for outcome in outcomes:
             self._now.failures.extend([f.id, f.stage, f.reason] for f in outcome.failures)
             if outcome.is_crystal:
@@ -140,7 +143,7 @@ class ShardFolder:
                 continue
             wide = [wide_record(outcome.rows)] if self._wide else None
             for record in wide or [row.record() for row in outcome.rows]:
-                self._table.write(record)
+                table.write(record)
 
     def _finished(self, order: deque[tuple[int, str, int]]) -> Iterator[list[Outcome]]:
         """Pass over finished tables, up to one that is not."""
