@@ -17,7 +17,7 @@ from potnet.cli import app
 from potnet.io import Pieces
 from potnet.sheet import SheetMaker
 from potnet.sheet.journal import Journal
-from potnet.sheet.pipeline import SheetWork, cut, outcomes_of
+from potnet.sheet.pipeline import TASK_BYTES, SheetWork, cut, outcomes_of, tasks_of
 from potnet.sheet.shards import ShardFolder
 
 
@@ -151,3 +151,13 @@ def test_a_journal_gives_finished_tasks_again_and_forgets_a_broken_line(
     n_tasks = len(list(cut(Pieces(inputs), 7)))
     assert len(ran) == n_tasks - 4
     assert not path.exists()
+
+
+def test_a_task_holds_few_large_pieces(inputs) -> None:
+    pieces = list(Pieces(inputs))
+    assert [len(task) for task in tasks_of(pieces, 40)] == [40, 40, 12]
+    large = [piece._replace(size=TASK_BYTES // 3 + 1) for piece in pieces]
+    assert [len(task) for task in tasks_of(large, 40)] == [3] * 30 + [2]
+    frames = [piece for piece in pieces if piece.path.endswith("many.extxyz")]
+    assert len(frames) == 60
+    assert min(piece.size for piece in frames) > 0

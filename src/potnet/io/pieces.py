@@ -96,6 +96,7 @@ class Piece(NamedTuple):
         given: Its arguments: plain values and arrays.
         name: Of a crystal in a file of many; empty otherwise.
         share: How much of the file has been read with it, by bytes; 1 where nobody knows.
+        size: Of what is given, in characters or bytes; 0 for a file that is not read yet.
     """
 
     path: str
@@ -103,6 +104,7 @@ class Piece(NamedTuple):
     given: tuple[Any, ...]
     name: str = ""
     share: float = 1.0
+    size: int = 0
 
     def found(self) -> Iterator[Found]:
         """Yield each crystal in it, or the reason why there is none."""
@@ -114,7 +116,8 @@ class Piece(NamedTuple):
         """Return what has been read already."""
         if isinstance(found, Crystal):
             arrays = found.numbers, found.positions, found.cell, found.pbc
-            return Piece(path, _restored, (name, *arrays, found.id, dict(found.info)), name)
+            given = (name, *arrays, found.id, dict(found.info))
+            return Piece(path, _restored, given, name, size=found.positions.nbytes)
         return Piece(path, _refused, (name, str(found)), name)
 
     def digest(self) -> bytes:
@@ -201,7 +204,9 @@ def _parse(
                 for given in split(lines):
                     share = on_disk.tell() / size
                     name = f"{id}#{given[1]}"
-                    yield Piece(printable(path), read, (*given, path.name, id), name, share)
+                    text = given[0] if isinstance(given[0], str) else "".join(given[0].atoms)
+                    arguments = (*given, path.name, id)
+                    yield Piece(printable(path), read, arguments, name, share, len(text))
         elif kind == "lammps":
             with _open(path) as file:
                 lines = _lines(file, path.name, LAMMPS_LINE_BYTES)

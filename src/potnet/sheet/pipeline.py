@@ -24,6 +24,8 @@ from potnet.sheet.stream import BATCH_SIZE, CrystalSheet, SheetMaker
 
 FEW_TASKS = 8  # are done before other processes have started
 
+TASK_BYTES = 4 * 2**20  # of text or arrays that go to a process at once
+
 Item = TypeVar("Item")
 Task = tuple[Piece, ...]
 
@@ -129,7 +131,7 @@ def outcomes_of(
     sizes: list[int] = []
 
     def tasks() -> Iterator[Task]:
-        for task in cut(pieces, task_size):
+        for task in tasks_of(pieces, task_size):
             sizes.append(len(task))
             yield task
 
@@ -146,6 +148,20 @@ def outcomes_of(
                 for one in outcomes
             ],
         )
+
+
+def tasks_of(pieces: Iterable[Piece], size: int) -> Iterator[Task]:
+    """Yield ``size`` pieces at a time, fewer where they are large."""
+    task: list[Piece] = []
+    total = 0
+    for piece in pieces:
+        task.append(piece)
+        total += piece.size
+        if len(task) == size or total > TASK_BYTES:
+            yield tuple(task)
+            task, total = [], 0
+    if task:
+        yield tuple(task)
 
 
 def cut(items: Iterable[Item], size: int) -> Iterator[tuple[Item, ...]]:
