@@ -130,8 +130,8 @@ def _from_mapping(data: Mapping[str, Any], id: str) -> Arguments:
 def _check_beside(data: Mapping[str, Any], where: str) -> None:
     """Raise if a dictionary of numbers says something else of its atoms than these do."""
     check_claims(data, where)
-    symbols, numbers = data.get("symbols"), data["numbers"]
-    is_listed = isinstance(symbols, list | tuple) and np.shape(symbols) == np.shape(numbers)
+    symbols, numbers = data.get("symbols") or (), data["numbers"]
+    is_listed = np.ndim(symbols) == 1 and np.shape(symbols) == np.shape(numbers)
     for symbol, number in zip(symbols, numbers, strict=True) if is_listed else ():
         if isinstance(symbol, str) and number_of(symbol, where) != number:
             raise StructureError(

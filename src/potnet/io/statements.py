@@ -165,7 +165,7 @@ def _check_formula(block: Block, content: Content, where: str) -> bool:
     if stated is None:
         return False  # nothing stated, or not in a form that can be compared
     scale = found.total() / (sum(stated.values()) or 1)
-    for number in stated | found:
+    for number in dict.fromkeys([*stated, *found]):
         expected = scale * stated.get(number, 0)
         if abs(expected - found[number]) > FORMULA_TOLERANCE * max(expected, 1):
             raise StructureError(
