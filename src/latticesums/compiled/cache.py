@@ -10,7 +10,7 @@ import contextlib
 import io
 import logging
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 from numba.core.caching import IndexDataCacheFile
 
@@ -50,7 +50,7 @@ class CheckedFiles(IndexDataCacheFile):
         return super()._load_data(name)
 
     @contextlib.contextmanager
-    def _open_for_write(self, filepath: str) -> Iterator[BinaryIO]:
+    def _open_for_write(self, filepath: str) -> Iterator[Any]:
         with super()._open_for_write(filepath) as file:
             buffer = io.BytesIO()
             yield buffer

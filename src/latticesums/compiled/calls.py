@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 def address(array: NDArray[Any]) -> int:
     """Return where the numbers of a writable array in C order lie."""
-    return ctypes.addressof(ctypes.c_char.from_buffer(array)) if array.size else 0
+    buffer: Any = array
+    return ctypes.addressof(ctypes.c_char.from_buffer(buffer)) if array.size else 0
 
 
 class _Kept(threading.local):
