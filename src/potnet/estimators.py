@@ -128,7 +128,8 @@ class _Estimator:
             raise StructureError(
                 f"{type(self).__name__}.fit: `structures` must hold some, got 0 samples. Give more."
             )
-        dataset = Dataset(ids, crystals, targets=targets or {}, words=words or {})
+        columns = {name: np.array(column) for name, column in (words or {}).items()}
+        dataset = Dataset(ids, crystals, targets=targets or {}, words=columns)
         if weights is not None:
             counted = weights > 0
             dataset, weights = dataset.subset(counted), weights[counted]

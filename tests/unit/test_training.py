@@ -5,6 +5,7 @@ import dataclasses
 import json
 import shutil
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from potnet.prediction import load
 from potnet.targets import Scale
 from potnet.training import TrainingConfig, evaluate, train
 from potnet.training.batches import Minibatch
-from potnet.training.trainer import Objective
+from potnet.training.trainer import Objective, Trainer
 
 
 def config(**settings) -> TrainingConfig:
@@ -361,7 +362,6 @@ def test_an_epoch_on_a_gpu_never_waits_for_the_device(tmp_path):
 
     from potnet.training.batches import HeldFeatures
     from potnet.training.features import Survey
-    from potnet.training.trainer import Trainer
 
     dataset = made_up_dataset(64)
     fabric = Fabric(accelerator="cuda", devices=1)
@@ -443,6 +443,22 @@ def test_going_on_never_keeps_weights_that_are_worse_than_those_it_began_with(re
     kept, _ = archive.load(found.model)
     for name, tensor in untouched[0].state_dict().items():
         torch.testing.assert_close(kept[0].state_dict()[name], tensor)
+
+
+def test_a_network_that_goes_on_has_to_be_better_by_a_standard_error():
+    rng = np.random.default_rng(0)
+    first = rng.exponential(size=100)
+    trainer = SimpleNamespace(begins_trained=True, first_errors=None)
+    assert Trainer.margin(trainer, first) == 0
+    assert Trainer.margin(trainer, first - 0.1) == pytest.approx(0)  # better for all alike
+    change = rng.standard_normal(100)
+    later = first + change
+    later[3] = np.nan
+    expected = np.delete(change, 3).std(ddof=1) / np.sqrt(99)
+    assert Trainer.margin(trainer, later) == pytest.approx(expected)
+    assert Trainer.margin(SimpleNamespace(begins_trained=False), later) == 0
+    one = SimpleNamespace(begins_trained=True, first_errors=first[:1])
+    assert Trainer.margin(one, first[:1]) == np.inf  # one crystal says nothing
 
 
 def test_frozen_weights_stay_as_they_are(result, tmp_path):

@@ -85,7 +85,7 @@ def add_training(report: Report, folder: Path, *, plots: Path | None = None) -> 
     tested = metrics.get("test", {})
     add_properties(report, _tested(folder, run["targets"], tested), tested, plots)
     report.heading("Learning")
-    curves = _learning(folder / "metrics.csv")
+    curves = _learning(folder / "metrics.csv", mark_best=config.get("finetune") is None)
     save_figure(curves, plots / "learning-curve.png")
     report.figures({"Loss by epoch": curves})
     parts = {part: metrics[part] for part in ("val", "test") if part in metrics}
@@ -255,15 +255,15 @@ def _tested(
     return compared
 
 
-def _learning(path: Path) -> Figure:
+def _learning(path: Path, *, mark_best: bool) -> Figure:
     """Return the learning curves of the first network of a run."""
     rows = [row for row in _table(path) if row["member"] == "0"]
     scores = [float(row["val_score"]) for row in rows]
     epochs = [int(row["epoch"]) for row in rows]
     curves = {"training": [float(row["train_loss"]) for row in rows], "validation": scores}
-    return learning_curve(
-        epochs, curves, best=epochs[int(np.argmin(scores))], label="loss (standardised)"
-    )
+    # A model that goes on from another is kept by more than its score.
+    best = epochs[int(np.argmin(scores))] if mark_best else None
+    return learning_curve(epochs, curves, best=best, label="loss (standardised)")
 
 
 def _table(path: Path) -> list[dict[str, str]]:

@@ -33,8 +33,8 @@ class TrainingConfig(BaseModel):
         finetune: A bundled model or an archive whose networks training goes on from: its
             settings are the network's, and its weights are taken over. Its outputs, units and
             scales are, too, where it predicts the very targets to learn; then training takes small
-            steps, and the weights that are kept are never worse on the validation crystals than
-            those it began with. Null for random weights.
+            steps, and other weights than those it began with are kept only where they are better on
+            the validation crystals by more than a standard error. Null for random weights.
         freeze: Weights that stay as they are, by the beginnings of their names, such as
             ``layers.0`` or ``embed``.
         targets: Target columns of the dataset to learn; empty means all that hold numbers. The key

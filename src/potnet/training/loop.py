@@ -270,10 +270,12 @@ def _record(
     learning_rate: float = 0.0,
 ) -> None:
     """Validate a network, keep its weights if they are the best, and write the epoch down."""
-    validation = _validate(prepared, trainer.predict(prepared.loader, prepared.split.val))
+    predicted = trainer.predict(prepared.loader, prepared.split.val)
+    score, errors = _validate(prepared, predicted)
+    margin = trainer.margin(_by_crystal(np.abs(prepared.errors(predicted, "val"))))
     # All processes must agree on the best epoch, and only the first one's statistics of
     # normalisation count.
-    score, errors = trainer.fabric.broadcast(validation)
+    score, errors, margin = trainer.fabric.broadcast((score, errors, margin))
     epoch = {
         "member": trainer.index,
         "epoch": trainer.epoch,
@@ -282,7 +284,7 @@ def _record(
         "val_score": score,
         **errors,
     }
-    trainer.record(epoch, score)
+    trainer.record(epoch, score + margin)
     if trainer.fabric.is_global_zero:
         folder.add_epoch(epoch)
     report(Progress("training", trainer.epoch, trainer.config.epochs, trainer.index, epoch))
@@ -302,6 +304,12 @@ def _validate(prepared: Prepared, predicted: NDArray[np.float64]) -> tuple[float
         for k, scale in enumerate(prepared.scales)
     }
     return float(score), errors
+
+
+def _by_crystal(errors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean over the targets that are known, nan where none is, shape (n,)."""
+    counts = np.isfinite(errors).sum(1)
+    return np.where(counts > 0, np.nansum(errors, axis=1) / np.maximum(counts, 1), np.nan)
 
 
 def measured(

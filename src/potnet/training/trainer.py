@@ -123,6 +123,7 @@ class Trainer:
         self.best_score = math.inf
         self.best: dict[str, Tensor] = {}
         self.history: list[dict[str, float]] = []
+        self.first_errors: NDArray[np.float64] | None = None
 
     @property
     def name(self) -> str:
@@ -204,6 +205,26 @@ class Trainer:
     def learning_rate(self) -> float:
         return self.optimizer.param_groups[0]["lr"]
 
+    def margin(self, errors: NDArray[np.float64]) -> float:
+        """Return by how much a network that goes on has to be better than it began, to be kept.
+
+        One standard error of the difference, crystal by crystal: of few validation crystals, the
+        best of many epochs is better by chance.
+
+        Args:
+            errors: Of the validation crystals, standardised, nan where unknown, shape (n_val,).
+        """
+        if not self.begins_trained:
+            return 0.0
+        if self.first_errors is None:
+            self.first_errors = errors
+            return 0.0
+        difference = errors - self.first_errors
+        difference = difference[np.isfinite(difference)]
+        if len(difference) < 2:
+            return math.inf
+        return float(difference.std(ddof=1) / math.sqrt(len(difference)))
+
     def record(self, entry: dict[str, float], score: float) -> None:
         """Add an epoch to the history and keep the averaged weights if they are the best."""
         self.history.append(entry)
@@ -237,6 +258,8 @@ class Trainer:
         checkpoint.put("weights", self.network.state_dict())
         checkpoint.put("average", self.average.network.state_dict())
         checkpoint.put("best", self.best)
+        if self.first_errors is not None:
+            checkpoint.put("first", {"errors": torch.from_numpy(self.first_errors)})
         checkpoint.put("optimizer", optimizer_tensors(self.optimizer, self.network))
         return checkpoint
 
@@ -247,6 +270,8 @@ class Trainer:
         self.average.network.load_state_dict(checkpoint.get("average"))
         self.average.steps = state["steps"]
         self.best = {k: v.to(self.fabric.device) for k, v in checkpoint.get("best").items()}
+        first = checkpoint.get("first")
+        self.first_errors = first["errors"].cpu().numpy() if first else None
         self.best_epoch, self.best_score = state["best_epoch"], state["best_score"]
         self.epoch, self.history = state["epoch"], state["history"]
         restore_optimizer(self.optimizer, self.network, checkpoint.get("optimizer"))
