@@ -40,6 +40,12 @@ def ask(url: str, body: object = None) -> dict:
         return json.load(answer)
 
 
+def test_the_page_is_there_before_torch_is_imported() -> None:
+    code = "import sys, potnet.serve as s; s.make_app(); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_a_stop_lets_what_runs_finish(server) -> None:
     process, url = server

@@ -12,13 +12,13 @@ from potnet.crystal import Crystal
 from potnet.crystal.bonds import drawn_bonds
 from potnet.errors import Failure
 from potnet.known import SOURCE
-from potnet.sheet.facts import Facts, facts_of
 from potnet.text import printable
 
 if TYPE_CHECKING:
     from potnet.known import Distribution, KnownCrystal
     from potnet.report.landscape import Landscape
     from potnet.sheet import CrystalSheet
+    from potnet.sheet.facts import Facts
     from potnet.stability import Diagram, Stability
 
 KNOWN_VALUES = {
@@ -46,6 +46,8 @@ def sheet(found: CrystalSheet) -> dict[str, Any]:
 
 def facts(crystal: Crystal) -> dict[str, Any]:
     """Return what was read of a crystal, and what is needed to draw it."""
+    from potnet.sheet.facts import facts_of  # with torch: not before the page is there
+
     return _read(crystal, facts_of(crystal))
 
 
