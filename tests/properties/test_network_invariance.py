@@ -73,7 +73,7 @@ def test_an_atom_is_described_the_same_in_all_ways_to_write_a_crystal(seed):
         changed = change(changed, seed)
     with torch.inference_mode():
         one, other = (
-            network.atom_embedding(network.features.each_atom([c])).double().numpy()
+            network.embedding_of_atoms(network.features.each_atom([c])).double().numpy()
             for c in (crystal, changed)
         )
     distance = np.abs(other[:, None] - one).max(-1)

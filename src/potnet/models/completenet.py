@@ -178,9 +178,9 @@ class CompleteNet(Network):
 
     def embedding(self, batch: Batch) -> Tensor:
         """Return the state of each crystal that the outputs are linear in, (n_graphs, width)."""
-        return self.head[:-1](self._pooled(self.atom_embedding(batch), batch))
+        return self.head[:-1](self._pooled(self.embedding_of_atoms(batch), batch))
 
-    def atom_embedding(self, batch: Batch) -> Tensor:
+    def embedding_of_atoms(self, batch: Batch) -> Tensor:
         """Return the state of each node after the last round of messages, (n_nodes, width)."""
         h = self.describe(self.descriptors[batch.numbers]) + self.embed(batch.numbers)
         i, j = batch.edge_index("complete")

@@ -68,7 +68,7 @@ class Network(nn.Module, ABC):
             "Use a model of the network completenet."
         )
 
-    def atom_embedding(self, batch: Batch) -> Tensor:
+    def embedding_of_atoms(self, batch: Batch) -> Tensor:
         """Return numbers that describe each node in its crystal, shape (n_nodes, n_numbers).
 
         Raises:

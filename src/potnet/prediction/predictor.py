@@ -208,7 +208,7 @@ class Predictor:
                 states = [
                     member.embedding(features)
                     if per == "crystal"
-                    else member.atom_embedding(features)
+                    else member.embedding_of_atoms(features)
                     for member in self.members
                 ]
             rows = torch.cat(states, 1).cpu().numpy()
