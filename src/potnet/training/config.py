@@ -188,14 +188,14 @@ class TrainingConfig(BaseModel):
         """Return the settings that decide the result and differ, as ``name: mine, theirs``."""
         mine, theirs = self.to_dict(), other.to_dict()
         return [
-            f"{key}: {json.dumps(mine[key])}, {json.dumps(theirs[key])}"
-            for key in mine
-            if key not in RESUMABLE and mine[key] != theirs[key]
+            f"{key}: {json.dumps(mine.get(key))}, {json.dumps(theirs.get(key))}"
+            for key in {**mine, **theirs}
+            if key not in RESUMABLE and mine.get(key) != theirs.get(key)
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as JSON holds them."""
-        return json.loads(self.model_dump_json())
+        """Return the settings as JSON holds them; cycles only where a run was prolonged."""
+        return json.loads(self.model_dump_json(exclude=None if self.cycles else {"cycles"}))
 
 
 def described() -> list[tuple[str, str, str]]:

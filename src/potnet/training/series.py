@@ -191,7 +191,7 @@ def learning_curve(
 def _with_split(config: TrainingConfig, chosen: Chosen, split: dict[str, Any]) -> TrainingConfig:
     """Return the settings of a run; what was not given is resolved by each."""
     known = config.to_dict()
-    given = {name: known[name] for name in config.model_fields_set}
+    given = {name: known[name] for name in config.model_fields_set if name in known}
     return TrainingConfig(**given | {"targets": chosen.names, "split": split})
 
 
