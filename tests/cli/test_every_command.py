@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -355,7 +356,13 @@ def test_a_log_gets_lines_of_progress_now_and_again(monkeypatch, capsys) -> None
     monkeypatch.setattr(terminal, "NEXT_LINE", 1e9)
     with terminal.show_progress("Reading") as progress:
         assert list(terminal.counted(range(5), progress)) == [0, 1, 2, 3, 4]
-    assert capsys.readouterr().err == "Reading: 1\n"
+    assert re.fullmatch(r"Reading: 1, \S+ a second\n", capsys.readouterr().err)
+    lines = terminal.Lines()
+    lines.add_task("Reading", total=7_201)
+    lines._start -= 1.0  # one in a second
+    monkeypatch.setattr(terminal.time, "monotonic", lambda start=lines._start: start + 1.0)
+    lines.update(0, completed=1)
+    assert capsys.readouterr().err == "Reading: 1 of 7,201, 1 a second, 2 h 00 min left\n"
 
 
 def shell(line: str, **environment: str) -> subprocess.CompletedProcess:
