@@ -50,7 +50,7 @@ def in_order(
     workers: int,
     *,
     divide: Callable[[Item], Sequence[Item]] | None = None,
-    join: Callable[[Sequence[Result]], Result] = list,  # type: ignore[assignment]
+    join: Callable[[Sequence[Result]], Result] | None = None,
     lost: Callable[[Item, str], Result] | None = None,
     few: int = 1,
 ) -> Iterator[Result]:
@@ -66,7 +66,7 @@ def in_order(
         items: What to do it with.
         workers: Processes; with 1, everything happens in this one.
         divide: Gives the parts of an item, one if it has none.
-        join: Makes the result of an item from those of its parts.
+        join: Makes the result of an item from those of its parts; only with ``divide``.
         lost: Gives the result of a part that cannot be worked on, and why, in words.
         few: Items that are not worth starting processes for.
 
@@ -159,7 +159,7 @@ class _Pool(Generic[Item, Result]):
         function: Callable[[Item], Result],
         workers: int,
         divide: Callable[[Item], Sequence[Item]] | None,
-        join: Callable[[Sequence[Result]], Result],
+        join: Callable[[Sequence[Result]], Result] | None,
         lost: Callable[[Item, str], Result] | None,
     ) -> None:
         self._function, self._divide, self._join, self._lost = function, divide, join, lost
@@ -241,6 +241,7 @@ class _Pool(Generic[Item, Result]):
         if any(part is _NOTHING for part in whole.parts):
             return
         raised = next((part for part in whole.parts if isinstance(part, _Raised)), None)
+        assert self._join is not None  # noqa: S101  (given wherever items are divided)
         self._settle(whole, raised or self._join(whole.parts))
 
     def _replace(self, worker: _Worker[Item]) -> None:
