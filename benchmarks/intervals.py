@@ -110,7 +110,7 @@ def main() -> None:
     datasets = [open_dataset(path) for path in options.data]
     results = json.loads(options.output.read_text()) if options.output.exists() else {}
     for name in options.only:
-        members, card = archive.load(BUNDLED / name)
+        members, card = archive.read(BUNDLED / name)
         dataset, split = learned_from(name, RECIPES[name], card, datasets)
         known = held_out_of(members, card, dataset, train=split.train, val=split.val)
         results[name] = {"level": LEVEL, "targets": measured(card, known, LEVEL)}

@@ -233,7 +233,7 @@ def _published(known: dict[str, dict[str, dict[str, float]]]) -> list[str]:
 def command_of(suite: str, row: dict, n_folds: int) -> str:
     """Return the command that makes a row again; settings that have their default are left out."""
     settings = dict(row["settings"])
-    if settings["network"] in registry.available():
+    if settings["network"] in registry.networks():
         defaults = Network(TrainingConfig(network=settings["network"])).settings()
         if settings["finetune"] is not None:
             defaults["network_settings"] = {}  # the model to begin with has its own

@@ -423,7 +423,7 @@ def measure(
 def bundle(name: str, recipe: Recipe, folders: list[Path], datasets: list[Dataset]) -> None:
     """Write one archive and say how good its models are."""
     runs = [next(found for f in folders for found in trainings(f / run)) for run in recipe.runs]
-    loaded = [archive.load(run / "model") for run in runs]
+    loaded = [archive.read(run / "model") for run in runs]
     first = loaded[0][1]
     learned = [output.learned or output.target for _, output in recipe.outputs]
     chosen = [select(found, card, learned) for found, card in loaded]
@@ -523,7 +523,7 @@ def bundle(name: str, recipe: Recipe, folders: list[Path], datasets: list[Datase
 
 def calibrate(name: str, recipe: Recipe, datasets: Sequence[Dataset]) -> None:
     """Measure how sure a bundled archive may be, and write it beside the weights."""
-    members, card = archive.load(BUNDLED / name)
+    members, card = archive.read(BUNDLED / name)
     dataset, split = learned_from(name, recipe, card, datasets)
     if len(split.val) < FEWEST_HELD_OUT:
         raise SystemExit(f"{name}: {len(split.val)} validation crystals are too few")
@@ -583,7 +583,7 @@ def main() -> None:
         name: {
             "targets": [target.model_dump() for target in card.targets],
             "data": card.data.model_dump(exclude={"elements"}),
-            "members": len(archive.load(name, verify=False)[0]),
+            "members": len(archive.read(name, verify=False)[0]),
             "metrics": card.metrics,
         }
         for recipe in RECIPES.values()

@@ -286,7 +286,7 @@ def _check_archive(network: Network, tolerance: float) -> None:
         card = archive.with_golden(card, [network], many[:2])
         with tempfile.TemporaryDirectory() as folder:
             archive.save(Path(folder) / "model.zip", [network], card)
-            loaded, _ = archive.load(Path(folder) / "model.zip")
+            loaded, _ = archive.read(Path(folder) / "model.zip")
     except (PotNetError, StructureError) as error:
         raise CheckError(f"{network.name}: an archive must be saved and loaded. {error}") from error
     found, expected = outputs(loaded[0], many), outputs(network, many)

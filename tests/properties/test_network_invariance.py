@@ -14,7 +14,7 @@ CRYSTALS = crystals()
 CONVENTIONAL = {"rock salt": [[-1, 1, 1], [1, -1, 1], [1, 1, -1]]}
 CONVENTIONAL["copper"] = CONVENTIONAL["rock salt"]
 NETWORKS = {
-    **{name: (name, {}) for name in registry.available()},
+    **{name: (name, {}) for name in registry.networks()},
     "completenet without directions": ("completenet", {"features": {"degree": 0}}),
     "completenet with tensors": ("completenet", {"features": {"degree": 2}}),
     "completenet without shells": ("completenet", {"features": {"n_shells": 0, "degree": 0}}),

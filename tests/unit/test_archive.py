@@ -71,11 +71,11 @@ def folder(written, tmp_path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["model", "model.zip"])
-@pytest.mark.parametrize("network", registry.available())
+@pytest.mark.parametrize("network", registry.networks())
 def test_networks_come_back_bit_for_bit(tmp_path, network, name):
     members = make_members(network)
     write(tmp_path / name, network)
-    loaded, _ = archive.load(tmp_path / name)
+    loaded, _ = archive.read(tmp_path / name)
     assert len(loaded) == 2
     for before, after in zip(members, loaded, strict=True):
         assert not after.training
@@ -109,7 +109,7 @@ def test_equal_models_make_equal_zip_files(tmp_path):
 
 def test_saving_over_an_archive_replaces_it(folder):
     write(folder, n_members=1)
-    assert len(archive.load(folder)[0]) == 1
+    assert len(archive.read(folder)[0]) == 1
     assert sorted(path.name for path in folder.iterdir()) == ["model.json", "model.safetensors"]
 
 
@@ -117,7 +117,7 @@ def test_loading_leaves_the_random_numbers_alone(written):
     torch.manual_seed(7)
     expected = torch.rand(1)
     torch.manual_seed(7)
-    archive.load(written)
+    archive.read(written)
     assert torch.equal(torch.rand(1), expected)
 
 
@@ -219,7 +219,7 @@ def test_weights_that_half_precision_holds_take_half_the_size(tmp_path):
     write(tmp_path / "full", "completenet")
     sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("half", "full")]
     assert sizes[0] < 0.6 * sizes[1]
-    found, _ = archive.load(tmp_path / "half")
+    found, _ = archive.read(tmp_path / "half")
     for member, state in zip(found, expected, strict=True):
         assert all(tensor.dtype == torch.float32 for tensor in member.parameters())
         for name, tensor in member.state_dict().items():
@@ -231,7 +231,7 @@ def test_a_defect_is_one_sentence_that_names_it(folder, defect):
     damage, message = DEFECTS[defect]
     damage(folder)
     with pytest.raises(ModelError, match=message) as caught:
-        archive.load(folder)
+        archive.read(folder)
     assert str(caught.value).startswith(f"{folder}: ")
     assert "\n" not in str(caught.value)
 
@@ -241,12 +241,12 @@ def test_a_defect_in_a_zip_file_is_found_as_well(folder, tmp_path, defect):
     DEFECTS[defect][0](folder)
     shutil.make_archive(str(tmp_path / "bad"), "zip", folder)
     with pytest.raises(ModelError, match=DEFECTS[defect][1]):
-        archive.load(tmp_path / "bad.zip")
+        archive.read(tmp_path / "bad.zip")
 
 
 def test_verification_can_be_skipped(folder):
     edit_tensors(folder, nudge_output)
-    assert len(archive.load(folder, verify=False)[0]) == 2
+    assert len(archive.read(folder, verify=False)[0]) == 2
 
 
 def test_a_zip_file_cut_short_or_changed_is_refused(tmp_path):
@@ -256,11 +256,11 @@ def test_a_zip_file_cut_short_or_changed_is_refused(tmp_path):
     for damaged in (content[:-50], content[:100], b"", b"not a zip file"):
         path.write_bytes(damaged)
         with pytest.raises(ModelError, match="must be a folder or an intact .zip file"):
-            archive.load(path)
+            archive.read(path)
     middle = len(content) // 2
     path.write_bytes(content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :])
     with pytest.raises(ModelError, match="intact .zip file"):
-        archive.load(path)
+        archive.read(path)
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip"])
@@ -270,7 +270,7 @@ def test_a_file_of_absurd_size_is_refused_unread(folder, tmp_path, monkeypatch, 
     if kind == "zip":
         source = Path(shutil.make_archive(str(tmp_path / "big"), "zip", folder))
     with pytest.raises(ModelError, match="must have at most 1000 bytes"):
-        archive.load(source)
+        archive.read(source)
 
 
 def test_an_encrypted_zip_file_is_refused(folder, tmp_path):
@@ -287,7 +287,7 @@ def test_an_encrypted_zip_file_is_refused(folder, tmp_path):
             start = content.find(signature, start + 1)
     path.write_bytes(content)
     with pytest.raises(ModelError, match="intact .zip file"):
-        archive.load(path)
+        archive.read(path)
 
 
 def test_words_of_before_are_read_as_those_of_today(tmp_path):
@@ -312,12 +312,12 @@ def test_an_unknown_name_lists_the_known_ones(monkeypatch, tmp_path):
         write(bundled / name, n_members=1)
     monkeypatch.setattr("potnet.models.catalogue.BUNDLED", bundled)
     assert available() == ["bulk-modulus", "gap"]
-    assert len(archive.load("gap")[0]) == 1
+    assert len(archive.read("gap")[0]) == 1
     with pytest.raises(ModelError, match="one of bulk-modulus, gap.* got 'gap2'"):
-        archive.load("gap2")
+        archive.read("gap2")
 
 
-@pytest.mark.parametrize("network", registry.available())
+@pytest.mark.parametrize("network", registry.networks())
 def test_bundled_names_share_an_archive(monkeypatch, tmp_path, network):
     members = make_members(network)
     names = {"modulus": ("K_VRH",), "turned": ("K_VRH", "gap")}
@@ -330,14 +330,14 @@ def test_bundled_names_share_an_archive(monkeypatch, tmp_path, network):
     assert available() == ["modulus", "turned"]
     batch = members[0].features(CRYSTALS)
     for name, columns in (("modulus", [1]), ("turned", [1, 0])):
-        loaded, selected = archive.load(name)
+        loaded, selected = archive.read(name)
         assert [target.name for target in selected.targets] == list(names[name])
         assert selected == archive.read_card(name)
         for before, after in zip(members, loaded, strict=True):
             torch.testing.assert_close(after(batch), before(batch)[:, columns])
         # It is an archive like any other.
         archive.save(tmp_path / "own.zip", loaded, selected)
-        assert archive.load(tmp_path / "own.zip")[1].targets == selected.targets
+        assert archive.read(tmp_path / "own.zip")[1].targets == selected.targets
     assert archive.read_card("modulus").metrics == {"val": {"K_VRH": {"mae": 3.0}}, "note": "few"}
     with pytest.raises(ModelError, match=r"among those of the model \(gap, K_VRH\), got 'G_VRH'"):
         select(members, card, ["G_VRH"])
@@ -350,7 +350,7 @@ def test_a_card_bundles_only_targets_that_it_has():
 
 def test_every_bundled_model_loads():
     for name in available():
-        members, card = archive.load(name)
+        members, card = archive.read(name)
         assert members
         assert card.targets
 

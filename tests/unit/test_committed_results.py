@@ -32,7 +32,7 @@ def rows_of_networks():
     for path in sorted((BENCHMARKS / "results/suites").glob("*.json")):
         table = json.loads(path.read_text())
         for row in table["rows"]:
-            if row["settings"]["network"] in registry.available():
+            if row["settings"]["network"] in registry.networks():
                 yield pytest.param(table, row, id=f"{path.stem}-{row['name']}")
 
 

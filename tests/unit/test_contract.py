@@ -76,7 +76,7 @@ def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_a_network_of_an_installed_package_trains_saves_loads_and_predicts(plug_in, tmp_path):
-    assert "linear" in registry.available()
+    assert "linear" in registry.networks()
     settings = {"network": "linear", "network_settings": {"width": 8}, "epochs": 2}
     dataset = made_up_dataset(40)
     result = train(dataset, TrainingConfig(**settings, device="cpu"), tmp_path / "run")

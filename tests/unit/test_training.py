@@ -187,7 +187,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path):
 
 
 def test_members_of_an_ensemble_differ(result):
-    members, _ = archive.load(result.model)
+    members, _ = archive.read(result.model)
     assert len(members) == 2
     assert not torch.equal(members[0].head.weight, members[1].head.weight)
 
@@ -390,8 +390,8 @@ def test_an_epoch_on_a_gpu_never_waits_for_the_device(tmp_path):
 def test_a_run_goes_on_from_another_model_with_other_targets(result, tmp_path):
     settings = {"finetune": str(result.model), "members": 2, "epochs": 1, "learning_rate": 1e-12}
     found = train(made_up_dataset(60, n_targets=2), config(**settings), tmp_path / "out")
-    before, card = archive.load(result.model)
-    after, new_card = archive.load(found.model)
+    before, card = archive.read(result.model)
+    after, new_card = archive.read(found.model)
     for old, new in zip(before, after, strict=True):
         assert new.head.weight.shape == (2, 64)
         torch.testing.assert_close(new.embed.weight, old.embed.weight)
@@ -412,11 +412,11 @@ def test_going_on_from_a_model_pays(result, tmp_path):
 
 
 def test_going_on_with_the_same_quantity_keeps_its_output_and_scale(result, tmp_path):
-    before, card = archive.load(result.model)
+    before, card = archive.read(result.model)
     few = made_up_dataset(30)
     settings = {"network": "tiny", "finetune": str(result.model), "batch_size": 8, "device": "cpu"}
     found = train(few, TrainingConfig(**settings, learning_rate=1e-12, epochs=1), tmp_path / "out")
-    after, new_card = archive.load(found.model)
+    after, new_card = archive.read(found.model)
     assert len(after) == len(before)  # all its networks go on, if nobody says how many
     target, old = new_card.targets[0], card.targets[0]
     assert (target.unit, target.mean, target.std) == (old.unit, old.mean, old.std)
@@ -439,8 +439,8 @@ def test_going_on_never_keeps_weights_that_are_worse_than_those_it_began_with(re
     rows = table(found.output / "metrics.csv")
     assert [row["epoch"] for row in rows] == ["0", "1", "2", "3"]
     assert found.best_epochs == (0,)
-    untouched, _ = archive.load(result.model)
-    kept, _ = archive.load(found.model)
+    untouched, _ = archive.read(result.model)
+    kept, _ = archive.read(found.model)
     for name, tensor in untouched[0].state_dict().items():
         torch.testing.assert_close(kept[0].state_dict()[name], tensor)
 
@@ -465,7 +465,7 @@ def test_frozen_weights_stay_as_they_are(result, tmp_path):
     settings = {"finetune": str(result.model), "freeze": ["embed", "edge.weight"], "members": 1}
     dataset = made_up_dataset(60, n_targets=2)
     found = train(dataset, config(**settings), tmp_path / "out")
-    before, after = (archive.load(path)[0][0] for path in (result.model, found.model))
+    before, after = (archive.read(path)[0][0] for path in (result.model, found.model))
     assert torch.equal(before.embed.weight, after.embed.weight)
     assert torch.equal(before.edge.weight, after.edge.weight)
     assert not torch.equal(before.edge.bias, after.edge.bias)

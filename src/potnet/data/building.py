@@ -14,14 +14,14 @@ from potnet.data.opening import Refused, rows_before_crystals, used
 from potnet.data.origins import Source, name_of, origin_of
 from potnet.data.parquet_folder import CHUNK, ParquetFolder, Writer
 from potnet.data.readers.progress import ReadingProgress
-from potnet.data.readers.rows import Row
+from potnet.data.readers.rows import RawRecord
 from potnet.data.record import Record
 from potnet.data.shard import Part, Shard
 from potnet.data.units import Units
 from potnet.errors import DataError
 from potnet.parallel import in_order
 
-Rows = list[Row | Refused]
+Rows = list[RawRecord | Refused]
 
 
 def build(
@@ -105,7 +105,9 @@ def _require_same(folder: ParquetFolder, key: str, path: Path) -> None:
             )
 
 
-def _chunks(rows: Iterator[Row | Refused], key: str, done: int) -> Iterator[tuple[Rows, Part]]:
+def _chunks(
+    rows: Iterator[RawRecord | Refused], key: str, done: int
+) -> Iterator[tuple[Rows, Part]]:
     while chunk := list(islice(rows, CHUNK)):
         yield chunk, (key, done, done + len(chunk))
         done += len(chunk)

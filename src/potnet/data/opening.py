@@ -18,7 +18,7 @@ from potnet.data.dataset import Dataset
 from potnet.data.origins import Source, name_of, origin_of
 from potnet.data.parquet_folder import ParquetFolder
 from potnet.data.readers import rows_of
-from potnet.data.readers.rows import Row, record_of, walled, with_words_apart
+from potnet.data.readers.rows import RawRecord, record_of, walled, with_words_apart
 from potnet.data.record import Record, official_folds, word
 from potnet.data.units import Units
 from potnet.errors import DataError, Failure, PotNetError
@@ -163,14 +163,14 @@ def _walk(source: Source, wanted: Sequence[str], units: Units) -> Iterator[Recor
     units = units.of(origin_of(source).units)
     silent = {name: unit for name, unit in units.wanted.items() if not units.has(name)}
     for row in rows_before_crystals(source, wanted):
-        for name in row.units if silent and isinstance(row, Row) else ():
+        for name in row.units if silent and isinstance(row, RawRecord) else ():
             silent.pop(name, None)
         yield used(row, wanted, units)
     for name, unit in silent.items():
         _log.warning("%s: names no unit of %r, its values are taken to be %s.", source, name, unit)
 
 
-def rows_before_crystals(source: Source, wanted: Sequence[str]) -> Iterator[Row | Refused]:
+def rows_before_crystals(source: Source, wanted: Sequence[str]) -> Iterator[RawRecord | Refused]:
     """Yield the rows of a source whose crystals are still to be built, which takes longest.
 
     Raises:
@@ -180,7 +180,7 @@ def rows_before_crystals(source: Source, wanted: Sequence[str]) -> Iterator[Row 
     origin = origin_of(source)
     rows = _until_it_breaks(origin.rows(wanted) if origin.rows else rows_of(origin.path), source)
     for row in with_words_apart(rows, wanted):
-        if isinstance(row, Row):
+        if isinstance(row, RawRecord):
             found = dict.fromkeys((*row.values, *(k for k in wanted if k in row.info)))
             unseen -= found.keys()
             columns |= found
@@ -207,8 +207,8 @@ class _Broken(DataError):
 
 
 def _until_it_breaks(
-    rows: Iterator[Row | PotNetError], source: Source
-) -> Iterator[Row | PotNetError]:
+    rows: Iterator[RawRecord | PotNetError], source: Source
+) -> Iterator[RawRecord | PotNetError]:
     while True:
         step = walled(lambda: (next(rows, None),), printable(source))
         if isinstance(step, PotNetError):
@@ -219,7 +219,7 @@ def _until_it_breaks(
         yield step[0]
 
 
-def used(row: Row | Refused, wanted: Sequence[str], units: Units) -> Record | Refused:
+def used(row: RawRecord | Refused, wanted: Sequence[str], units: Units) -> Record | Refused:
     """Return the record of a row, in the units asked for.
 
     Raises:
@@ -231,7 +231,7 @@ def used(row: Row | Refused, wanted: Sequence[str], units: Units) -> Record | Re
     return Refused(_name(row), found) if isinstance(found, PotNetError) else found
 
 
-def _used(row: Row, wanted: Sequence[str], units: Units) -> Record:
+def _used(row: RawRecord, wanted: Sequence[str], units: Units) -> Record:
     record = record_of(row, wanted)
     try:
         targets, names = units.applied(record.targets, record.crystal.n_atoms)
@@ -240,7 +240,7 @@ def _used(row: Row, wanted: Sequence[str], units: Units) -> Record:
     return replace(record, targets=targets, units=names)
 
 
-def _name(row: Row) -> str:
+def _name(row: RawRecord) -> str:
     """Return the id of a row that was refused, or its place if it has none."""
     text = str(row.id).strip()
     return text if text.isprintable() and 0 < len(text) <= 100 else row.place

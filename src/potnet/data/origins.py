@@ -12,7 +12,7 @@ from potnet.data.public.catalogue import PUBLIC_DATASETS, PublicDataset
 from potnet.data.public.local import checked_files, files_of
 from potnet.data.public.rows import public_rows
 from potnet.data.readers import FORMATS, TABLE, stem_of
-from potnet.data.readers.rows import Rows
+from potnet.data.readers.rows import RawRecords
 from potnet.data.readers.text import plain_name
 from potnet.errors import DataError
 
@@ -53,7 +53,7 @@ class Origin:
     units: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
     licence: str = ""
-    rows: Callable[[Sequence[str]], Rows] | None = None
+    rows: Callable[[Sequence[str]], RawRecords] | None = None
 
 
 ORIGINS = {

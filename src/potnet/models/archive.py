@@ -152,7 +152,7 @@ def _stored(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def load(source: str | os.PathLike[str], *, verify: bool = True) -> tuple[list[Network], ModelCard]:
+def read(source: str | os.PathLike[str], *, verify: bool = True) -> tuple[list[Network], ModelCard]:
     """Return the networks of an archive, in evaluation mode, and its card.
 
     Args:

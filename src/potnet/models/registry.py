@@ -42,7 +42,7 @@ def register(network: NetworkClass) -> NetworkClass:
     return network
 
 
-def available() -> list[str]:
+def networks() -> list[str]:
     """Return the names of all networks that can be built here."""
     found = {entry.name for entry in entry_points(group=GROUP)}
     return [*_BUILT_IN, *sorted(found.union(_registered).difference(_BUILT_IN))]
@@ -62,7 +62,7 @@ def find(name: str) -> type[Network]:
     entry = next(iter(entry_points(group=GROUP, name=name)), None)
     if entry is None:
         raise ConfigError(
-            f"networks: `name` must be one of {', '.join(available())}, got {name!r}. "
+            f"networks: `name` must be one of {', '.join(networks())}, got {name!r}. "
             "Choose one of them, or install the package that has it."
         )
     return _loaded(entry)

@@ -557,7 +557,7 @@ def load(source: str | os.PathLike[str], *, device: str = "cpu") -> Predictor:
         ModelError: If there is no such model, or the archive is damaged or does not reproduce the
             predictions that it carries.
     """
-    return Predictor(*archive.load(source), archive.read_calibration(source)).to(device)
+    return Predictor(*archive.read(source), archive.read_calibration(source)).to(device)
 
 
 def is_structure(item: Any) -> bool:

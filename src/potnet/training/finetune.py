@@ -42,7 +42,7 @@ def first_network(
     """
     if config.finetune is None:
         return registry.build(config.network, config.network_settings, n_targets)
-    trained, card = archive.load(config.finetune)
+    trained, card = archive.read(config.finetune)
     if card.network != config.network:
         raise ConfigError(
             f"training config: `network` must be that of `finetune`, {card.network}, got "
@@ -94,7 +94,7 @@ def resolved(config: TrainingConfig, kept: Sequence[Scale]) -> TrainingConfig:
     """
     if config.finetune is None:
         return config
-    defaults: dict[str, Any] = {"members": len(archive.load(config.finetune)[0])}
+    defaults: dict[str, Any] = {"members": len(archive.read(config.finetune)[0])}
     if kept:
         defaults |= {"learning_rate": LEARNING_RATE, "epochs": EPOCHS}
     update = {k: v for k, v in defaults.items() if k not in config.model_fields_set}

@@ -229,7 +229,7 @@ def _sizes(n: int) -> tuple[int, ...]:
 
 def _with_metrics(source: Path, target: Path, metrics: dict[str, Any]) -> Path:
     """Write a copy of an archive whose card has more metrics; return where it is."""
-    members, card = archive.load(source)
+    members, card = archive.read(source)
     card = card.model_copy(update={"metrics": {**card.metrics, **metrics}})
     archive.save(target, members, card, archive.read_calibration(source))
     return target

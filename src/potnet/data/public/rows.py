@@ -15,11 +15,13 @@ from potnet.data.public.catalogue import PublicDataset
 from potnet.data.public.official import Labels
 from potnet.data.public.pickled import plain_data
 from potnet.data.readers import rows_of
-from potnet.data.readers.rows import Row, Rows, number, row_of_object, walled
+from potnet.data.readers.rows import RawRecord, RawRecords, number, row_of_object, walled
 from potnet.errors import DataError, PotNetError
 
 
-def public_rows(dataset: PublicDataset, paths: Sequence[Path], wanted: Sequence[str] = ()) -> Rows:
+def public_rows(
+    dataset: PublicDataset, paths: Sequence[Path], wanted: Sequence[str] = ()
+) -> RawRecords:
     """Yield the rows of a public dataset, with official labels as their split.
 
     The files are read twice: the labels depend on the values of all rows, and crystals do not fit
@@ -39,14 +41,14 @@ def public_rows(dataset: PublicDataset, paths: Sequence[Path], wanted: Sequence[
     ids: Counter[Any] = Counter()
     for file, row in _all(paths):
         files.append(file)
-        found = row.values if isinstance(row, Row) else {}
+        found = row.values if isinstance(row, RawRecord) else {}
         for name in columns:
             value = number(_plain(found.get(name)))
             values[name].append(np.nan if value is None else value)
     _check_count(dataset, len(files), paths)
     labels = _labels(dataset, values, files)
     for k, (_, row) in enumerate(_all(paths)):
-        if not isinstance(row, Row):
+        if not isinstance(row, RawRecord):
             yield row
             continue
         ids[row.id] += 1
@@ -59,7 +61,7 @@ def public_rows(dataset: PublicDataset, paths: Sequence[Path], wanted: Sequence[
         )
 
 
-def _all(paths: Sequence[Path]) -> Iterator[tuple[int, Row | PotNetError]]:
+def _all(paths: Sequence[Path]) -> Iterator[tuple[int, RawRecord | PotNetError]]:
     """Yield the rows of all files, each with the number of its file."""
     for file, path in enumerate(paths):
         rows = _pickled_rows(path) if path.suffix == ".pkl" else rows_of(path)
@@ -67,7 +69,7 @@ def _all(paths: Sequence[Path]) -> Iterator[tuple[int, Row | PotNetError]]:
             yield file, row
 
 
-def _pickled_rows(path: Path) -> Rows:
+def _pickled_rows(path: Path) -> RawRecords:
     records = plain_data(path)
     if not isinstance(records, list):
         raise DataError(

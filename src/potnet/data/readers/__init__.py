@@ -12,11 +12,11 @@ from potnet.data.readers.folder import TABLE, read_folder
 from potnet.data.readers.frames import read_extxyz
 from potnet.data.readers.json_tables import read_json, read_json_lines
 from potnet.data.readers.parquet import read_parquet
-from potnet.data.readers.rows import Rows
+from potnet.data.readers.rows import RawRecords
 from potnet.data.readers.text import COMPRESSED, plain_name
 from potnet.errors import DataError
 
-FORMATS: dict[str, Callable[[Path], Rows]] = {
+FORMATS: dict[str, Callable[[Path], RawRecords]] = {
     ".jsonl": read_json_lines,
     ".ndjson": read_json_lines,
     ".json": read_json,
@@ -33,7 +33,7 @@ FORMATS: dict[str, Callable[[Path], Rows]] = {
 _WHOLE = (read_excel, read_parquet, read_ase_db)  # compressed inside
 
 
-def rows_of(path: Path) -> Rows:
+def rows_of(path: Path) -> RawRecords:
     """Return the rows of a file or folder, one after the other; those that are bad as errors.
 
     Raises:

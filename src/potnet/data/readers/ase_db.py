@@ -14,7 +14,7 @@ import numpy as np
 
 from potnet.data.readers.json_stream import parse
 from potnet.data.readers.progress import expect
-from potnet.data.readers.rows import ID_COLUMNS, Row, Rows, walled
+from potnet.data.readers.rows import ID_COLUMNS, RawRecord, RawRecords, walled
 from potnet.errors import DataError
 
 _STRUCTURE = ("numbers", "positions", "cell", "pbc")
@@ -24,7 +24,7 @@ SECONDS_PER_ROW = 60.0  # that sqlite may take; counting all rows is one step
 UNITS = {"energy": "eV/cell", "free_energy": "eV/cell", "magmom": "mu_B/cell"}
 
 
-def read_ase_db(path: Path) -> Rows:
+def read_ase_db(path: Path) -> RawRecords:
     """Yield the rows of a database: key-value pairs and energies; arrays and ``data`` are not read.
 
     Rows are named by a key of ``ID_COLUMNS``, or else by their number in the database.
@@ -69,7 +69,7 @@ def _limit_time(database: sqlite3.Connection) -> list[float]:
     return deadline
 
 
-def row_of_ase(record: Mapping[str, Any], structure: Any, place: str, number: Any) -> Row:
+def row_of_ase(record: Mapping[str, Any], structure: Any, place: str, number: Any) -> RawRecord:
     """Return the row of a database of ASE, from its columns and its structure."""
     pairs = record.get("key_value_pairs") or {}
     if not isinstance(pairs, Mapping):
@@ -82,10 +82,10 @@ def row_of_ase(record: Mapping[str, Any], structure: Any, place: str, number: An
     info = {k: record[k] for k in _PROVENANCE if record.get(k)}
     values = results | {k: v for k, v in pairs.items() if k not in (key, "split")}
     id = number if key is None else pairs[key]
-    return Row(place, id, structure, values, pairs.get("split"), info, UNITS)
+    return RawRecord(place, id, structure, values, pairs.get("split"), info, UNITS)
 
 
-def _row(record: dict[str, Any], place: str) -> Row:
+def _row(record: dict[str, Any], place: str) -> RawRecord:
     numbers = _array(record["numbers"], "<i4", "numbers", place)
     shape = (len(numbers), 3)
     pbc = record["pbc"]

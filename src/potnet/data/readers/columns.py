@@ -9,7 +9,7 @@ from typing import Any
 from potnet.data.readers.rows import (
     ID_COLUMNS,
     STRUCTURE_COLUMNS,
-    Row,
+    RawRecord,
     structure_of_cell,
     walled,
 )
@@ -65,11 +65,11 @@ class Columns:
         """Return whether a header names a column of structures."""
         return any(name.strip().lower() in STRUCTURE_COLUMNS for name in header)
 
-    def row(self, cells: Sequence[Any], place: str, number: int) -> Row | PotNetError:
+    def row(self, cells: Sequence[Any], place: str, number: int) -> RawRecord | PotNetError:
         """Return the row of ``cells``, or the reason why there is none."""
         return walled(lambda: self.built(cells, place, number), place)
 
-    def built(self, cells: Sequence[Any], place: str, number: int) -> Row:
+    def built(self, cells: Sequence[Any], place: str, number: int) -> RawRecord:
         """Return the row of ``cells``.
 
         Raises:
@@ -104,7 +104,7 @@ class Columns:
         nested = [name for name in ("targets", "info") if isinstance(values.get(name), Mapping)]
         for name in nested:
             values |= values.pop(name)
-        return Row(
+        return RawRecord(
             place,
             number if self._id is None else cells[self._id],
             structure,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from potnet.data.readers.columns import Columns
-from potnet.data.readers.rows import Rows
+from potnet.data.readers.rows import RawRecords
 from potnet.data.readers.text import MAX_RECORD, lines_of, open_text
 from potnet.errors import DataError
 
@@ -18,7 +18,7 @@ _SEPARATORS = (",", ";", "\t", "|")
 _DECIMAL = re.compile(r"\s*[+-]?\d*([.,])\d+(?:[eE][+-]?\d+)?\s*", re.ASCII)
 
 
-def read_csv(path: Path) -> Rows:
+def read_csv(path: Path) -> RawRecords:
     """Yield the rows of a table whose header names a column of structures.
 
     Excel separates by semicolons where the comma is the decimal mark: there, a column of numbers

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from potnet.data.readers.columns import Columns
-from potnet.data.readers.rows import Row, Rows, walled
+from potnet.data.readers.rows import RawRecord, RawRecords, walled
 from potnet.data.readers.text import MAX_RATIO, UNREADABLE
 from potnet.errors import DataError, PotNetError
 
@@ -17,7 +17,7 @@ MAX_BYTES = 256 * 1024**2  # of the unpacked workbook
 MAX_GAP = 100_000  # empty rows in a row, which take no bytes in a file but time to pass
 
 
-def read_excel(path: Path) -> Rows:
+def read_excel(path: Path) -> RawRecords:
     """Yield the rows of the one sheet whose header names a column of structures."""
     try:
         import openpyxl
@@ -84,7 +84,7 @@ def _header(sheet: Any) -> list[str]:
     return names
 
 
-def _rows(stored: Any, written: Any, path: Path) -> Rows:
+def _rows(stored: Any, written: Any, path: Path) -> RawRecords:
     columns, width = Columns(_header(stored), path), len(_header(stored))
     last = 1
     for number, (cells, sources) in enumerate(_pairs(stored, written, width), 2):
@@ -109,7 +109,7 @@ def _pairs(stored: Any, written: Any, width: int) -> Iterator[tuple[Sequence[Any
 
 def _row(
     columns: Columns, cells: list[Any], sources: list[Any], width: int, place: str, number: int
-) -> Row:
+) -> RawRecord:
     while len(cells) > width and cells[-1] is None:  # formatted, but empty
         cells.pop()
     cells += [None] * (width - len(cells))

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from potnet.data.readers.csv_table import csv_cells
-from potnet.data.readers.rows import Row, Rows, number, path_within
+from potnet.data.readers.rows import RawRecord, RawRecords, number, path_within
 from potnet.data.readers.text import open_text
 from potnet.data.units import unit_in
 from potnet.errors import DataError, Failure, StructureError
@@ -18,7 +18,7 @@ TABLE = "id_prop.csv"
 _NAMES = re.compile(r"(.*[^a-z])?(id|ids|mpid|jid|name|file|filename|path|cif|structure)", re.I)
 
 
-def read_folder(folder: Path) -> Rows:
+def read_folder(folder: Path) -> RawRecords:
     """Yield the rows of ``id_prop.csv``: id or file name, then targets; maybe a header."""
     path = folder / TABLE
     if not path.is_file():
@@ -28,7 +28,7 @@ def read_folder(folder: Path) -> Rows:
         yield from _rows(csv_cells(file, path), folder)
 
 
-def _files(folder: Path) -> Rows:
+def _files(folder: Path) -> RawRecords:
     """Yield the structure files of a folder without table; they have no targets."""
     from potnet.io import scan
 
@@ -44,10 +44,10 @@ def _files(folder: Path) -> Rows:
             yield StructureError(item.reason)
         else:
             found = True
-            yield Row(f"{folder.name}/{item.id}", item.id, item)
+            yield RawRecord(f"{folder.name}/{item.id}", item.id, item)
 
 
-def _rows(lines: Iterator[tuple[int, list[str]]], folder: Path) -> Rows:
+def _rows(lines: Iterator[tuple[int, list[str]]], folder: Path) -> RawRecords:
     first = next(lines, None)
     if first is None:
         raise DataError(f"{folder / TABLE}: must hold at least one line, got none. Fill it in.")
@@ -80,7 +80,7 @@ def _rows(lines: Iterator[tuple[int, list[str]]], folder: Path) -> Rows:
         except DataError as error:
             yield DataError(f"{place}: {error}")
             continue
-        yield Row(place, cells[0], structure, values, split, units=units)
+        yield RawRecord(place, cells[0], structure, values, split, units=units)
 
 
 def _find(folder: Path, name: str) -> Path | None:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from potnet.crystal import Crystal
 from potnet.data.readers.ase_db import UNITS
-from potnet.data.readers.rows import ID_COLUMNS, Row, Rows, walled
+from potnet.data.readers.rows import ID_COLUMNS, RawRecord, RawRecords, walled
 from potnet.data.readers.text import lines_of, open_text
 from potnet.errors import StructureError
 from potnet.io.extxyz import frames_of, read_frame
 
 
-def read_extxyz(path: Path) -> Rows:
+def read_extxyz(path: Path) -> RawRecords:
     """Yield the frames."""
     with open_text(path) as file:
         frames = frames_of(lines_of(file, path.name))
@@ -27,9 +27,9 @@ def read_extxyz(path: Path) -> Rows:
             yield walled(partial(_row, item, name, index, place), place)
 
 
-def _row(crystal: Crystal, name: str, index: int, place: str) -> Row:
+def _row(crystal: Crystal, name: str, index: int, place: str) -> RawRecord:
     info = crystal.info
     key = next((key for key in ID_COLUMNS if key in info), None)
     id = name.removeprefix("#") or str(index) if key is None else info[key]
     values = {k: v for k, v in info.items() if k not in (key, "split")}
-    return Row(place, id, crystal, values, info.get("split"), units=UNITS)
+    return RawRecord(place, id, crystal, values, info.get("split"), units=UNITS)

@@ -12,8 +12,8 @@ from potnet.data.readers.json_stream import JsonStream, parse
 from potnet.data.readers.optimade import check_response, is_resource, row_of_resource
 from potnet.data.readers.rows import (
     STRUCTURE_COLUMNS,
-    Row,
-    Rows,
+    RawRecord,
+    RawRecords,
     row_of_object,
     structure_keys,
     walled,
@@ -25,7 +25,7 @@ _ASE_ROW = {"numbers", "positions", "cell", "pbc", "unique_id"}
 _READ = object()  # what stands for the data of a table that was read already
 
 
-def read_json_lines(path: Path) -> Rows:
+def read_json_lines(path: Path) -> RawRecords:
     """Yield the row of each line; a bad line does not hide the others."""
     with open_text(path) as file:
         for number, line in enumerate(lines_of(file, path.name), 1):
@@ -40,7 +40,7 @@ def read_json_lines(path: Path) -> Rows:
                 yield _row(record, place, number)
 
 
-def read_json(path: Path) -> Rows:
+def read_json(path: Path) -> RawRecords:
     """Yield the rows of a document, whichever of the usual forms it has."""
     with open_text(path) as file:
         stream = JsonStream(file, path.name)
@@ -55,13 +55,13 @@ def read_json(path: Path) -> Rows:
         stream.end()
 
 
-def _records(records: Iterator[Any], place: str) -> Rows:
+def _records(records: Iterator[Any], place: str) -> RawRecords:
     for number, record in enumerate(records, 1):
         yield _row(record, f"{place}, record {number}", number)
 
 
-def _row(record: Any, place: str, number: int, id: Any = None) -> Row | PotNetError:
-    def build() -> Row:
+def _row(record: Any, place: str, number: int, id: Any = None) -> RawRecord | PotNetError:
+    def build() -> RawRecord:
         if is_resource(record):
             return row_of_resource(record, place)
         if isinstance(record, Mapping) and record.keys() >= _ASE_ROW:
@@ -72,7 +72,7 @@ def _row(record: Any, place: str, number: int, id: Any = None) -> Row | PotNetEr
     return walled(build, place)
 
 
-def _rows_of_object(stream: JsonStream, path: Path) -> Rows:
+def _rows_of_object(stream: JsonStream, path: Path) -> RawRecords:
     """Yield the rows of an object: a table, records by id, or one record.
 
     What a large document lists is read piece by piece: ``data`` of a table whose columns are
@@ -123,7 +123,7 @@ def _is_record(key: str, value: Any) -> bool:
     )
 
 
-def _rows_of_table(head: Mapping[str, Any], rows: Iterator[Any], place: str) -> Rows:
+def _rows_of_table(head: Mapping[str, Any], rows: Iterator[Any], place: str) -> RawRecords:
     """Yield the rows of a table that pandas wrote with ``orient="split"``, as MatBench has it."""
     columns, index = head["columns"], head.get("index")
     if not isinstance(columns, list) or not (index is None or isinstance(index, list)):
@@ -146,14 +146,14 @@ def _rows_of_table(head: Mapping[str, Any], rows: Iterator[Any], place: str) -> 
 
 def _row_of_cells(
     cells: Any, names: Sequence[str], place: str, number: int, id: Any
-) -> Row | PotNetError:
+) -> RawRecord | PotNetError:
     if not isinstance(cells, list) or len(cells) != len(names):
         got = len(cells) if isinstance(cells, list) else type(cells).__name__
         return DataError(f"{place}: must have {len(names)} cells, got {got}. Complete the row.")
     return _row(dict(zip(names, cells, strict=True)), place, number, id)
 
 
-def _rows_of_columns(head: Mapping[str, Any], path: Path) -> Rows:
+def _rows_of_columns(head: Mapping[str, Any], path: Path) -> RawRecords:
     """Yield the rows of a table by columns, as pandas writes it by default, or the one record."""
     keys = structure_keys(head)
     tables = [value for value in head.values() if isinstance(value, Mapping)]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from potnet.crystal import number_of
-from potnet.data.readers.rows import Row
+from potnet.data.readers.rows import RawRecord
 from potnet.errors import DataError, StructureError
 
 _NEEDED = ("lattice_vectors", "cartesian_site_positions", "species_at_sites", "species")
@@ -18,7 +18,7 @@ def is_resource(record: Any) -> bool:
     return isinstance(record, Mapping) and isinstance(record.get("attributes"), Mapping)
 
 
-def row_of_resource(resource: Mapping[str, Any], place: str) -> Row:
+def row_of_resource(resource: Mapping[str, Any], place: str) -> RawRecord:
     """Return the row of a resource; properties whose name begins with ``_`` may be targets.
 
     Raises:
@@ -47,7 +47,7 @@ def row_of_resource(resource: Mapping[str, Any], place: str) -> Row:
             f"{place}: the attributes must be those of OPTIMADE, got {type(error).__name__}: "
             f"{error}. Download the response again."
         ) from error
-    return Row(place, resource.get("id", ""), structure, values, info=info)
+    return RawRecord(place, resource.get("id", ""), structure, values, info=info)
 
 
 def check_response(head: Mapping[str, Any], place: str) -> None:

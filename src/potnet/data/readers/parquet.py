@@ -10,7 +10,7 @@ from typing import Any
 
 from potnet.data.readers.columns import Columns
 from potnet.data.readers.progress import expect
-from potnet.data.readers.rows import Row, Rows, row_of_object, structure_keys, walled
+from potnet.data.readers.rows import RawRecord, RawRecords, row_of_object, structure_keys, walled
 from potnet.data.readers.text import FREE_BYTES, MAX_RATIO
 from potnet.errors import DataError, PotNetError
 
@@ -30,7 +30,7 @@ sys.stdout.write(str(max(counts, default=0)))
 """
 
 
-def read_parquet(path: Path) -> Rows:
+def read_parquet(path: Path) -> RawRecords:
     """Yield the rows of a table with a column of structures, or with lattice, species, ..."""
     import pyarrow as arrow
     from pyarrow import parquet
@@ -135,7 +135,7 @@ def _text_bytes(array: Any) -> int:
     return 0
 
 
-def _record(record: dict[str, Any], place: str, number: int) -> Row | PotNetError:
+def _record(record: dict[str, Any], place: str, number: int) -> RawRecord | PotNetError:
     return walled(lambda: row_of_object(record, place, number), place)
 
 

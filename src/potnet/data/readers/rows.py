@@ -42,7 +42,7 @@ _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
 @dataclass(frozen=True)
-class Row:
+class RawRecord:
     """One line of a table before its crystal is built.
 
     Attributes:
@@ -71,10 +71,10 @@ class Row:
                 object.__setattr__(self, key, named)
 
 
-Rows = Iterator[Row | PotNetError]
+RawRecords = Iterator[RawRecord | PotNetError]
 
 
-def record_of(row: Row, wanted: Sequence[str]) -> Record:
+def record_of(row: RawRecord, wanted: Sequence[str]) -> Record:
     """Return the record of a row.
 
     Args:
@@ -133,7 +133,7 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def row_of_object(record: Any, place: str, number: int, *, id: Any = None) -> Row:
+def row_of_object(record: Any, place: str, number: int, *, id: Any = None) -> RawRecord:
     """Return the row of an object: a crystal or a column of them, and values beside it.
 
     Args:
@@ -177,7 +177,7 @@ def row_of_object(record: Any, place: str, number: int, *, id: Any = None) -> Ro
         info, beside = info | beside, {}
     values = beside | dict(nested.get("info", {})) | dict(nested.get("targets", {}))
     units = {str(name): str(unit) for name, unit in units.items()}
-    return Row(place, found, structure, values, record.get("split"), info, units)
+    return RawRecord(place, found, structure, values, record.get("split"), info, units)
 
 
 _OPTIONAL = ("pbc", "cartesian", "abc", "angles", "charge", "@module", "@class")
@@ -217,18 +217,18 @@ def number(value: Any) -> float | None:
 
 
 def with_words_apart(
-    rows: Iterator[Row | PotNetError], wanted: Sequence[str]
-) -> Iterator[Row | PotNetError]:
+    rows: Iterator[RawRecord | PotNetError], wanted: Sequence[str]
+) -> Iterator[RawRecord | PotNetError]:
     """Yield rows, those of the wanted columns that hold words with them among the info.
 
     The first rows decide what a column holds: numbers, true and false (which are numbers), or
     words. A word in a column of numbers is refused later, by its row.
     """
     first = list(islice(rows, FIRST_ROWS)) if wanted else []
-    seen = [row.values for row in first if isinstance(row, Row)]
+    seen = [row.values for row in first if isinstance(row, RawRecord)]
     columns = [name for name in wanted if _holds_words([v[name] for v in seen if name in v])]
     for row in chain(first, rows):
-        if isinstance(row, Row) and any(name in row.values for name in columns):
+        if isinstance(row, RawRecord) and any(name in row.values for name in columns):
             words = {name: _as_word(row.values[name]) for name in columns if name in row.values}
             values = {k: value for k, value in row.values.items() if k not in words}
             row = replace(row, values=values, info={**row.info, **words})
