@@ -7,7 +7,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -27,17 +26,11 @@ def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(1)
 
 
-def rock_salt(first: int, second: int, length: float, id: str = ""):
-    """Return a crystal of the NaCl type in its primitive cell, nearest distance ``length`` Å."""
-    from potnet import Crystal
-
-    cell = length * np.array([[0.0, 1, 1], [1, 0, 1], [1, 1, 0]])
-    return Crystal([first, second], [[0, 0, 0], [length, length, length]], cell, id=id)
-
-
 @pytest.fixture(scope="session")
 def salts():
     """Twelve crystals of the NaCl type with ids."""
+    from salts import rock_salt
+
     from potnet.crystal import SYMBOLS
 
     kinds = [(z, q, r) for z, r in ((3, 2.1), (11, 2.5), (19, 2.8)) for q in (9, 17, 35, 53)]

@@ -587,7 +587,7 @@ def test_a_terminal_shows_tables_and_progress(some_files, small_archive, own_dat
     code, seen = on_terminal("predict", *some_files, "-m", small_archive)
     assert code == 0
     assert "Predicting" in seen
-    assert f"{len(some_files)}/?" in seen
+    assert f"{len(some_files)}/{len(some_files)}" in seen
     assert "eV/atom" in seen
     options = ["--epochs", 2, "--set", "batch_size=8", *SMALL, "-o", tmp_path / "run"]
     code, seen = on_terminal("train", own_data, *options)

@@ -330,7 +330,7 @@ def test_points_may_be_asked_of_plain_arrays():
 
 @pytest.mark.parametrize("transform", [torch.func.grad, torch.func.jacrev, torch.vmap])
 def test_transforms_of_torch_func_are_refused_in_one_sentence(transform):
-    cell = torch.from_numpy(CELL)
+    cell = torch.tensor(CELL)
 
     def total(x):
         return pair_sums(x, cell, ["coulomb"], tolerance=1e-6).values.sum()

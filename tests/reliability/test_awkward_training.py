@@ -8,8 +8,8 @@ import threading
 import numpy as np
 import pytest
 import torch
-from conftest import rock_salt
 from safetensors.torch import save
+from salts import rock_salt
 from tiny_network import TinyFeatures, made_up_dataset, registered  # noqa: F401  (a fixture)
 
 import potnet

@@ -82,7 +82,7 @@ def test_a_network_that_breaks_on_one_crystal_predicts_the_others(maker, monkeyp
         return bool((args[0].numbers == NUMBERS["K"]).any())
 
     member = predictor.members[0]
-    monkeypatch.setattr(member, "forward", failing(member.forward, exception, is_bad))
+    monkeypatch.setattr(member, "described", failing(member.described, exception, is_bad))
     before, failure, after = maker.stream([GOOD, BAD, GOOD.replace(id="last")])
     assert isinstance(before, CrystalSheet)
     assert isinstance(after, CrystalSheet)

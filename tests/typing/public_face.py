@@ -132,6 +132,8 @@ def training(path: Path) -> None:
     assert_type(fitted, potnet.Regressor)
     assert_type(fitted.predict(dataset.crystals), NDArray[np.float64])
     assert_type(fitted.score(dataset.crystals, [1.0, 2.0]), float)
+    features = potnet.CompleteFeatures().once(list(dataset.crystals))
+    assert_type(features.numbers, torch.Tensor)
     potnet.Classifier(epochs=10).fit(dataset.crystals, ["metal", "insulator"])
 
 

@@ -237,8 +237,13 @@ def with_words_apart(
 
 def _holds_words(values: Sequence[Any]) -> bool:
     n_numbers = sum(x is not None and x == x for x in map(number, values))
-    others = [value for value in values if number(value) is None and word(value)]
+    others = [value for value in values if number(value) is None and _is_word(word(value))]
     return len(others) > n_numbers and not all(yes_or_no(value) is not None for value in others)
+
+
+def _is_word(text: str | None) -> bool:
+    """Return whether it has a letter, and is none of the errors that spreadsheets write."""
+    return bool(text) and any(map(str.isalpha, text)) and not text.startswith("#")
 
 
 def _as_word(value: Any) -> str:
