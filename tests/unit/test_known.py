@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from salts import rock_salt
 
 import potnet
 from potnet import Crystal, StructureError
@@ -17,7 +18,6 @@ from potnet.known import KnownCrystals, load_known
 from potnet.known.chemistry import chemistry
 from potnet.known.fingerprint import SIZE, fingerprint
 from potnet.known.index import INDEX, composition
-from tests.conftest import rock_salt
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = potnet.read(ROOT / "examples" / "crystals")

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from salts import rock_salt
 
 from potnet import ConfigError
 from potnet.errors import Failure
@@ -20,7 +21,6 @@ from potnet.sheet.files import check_format, open_table
 from potnet.sheet.properties import ADVISED, BENCHMARK_ONLY, BUNDLED, PROPERTIES, models_of
 from potnet.sheet.rows import COLUMNS, Row, Sheet, crystals_of
 from potnet.stability import Hull, Phase
-from tests.conftest import rock_salt
 
 nan = math.nan
 
