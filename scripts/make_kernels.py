@@ -53,7 +53,7 @@ def compiled(kernel: Kernel) -> "llvm.ModuleRef":
     found = function.overloads[expected.args]
     if found.signature.return_type != expected.return_type:
         raise TypeError(f"{kernel.name} returns {found.signature.return_type}")
-    module = llvm.parse_bitcode(found.library._final_module.as_bitcode())
+    module = llvm.parse_assembly(function.inspect_llvm(expected.args))
     module.link_in(llvm.parse_assembly(_entry(kernel, found.fndesc.llvm_func_name)))
     entry = f"latticesums_{kernel.name}"
     for thing in [*module.functions, *module.global_variables]:

@@ -52,6 +52,10 @@ def as_refusal(where: str, error: Exception) -> PotNetError:
     )
 
 
+FAILURE_COLUMNS = ("id", "stage", "reason")
+"""Columns of every table of failures, in the order of the fields of :class:`Failure`."""
+
+
 @dataclass(frozen=True)
 class Failure:
     """One item that could not be processed, as ``errors.csv`` lists it.

@@ -158,28 +158,28 @@ def end_on_termination() -> None:
 
 
 @contextmanager
-def exclusive(path: str | os.PathLike[str]) -> Iterator[None]:
+def exclusive(path: str | os.PathLike[str], refusal: Exception) -> Iterator[None]:
     """Hold the file ``path``, made if missing, for this process alone.
 
     The system lets go of it when the process ends, however it ends.
 
     Raises:
-        BlockingIOError: If another process holds it.
+        refusal: If another process holds it.
         OSError: If the folder does not exist or cannot be written to.
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        if os.name == "posix":
-            import fcntl
+        try:
+            if os.name == "posix":
+                import fcntl
 
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        else:
-            import msvcrt
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            else:
+                import msvcrt
 
-            try:
                 msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-            except PermissionError as error:
-                raise BlockingIOError(*error.args) from None
+        except (BlockingIOError, PermissionError):  # of POSIX and of Windows
+            raise refusal from None
         yield
     finally:
         os.close(handle)

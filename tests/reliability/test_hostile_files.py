@@ -1,6 +1,5 @@
 """Foreign and crafted structure files: each costs a sentence, and never the run, memory or time."""
 
-import builtins
 import gzip
 import json
 import os
@@ -10,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from builtin_exceptions import EXCEPTIONS
 
 from potnet import io
 from potnet.crystal import Crystal
@@ -20,14 +20,6 @@ CORPUS = Path(__file__).with_name("corpus")
 SALT = (CORPUS / "it_only_225.cif").read_text("utf-8")
 POSCAR = (CORPUS / "POSCAR_flags").read_text("utf-8")
 
-EXCEPTIONS = [
-    value
-    for value in vars(builtins).values()
-    if isinstance(value, type)
-    and issubclass(value, Exception)
-    and not issubclass(value, Warning)
-    and value not in (ExceptionGroup, UnicodeDecodeError, UnicodeEncodeError, UnicodeTranslateError)
-]
 STAGES = [
     "potnet.io.pieces.parse_cif",
     "potnet.io.pieces._decode",

@@ -1,8 +1,7 @@
 """Whatever one crystal does to a stage behind the reading of files, the others go on."""
 
-import builtins
-
 import pytest
+from builtin_exceptions import EXCEPTIONS
 
 from potnet import Crystal
 from potnet.checks import check_records
@@ -10,15 +9,6 @@ from potnet.crystal import NUMBERS
 from potnet.data import Record
 from potnet.errors import Failure
 from potnet.sheet.stream import CrystalSheet, SheetMaker
-
-EXCEPTIONS = [
-    value
-    for value in vars(builtins).values()
-    if isinstance(value, type)
-    and issubclass(value, Exception)
-    and not issubclass(value, Warning)
-    and value not in (ExceptionGroup, UnicodeDecodeError, UnicodeEncodeError, UnicodeTranslateError)
-]
 
 
 def rock_salt(cation: str, a: float, id: str) -> Crystal:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from potnet.cli.app import SKIPPED
-from potnet.errors import ConfigError, Failure
+from potnet.errors import FAILURE_COLUMNS, ConfigError, Failure
 from potnet.files import check_own_table
 from potnet.text import csv_cell
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
-FAILURE_COLUMNS = "id,stage,reason"
 SHOWN_ROWS = 20
 PIPE_WIDTH = 200  # columns of a table that no terminal folds
 FIRST_LINE, NEXT_LINE = 10.0, 30.0  # seconds until a log says how far the work is
@@ -212,7 +211,7 @@ def errors_beside(output: Path) -> Path:
         )
     if own.exists() or (shared.exists() and not output.exists()):
         return own
-    check_own_table(shared, FAILURE_COLUMNS)
+    check_own_table(shared, ",".join(FAILURE_COLUMNS))
     return shared
 
 
@@ -222,10 +221,10 @@ def write_failures(failures: Sequence[Failure], path: Path) -> None:
 
     if not failures:
         return
-    check_own_table(path, FAILURE_COLUMNS)
+    check_own_table(path, ",".join(FAILURE_COLUMNS))
     with atomic_write(path) as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(FAILURE_COLUMNS.split(","))
+        writer.writerow(FAILURE_COLUMNS)
         writer.writerows([csv_cell(f.id), f.stage, csv_cell(f.reason)] for f in failures)
 
 

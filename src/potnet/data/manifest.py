@@ -28,13 +28,11 @@ def writing(path: Path) -> ExitStack:
         DataError: If another process has it.
     """
     with ExitStack() as stack:
-        try:
-            stack.enter_context(exclusive(path / LOCK))
-        except BlockingIOError:
-            raise DataError(
-                f"{path}: only one process may write into a folder, got a second one. "
-                "Wait until the first has ended."
-            ) from None
+        refusal = DataError(
+            f"{path}: only one process may write into a folder, got a second one. "
+            "Wait until the first has ended."
+        )
+        stack.enter_context(exclusive(path / LOCK, refusal))
         remove_leftovers(path)
         return stack.pop_all()
 

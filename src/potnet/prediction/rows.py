@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from potnet.errors import Failure
+from potnet.errors import FAILURE_COLUMNS, Failure
 from potnet.files import atomic_write
 from potnet.notebook import failures_html, html_table
 from potnet.targets import class_target
@@ -179,7 +179,7 @@ class PredictionFile:
             self._rows.writerow([csv_cell(id), *others])
         elif self._errors is not None:
             if self._failures is None:
-                self._failures = self._table(self._errors, ("id", "stage", "reason"))
+                self._failures = self._table(self._errors, FAILURE_COLUMNS)
             self._failures.writerow([csv_cell(item.id), item.stage, csv_cell(item.reason)])
 
     def _table(self, path: Path, header: Sequence[str]) -> Any:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from potnet.crystal.elements import SYMBOLS
+from potnet.errors import FAILURE_COLUMNS
 from potnet.report.page import Report, versions
 from potnet.report.plots import BLUE, GREY, empty_figure, labelled
 
@@ -51,7 +52,7 @@ def dataset_report(found: CheckResult, path: str | os.PathLike[str]) -> None:
     if found.failures:
         report.heading("Refused")
         shown = [[f.id, f.stage, f.reason] for f in found.failures[:SHOWN]]
-        report.table(["id", "stage", "reason"], shown, _of(len(shown), len(found.failures)))
+        report.table(FAILURE_COLUMNS, shown, _of(len(shown), len(found.failures)))
     if n:
         report.heading("Crystals")
         figures = {"elements": element_table_plot(found.elements)}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from potnet.errors import FAILURE_COLUMNS
 from potnet.files import atomic_write
 from potnet.report.classes import add_classes, roc_curves
 from potnet.report.page import Report, versions
@@ -126,7 +127,7 @@ def evaluation_report(
     if evaluation.failures:
         report.heading("Not predicted")
         rows = [[f.id, f.stage, f.reason] for f in evaluation.failures]
-        report.table(["id", "stage", "reason"], rows)
+        report.table(FAILURE_COLUMNS, rows)
     return close_report(report, folder)
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from potnet.errors import FAILURE_COLUMNS
 from potnet.report.page import Report
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def write_page(
         report.table(HEADER, [cells(row) for row in rows if row.property != "density"])
     if failures:
         report.heading("Skipped")
-        report.table(("id", "stage", "reason"), [(f.id, f.stage, f.reason) for f in failures])
+        report.table(FAILURE_COLUMNS, [(f.id, f.stage, f.reason) for f in failures])
     report.write(path)
 
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from potnet.errors import ConfigError
+from potnet.errors import FAILURE_COLUMNS, ConfigError
 from potnet.files import atomic_write, check_output_folder, exclusive, remove_leftovers
 from potnet.io import Names
 from potnet.sheet.files import Table, check_format, open_table
@@ -73,13 +73,11 @@ class ShardFolder:
     def __enter__(self) -> ShardFolder:
         check_output_folder(self.path)
         with ExitStack() as stack:
-            try:
-                stack.enter_context(exclusive(self.path / LOCK))
-            except BlockingIOError:
-                raise ConfigError(
-                    f"{self.path}: only one process may write into a folder, got a second one. "
-                    "Wait until the first has ended."
-                ) from None
+            refusal = ConfigError(
+                f"{self.path}: only one process may write into a folder, got a second one. "
+                "Wait until the first has ended."
+            )
+            stack.enter_context(exclusive(self.path / LOCK, refusal))
             remove_leftovers(self.path)
             self._done, end = self._read()
             self._log = stack.enter_context(open(self.path / LOG, "r+b" if end else "w+b"))
@@ -237,7 +235,7 @@ class ShardFolder:
         self._log.readline()
         with atomic_write(path) as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["id", "stage", "reason"])
+            writer.writerow(FAILURE_COLUMNS)
             for line in self._log:
                 for id, stage, reason in _Done(*json.loads(line)).failures:
                     writer.writerow([csv_cell(id), stage, csv_cell(reason)])

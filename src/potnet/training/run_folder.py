@@ -8,7 +8,7 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from potnet.data.dataset import PARTS
-from potnet.errors import ConfigError
+from potnet.errors import FAILURE_COLUMNS, ConfigError
 from potnet.files import atomic_write, exclusive, remove_leftovers
 from potnet.targets import Scale
 from potnet.text import file_name
@@ -71,14 +71,11 @@ class RunFolder:
             ConfigError: If another process trains in it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(exclusive(self.path / LOCK))
-            except BlockingIOError:
-                raise ConfigError(
-                    f"{self.path}: the output folder must be free, got one that another process "
-                    "trains in. Wait for it, or choose another folder."
-                ) from None
+        refusal = ConfigError(
+            f"{self.path}: the output folder must be free, got one that another process "
+            "trains in. Wait for it, or choose another folder."
+        )
+        with exclusive(self.path / LOCK, refusal):
             yield
 
     def prolonged(self, config: TrainingConfig) -> TrainingConfig:
@@ -127,7 +124,7 @@ class RunFolder:
         dataset, split = prepared.dataset, prepared.split
         split.write(self.path / "split.json", dataset.ids)
         failures = (asdict(failure).values() for failure in prepared.failures)
-        _write_table(self.path / "errors.csv", ["id", "stage", "reason"], failures)
+        _write_table(self.path / "errors.csv", FAILURE_COLUMNS, failures)
         _write_json(
             self.path / "run.json",
             {

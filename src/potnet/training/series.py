@@ -242,7 +242,8 @@ def _pooled(output: Path, chosen: Chosen, n_folds: int) -> dict[str, Metrics]:
     """Write the predictions of all folds together; return their errors by target."""
     found: dict[str, Metrics] = {}
     names = list(chosen.transforms)
-    tables = {name: _tables(output, name, names, n_folds) for name in names}
+    folders = [output / f"fold{k}" for k in range(n_folds)]
+    tables = {name: _tables(folders, name, several=len(names) > 1) for name in names}
     for name, parts in tables.items():
         rows = [row for part in parts for row in part]
         path = RunFolder(output).predictions("test", name, several=len(names) > 1)
@@ -274,9 +275,10 @@ def _pooled(output: Path, chosen: Chosen, n_folds: int) -> dict[str, Metrics]:
 Table = list[tuple[str, float, float]]
 
 
-def _tables(output: Path, name: str, names: Sequence[str], n_folds: int) -> list[Table]:
-    folders = [RunFolder(output / f"fold{k}") for k in range(n_folds)]
-    return [read_table(f.predictions("test", name, several=len(names) > 1)) for f in folders]
+def _tables(folders: Sequence[Path], name: str, *, several: bool) -> list[Table]:
+    """Return the test predictions of each run for a target, one of several or alone."""
+    runs = map(RunFolder, folders)
+    return [read_table(run.predictions("test", name, several=several)) for run in runs]
 
 
 def read_table(path: Path) -> Table:
@@ -302,10 +304,9 @@ def _curves(
 ) -> tuple[dict[str, tuple[float, ...]], dict[str, PowerLaw]]:
     errors: dict[str, tuple[float, ...]] = {}
     laws: dict[str, PowerLaw] = {}
-    several = len(chosen.transforms) > 1
+    folders = [output / f"size{size}" for size in sizes]
     for name in chosen.transforms:
-        folders = [RunFolder(output / f"size{size}") for size in sizes]
-        tables = [read_table(f.predictions("test", name, several=several)) for f in folders]
+        tables = _tables(folders, name, several=len(chosen.transforms) > 1)
         found = np.array([[abs(p - t) for _, t, p in table] for table in tables])
         found = found[:, np.isfinite(found).all(0)]
         if found.size:
