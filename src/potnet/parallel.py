@@ -167,6 +167,7 @@ class _Pool(Generic[Item, Result]):
         self._workers: list[_Worker[Item]] = []
         self._again: deque[_Job[Item]] = deque()  # before new ones
         self._results: dict[_Job[Item], Any] = {}
+        self._unborn = 0  # processes that died before they were ready, in turn
 
     def close(self) -> None:
         """End all processes."""
@@ -221,6 +222,7 @@ class _Pool(Generic[Item, Result]):
                 continue
             if kind == "ready":
                 worker.is_ready = True
+                self._unborn = 0
             elif kind == "result":
                 self._settle(worker.jobs.popleft(), value)
             elif kind == "log":
@@ -248,15 +250,17 @@ class _Pool(Generic[Item, Result]):
         """Start another process in the place of one that has died, and try its jobs again."""
         worker.close()
         code = worker.process.exitcode
-        if not worker.is_ready:
+        self._unborn += not worker.is_ready
+        if self._unborn >= _TRIES:
             raise PotNetError(
                 f"workers: a process must start and load what it needs, got one that ended with "
                 f"code {code}. Use fewer workers, as for want of memory; a script of your own must "
                 'start its work under `if __name__ == "__main__":`.'
             )
         jobs, self._workers = list(worker.jobs), [one for one in self._workers if one is not worker]
-        self._again.extendleft(reversed(jobs[1:]))
-        if jobs:
+        begun = jobs[:1] if worker.is_ready else []  # what is to blame
+        self._again.extendleft(reversed(jobs[len(begun) :]))
+        if begun:
             jobs[0].deaths += 1
             self._retry(jobs[0], f"ended with code {code}, as when the memory is full")
         self._workers.append(_Worker(self._function))
