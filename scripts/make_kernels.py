@@ -14,6 +14,10 @@ import lzma
 import os
 import sys
 
+# numba walks through sets: with another order, the same code has other bytes.
+if os.environ.get("PYTHONHASHSEED") != "0":
+    os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | {"PYTHONHASHSEED": "0"})
+
 # before numba is imported: the machine for which code is made, not the one that makes it
 os.environ["NUMBA_CPU_NAME"] = "haswell"
 os.environ["NUMBA_CPU_FEATURES"] = (
