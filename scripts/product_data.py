@@ -22,6 +22,14 @@ shares of their own for them and for the rest, which make both alike in number.
     python scripts/product_data.py matbench_jdft2d.jsonl.gz -o product/layers.jsonl.gz \\
         --target exfoliation_en=exfoliation_en:meV/atom
 
+A network that a benchmark goes on from (``benchmarks/sweeps/pretraining.yaml``) must not have seen
+a composition that is tested; ``--new-to`` names the datasets whose compositions stay away:
+
+    python scripts/product_data.py matbench_mp_gap.jsonl.gz -o pretraining.jsonl.gz \\
+        --target gap=gap_pbe:eV --join e_form=mp_e_form_to_mp_gap_exact.csv.gz:eV/atom \\
+        --max-atoms 20 --held-back 3 --new-to matbench_phonons.jsonl.gz matbench_jdft2d.jsonl.gz \\
+        matbench_perovskites.jsonl.gz matbench_elastic.jsonl.gz
+
 The files are JSON Lines of {id, lattice, species, frac_coords, targets}; a table to join has the
 columns mp_gap_id and NAME. Then ``potnet benchmark benchmarks/sweeps/product_mp.yaml --data
 product/mp.jsonl.gz -o runs/product-mp``, and so on.
@@ -122,10 +130,12 @@ def main() -> None:
     parser.add_argument("--held-back-oxides-nitrides", type=int, help="percent of theirs")
     parser.add_argument("--learned", metavar="STRUCTURES", help="what a network has learned from")
     parser.add_argument("--without", metavar="DATA", help="what was kept from that network")
+    parser.add_argument("--new-to", metavar="DATA", nargs="+", default=[], help="what is tested")
     parser.add_argument("--max-atoms", type=int, default=300)
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
     tables, seen = joined(options.join), learned(options.learned, options.without)
+    tested = {composition(r["species"]) for path in options.new_to for r in records(path)}
     counts: Counter[str] = Counter()
     options.output.parent.mkdir(parents=True, exist_ok=True)
     with (
@@ -135,6 +145,9 @@ def main() -> None:
         for record in records(options.entries):
             if len(record["species"]) > options.max_atoms:
                 counts[f"above {options.max_atoms} atoms"] += 1
+                continue
+            if composition(record["species"]) in tested:
+                counts["of a composition that is tested"] += 1
                 continue
             line = prepared(record, options, tables, seen)
             if not line["targets"]:
