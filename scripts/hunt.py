@@ -6,24 +6,39 @@ Files of all kinds that potnet reads itself are bred from tests/reliability/corp
 find is a file that a reader answers by an exception behind its wall, by no sentence, by a crystal
 that cannot be or that does not survive writing and reading, or after too long. Each find is
 minimised, written to the output folder with its reason, and passed over from then on; the bred
-files stay in OUTPUT/bred, from where the next hunt goes on. The exit code is 1 if something was
-found.
+files stay in OUTPUT/bred, from where the next hunt goes on. OUTPUT/hunt.json says how long it was,
+how many files were read, and what was found. The exit code is 1 if something was found.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import json
 import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 CORPUS = ROOT / "tests" / "reliability" / "corpus"
-KINDS = ("cif", "poscar", "extxyz", "shelx", "json", "jsonl", "castep")
+KINDS = (
+    "cif",
+    "poscar",
+    "extxyz",
+    "shelx",
+    "json",
+    "jsonl",
+    "castep",
+    "espresso",
+    "lammps",
+    "csv",
+)
 SUFFIXES = {
     ".cif": 0,
     ".mcif": 0,
@@ -32,7 +47,11 @@ SUFFIXES = {
     ".res": 3,
     ".ins": 3,
     ".json": 4,
+    ".xyz": 2,
     ".cell": 6,
+    ".pwi": 7,
+    ".lammpstrj": 8,
+    ".dump": 8,
 }
 MAX_SECONDS = 5.0  # of processor time, for a file of some kB
 MAX_BYTES = 4096
@@ -54,6 +73,10 @@ def found_in(kind: str, text: str) -> list:
         return [attempt("x", "x", lambda: pieces.parse_shelx(text, "x"))]
     if kind == "castep":
         return [attempt("x", "x", lambda: pieces.parse_castep_cell(text, "x"))]
+    if kind == "espresso":
+        return [attempt("x", "x", lambda: pieces.parse_espresso(text, "x"))]
+    if kind == "csv":
+        return found_in_table(text)
 
     def read_all(split, read):
         lines = text.splitlines(keepends=True)
@@ -63,9 +86,25 @@ def found_in(kind: str, text: str) -> list:
         "cif": lambda: pieces.parse_cif(text, "x", "x"),
         "extxyz": lambda: read_all(extxyz.frames_of, extxyz.read_frame),
         "json": lambda: pieces.parse_json(text, "x", "x"),
+        "lammps": lambda: pieces.parse_lammps(text.splitlines(keepends=True), "x", "x"),
         "jsonl": lambda: read_all(pieces._rows, pieces._read_row),
     }[kind]
     return list(walled(parse(), "x", "x"))
+
+
+def found_in_table(text: str) -> list:
+    """Return what a table of crystals and targets yields: ids with crystals or reasons."""
+    from potnet import data
+    from potnet.errors import Failure, PotNetError
+
+    with tempfile.NamedTemporaryFile("w", suffix=".csv", encoding="utf-8", newline="") as table:
+        table.write(text)
+        table.flush()
+        try:
+            records = list(data.iter_records(table.name))
+        except PotNetError as error:
+            return [("x", error)]
+    return [("x", r.reason if isinstance(r, Failure) else r.crystal) for r in records]
 
 
 def check(kind: str, text: str) -> None:
@@ -103,7 +142,8 @@ def fuzz(arguments: list[str], known: set[str]) -> None:
 
     import atheris
 
-    with atheris.instrument_imports(include=["potnet.io", "potnet.crystal"]):
+    with atheris.instrument_imports(include=["potnet.io", "potnet.crystal", "potnet.data"]):
+        import potnet.data  # noqa: F401
         import potnet.io  # noqa: F401
     logging.disable(logging.CRITICAL)
 
@@ -126,8 +166,11 @@ def hunt(minutes: float, output: Path) -> int:
     bred = output / "bred"
     bred.mkdir(parents=True, exist_ok=True)
     _sow(bred)
-    end = time.monotonic() + 60 * minutes
+    start = time.monotonic()
+    end = start + 60 * minutes
     known: set[str] = set()
+    report: dict = {"potnet": version("potnet"), "atheris": version("atheris"), "kinds": KINDS}
+    report |= {"seconds": 0, "files": 0, "edges": 0, "finds": []}
     while (left := int(end - time.monotonic())) > 1:
         artefact = output / "last"
         code, done = _child(
@@ -136,17 +179,26 @@ def hunt(minutes: float, output: Path) -> int:
         find = re.search(r"^FIND (.*)$", done, re.MULTILINE)
         runs = re.findall(r"^(?:stat::number_of_executed_units: |Done )(\d+)", done, re.MULTILINE)
         coverage = re.findall(r"cov: (\d+)", done)
-        print(f"{''.join(runs[-1:])} files, {''.join(coverage[-1:])} edges", flush=True)
+        report["files"] += int("".join(runs[-1:]) or 0)
+        report["edges"] = max(report["edges"], int("".join(coverage[-1:]) or 0))
+        report["seconds"] = round(time.monotonic() - start)
+        _write(report, output)
         if code == 0:
             break
         if not artefact.exists():
             raise SystemExit(f"hunt: atheris ended with code {code}:\n{done[-2000:]}")
         what = find[1] if find else "the process died: " + done.strip()[-300:]
         known.add(what)
+        report["finds"] = sorted(known)
+        _write(report, output)
         _keep(artefact, output / f"find-{len(known)}", what, known - {what})
-    for what in sorted(known):
-        print(what)
     return len(known)
+
+
+def _write(report: dict, output: Path) -> None:
+    text = json.dumps(report, indent=1)
+    (output / "hunt.json").write_text(text + "\n", encoding="utf-8")
+    print(text, flush=True)
 
 
 def _sow(bred: Path) -> None:
@@ -155,6 +207,10 @@ def _sow(bred: Path) -> None:
         kind = SUFFIXES.get(path.suffix, 1 if "POSCAR" in path.name else None)
         if kind is not None and path.name != "expected.json" and path.stat().st_size < MAX_BYTES:
             (bred / path.name).write_bytes(bytes([kind]) + path.read_bytes())
+    salt = (ROOT / "examples" / "crystals" / "NaCl.cif").read_text("utf-8")
+    table = io.StringIO()
+    csv.writer(table).writerows([["id", "structure", "gap (eV)"], ["a", salt, "1.5"], ["b", salt]])
+    (bred / "table.csv").write_bytes(bytes([KINDS.index("csv")]) + table.getvalue().encode())
 
 
 def _child(options: list[str], where: Path, known: set[str]) -> tuple[int, str]:
