@@ -7,7 +7,7 @@ no id moves the cursor of a terminal, starts a formula in a spreadsheet, or name
 where the text goes             what to call
 ==============================  =======================================================
 terminal, log, message, id      :func:`printable`
-cell of a CSV file              :func:`csv_cell`
+cell of a CSV file              :func:`csv_cell`; back from it, :func:`csv_text`
 HTML                            ``html.escape(printable(text))``, or a template that escapes
 title, axis, legend of a plot   :func:`plot_text`
 name of a file or folder        :func:`file_name`
@@ -60,6 +60,15 @@ def csv_cell(text: object) -> str:
     if found.startswith(_FORMULA) and not _PLAIN_NUMBER.fullmatch(found):
         return f"'{found}"
     return found
+
+
+def csv_text(cell: str) -> str:
+    """Return the text that :func:`csv_cell` made a cell of.
+
+    >>> csv_text("'=1+1"), csv_text("mp-149")
+    ('=1+1', 'mp-149')
+    """
+    return cell[1:] if cell.startswith(tuple(f"'{sign}" for sign in _FORMULA)) else cell
 
 
 def plot_text(text: object, limit: int = 80) -> str:

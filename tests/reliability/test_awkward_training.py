@@ -1,5 +1,6 @@
 """Awkward tables, settings and machines end in a model or in one sentence before training."""
 
+import csv
 import dataclasses
 import json
 import logging
@@ -16,8 +17,9 @@ import potnet
 from potnet.errors import ConfigError, DataError, Failure, ModelError, StructureError
 from potnet.files import exclusive
 from potnet.models import archive
-from potnet.prediction import load, predict_stream
+from potnet.prediction import PredictionFile, load, predict_stream
 from potnet.report import training_report
+from potnet.text import csv_cell
 from potnet.training import TrainingConfig, evaluate, train
 from potnet.training.features import compute_features
 from potnet.training.run_folder import LOCK
@@ -47,6 +49,26 @@ def test_no_name_of_a_column_loses_a_training_or_leaves_the_folder(tmp_path):
     assert [path.name for path in (tmp_path / "inside").iterdir()] == ["run"]
     assert len(list(result.output.glob("predictions-val-*.csv"))) == len(NAMES)
     assert [target.name for target in load(result.model).card.targets] == NAMES
+
+
+def test_no_cell_of_a_table_of_a_training_is_a_formula(tmp_path):
+    failure = Failure("=1+1", "read", "@SUM(A1) \x1b[2J must not be.")
+    dataset = dataclasses.replace(
+        with_columns({"=y": size()}, {"=y": "@m"}),
+        ids=[f"=A{k}" for k in range(40)],
+        failures=[failure],
+    )
+    found = train(dataset, config(), tmp_path / "run")
+    evaluate(found.model, dataset).write(tmp_path / "evaluation")
+    with PredictionFile(tmp_path / "rows.csv") as table:
+        table.write(load(found.model).predict(dataset.crystals[0]))
+    tables = sorted(tmp_path.rglob("*.csv"))
+    assert len(tables) == 6
+    for path in tables:
+        with open(path, encoding="utf-8", newline="") as file:
+            cells = [cell for row in csv.reader(file) for cell in row]
+        assert len(cells) > 3
+        assert [cell for cell in cells if cell != csv_cell(cell)] == []
 
 
 def test_a_target_in_tiny_units_is_learned_as_well_as_in_large_ones(tmp_path):

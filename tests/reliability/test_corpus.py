@@ -87,12 +87,25 @@ def test_species_supply_what_a_file_of_vasp_4_does_not_say():
         ("symop_loop_one_line.cif", "no symmetry is stated"),
         ("hm_P21c_unique_a.cif", "'P 21/c' is taken for P 21/c 1 1, by the cell"),
         ("hall_not_valid_beside_operations.cif", "is not valid, the operations are used"),
+        ("F000_wrong_formula_right.cif", "`_exptl_crystal_F_000` is 224, the atoms have 112"),
+        ("labels_swapped.cif", "which are taken: Na1 for Cl, Cl1 for Na"),
+        ("labels_swapped.res", "which are taken: CL1 for Na, NA1 for Cl"),
+        (
+            "fractional_far_away.json",
+            "away.json: coordinates far outside of the cell",
+        ),
         ("elements.lammpstrj", "no unit is stated, lengths are taken for Å"),
     ],
 )
 def test_what_is_read_with_a_change_is_said(name, said, caplog):
     assert io.read(FOLDER / name)
     assert said in caplog.text
+
+
+@pytest.mark.parametrize("name", ["labels_of_sites.cif", "F000_gadolinium.cif", "F000_right.cif"])
+def test_what_agrees_is_read_without_a_word(name, caplog):
+    assert io.read(FOLDER / name)
+    assert not caplog.text
 
 
 def test_sites_of_two_digits_lie_on_their_special_position():

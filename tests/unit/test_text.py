@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potnet.text import MAX_FILE_NAME, csv_cell, file_name, plot_text, printable
+from potnet.text import MAX_FILE_NAME, csv_cell, csv_text, file_name, plot_text, printable
 
 HOSTILE = [
     "\x1b]0;OWNED\x07\x1b[2J\x1b[31mred\x1b[8m",
@@ -54,6 +54,7 @@ def test_no_cell_of_a_table_begins_a_formula_and_numbers_stay(text):
     found = csv_cell(text)
     assert not found.startswith(("=", "@", "\t", "\r"))
     assert csv_cell(found) == found
+    assert csv_text(found) in (printable(text), printable(text)[1:])
     written = io.StringIO()
     csv.writer(written).writerow([found])
     assert next(csv.reader(io.StringIO(written.getvalue()))) == [found]

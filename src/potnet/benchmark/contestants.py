@@ -26,6 +26,7 @@ from potnet.files import atomic_write
 from potnet.models import registry
 from potnet.models.elements import MAX_NUMBER, element_table
 from potnet.targets import transform_of
+from potnet.text import csv_text
 from potnet.training import Progress, TrainingConfig, train
 from potnet.training.finetune import first_network
 from potnet.training.run_folder import RunFolder
@@ -394,5 +395,6 @@ def _read(folder: Path, target: str, *, several: bool) -> dict[str, float]:
         path = RunFolder(folder).predictions(part, target, several=several)
         if path.exists():
             with open(path, encoding="utf-8", newline="") as file:
-                found |= {row["id"]: float(row["prediction"]) for row in csv.DictReader(file)}
+                rows = csv.DictReader(file)
+                found |= {csv_text(row["id"]): float(row["prediction"]) for row in rows}
     return found

@@ -106,7 +106,7 @@ def _no_number(values: Any) -> object | None:
     return next((item for item in items if isinstance(item, (str, bytes, bool, np.bool_))), None)
 
 
-def as_pbc(values: ArrayLike, where: str) -> NDArray[np.bool_]:
+def as_pbc(values: ArrayLike, where: str, name: str = "pbc") -> NDArray[np.bool_]:
     """Return ``values``, one bool or three, as three."""
     if values is True:
         return np.array([True, True, True])
@@ -117,7 +117,7 @@ def as_pbc(values: ArrayLike, where: str) -> NDArray[np.bool_]:
     has_shape = pbc.shape in ((), (3,))
     if not has_shape or not (pbc.dtype == bool or np.isin(pbc, (0, 1)).all()):
         raise StructureError(
-            f"{where}: `pbc` must be one bool or three, got {values!r}. Use pbc=True."
+            f"{where}: `{name}` must be one bool or three, got {values!r}. Use pbc=True."
         )
     return np.broadcast_to(pbc, 3).astype(bool)
 

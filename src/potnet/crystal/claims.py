@@ -1,12 +1,19 @@
-"""What a dictionary or a line of keys says of its numbers besides them: unit, coordinates."""
+"""What a source says of its numbers besides them: unit, kind of coordinates, periodicity."""
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from potnet.crystal.checks import as_pbc
 from potnet.errors import StructureError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 # Words for units of length other than Å, and keys whose unit is that of another quantity.
 _OTHER_UNITS = frozenset(("bohr", "bohrs", "au", "a.u", "a0", "atomic"))
@@ -18,7 +25,19 @@ _OTHER_QUANTITIES = re.compile(
     "energ|force|stress|virial|charge|time|veloc|moment|dipole|mass|pressure|temp|freq|gap|spin"
 )
 _SCALED = frozenset(("scaled", "fractional", "fract", "frac", "direct", "reduced", "crystal"))
+_PERIODIC = frozenset(("periodic", "periodicity", "is_periodic"))
+MAX_SCALED = 100.0  # beyond it a fractional coordinate is a misprint, or Cartesian
+_USUAL = (-1.0, 2.0)  # of fractional coordinates; molecules may leave the cell
+_SLACK = 0.01  # scaled; of what is inside the cell
+
+_log = logging.getLogger("potnet")
+
 _COORDINATES = re.compile("coord|position|pos_|_pos$")
+
+
+def say(text: str) -> None:
+    """Tell the user what was read with a change that can be defended but must be known."""
+    _log.warning(str(StructureError(text)))  # printable, and not too long
 
 
 def check_claims(claims: Mapping[str, Any], where: str) -> None:
@@ -39,6 +58,66 @@ def check_claims(claims: Mapping[str, Any], where: str) -> None:
             raise StructureError(
                 f"{where}: positions must be Cartesian, got {key}={str(value)[:40]}. Convert them."
             )
+
+
+def periodicity(claims: Mapping[str, Any], where: str) -> Any:
+    """Return which directions are periodic by ``pbc`` or a name like ``periodic``; all by default.
+
+    Raises:
+        StructureError: If two of them differ, or one is no bool or three.
+    """
+    names = [key for key in claims if str(key).lower() in ("pbc", *_PERIODIC)]
+    stated = {str(key): _flags(str(key), claims[key], where) for key in names}
+    if len({tuple(flags) for flags in stated.values()}) > 1:
+        got = ", ".join(f"{key}={flags}" for key, flags in stated.items())
+        raise StructureError(
+            f"{where}: periodicity must be stated once, got {got}. Remove what is wrong."
+        )
+    return next(iter(stated.values()), True)
+
+
+def _flags(key: str, value: Any, where: str) -> list[bool]:
+    if key.lower() == "periodicity" and type(value) is int:  # how many directions, not which
+        if value != 3:
+            raise StructureError(
+                f"{where}: `{key}` must say which directions are periodic, got {value}. "
+                "Write pbc with three flags."
+            )
+        value = True
+    return as_pbc(value, where, key).tolist()
+
+
+def check_scaled(scaled: NDArray[np.float64], cell: NDArray[np.float64], where: str) -> None:
+    """Raise if coordinates that are called fractional are Cartesian; say if they are far away.
+
+    Cartesian they are if half of the sites lie far outside of the cell, and none does where the
+    same numbers are lengths in Å.
+
+    Args:
+        scaled: Coordinates of sites, shape (n_sites, 3).
+        cell: Lattice vectors as rows in Å.
+        where: For the message.
+    """
+    is_far = ((scaled < _USUAL[0]) | (scaled > _USUAL[1])).any(1)
+    if not is_far.any():
+        return
+    far = scaled[is_far][0].tolist()
+    got = ", ".join(f"{x:.6g}" for x in far)
+    if abs(scaled).max() > MAX_SCALED or (is_far.mean() >= 0.5 and _is_inside(scaled, cell)):
+        raise StructureError(
+            f"{where}: fractional coordinates must be shares of the lattice vectors, got {got}, "
+            "which looks Cartesian. Call them Cartesian, or divide by the cell."
+        )
+    say(f"{where}: coordinates far outside of the cell are taken for fractional: {got}.")
+
+
+def _is_inside(positions: NDArray[np.float64], cell: NDArray[np.float64]) -> bool:
+    """Return whether all Cartesian positions lie in the cell."""
+    try:
+        scaled = np.linalg.solve(cell.T, positions.T)
+    except np.linalg.LinAlgError:  # no volume, which is refused elsewhere
+        return False
+    return bool(((scaled > -_SLACK) & (scaled < 1 + _SLACK)).all())
 
 
 def _words(value: object) -> set[str]:

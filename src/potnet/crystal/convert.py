@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from potnet.crystal.checks import as_floats
-from potnet.crystal.claims import check_claims
+from potnet.crystal.claims import check_claims, check_scaled, periodicity
 from potnet.crystal.elements import number_of
 from potnet.crystal.optimade import from_optimade
 from potnet.errors import StructureError
@@ -87,19 +87,26 @@ def from_jarvis(atoms: Any, id: str) -> Arguments:
     symbols = [s.strip() if isinstance(s, str) else s for s in data["elements"]]
     numbers = [number_of(symbol, where) for symbol in symbols]
     coords = as_floats(data["coords"], "coords", (len(numbers), 3), where)
-    positions = coords if cartesian else _cartesian(coords, cell)
+    positions = coords if cartesian else _cartesian(coords, cell, where)
     return {"numbers": numbers, "positions": positions, "cell": cell, "id": id}
+
+
+def name_in(data: Any) -> str:
+    """Return the id that a dictionary gives its crystal; empty if it gives none."""
+    if not isinstance(data, Mapping):
+        return ""
+    name = data.get("id", data.get("jid", data.get("material_id")))
+    return "" if name is None else str(name)
 
 
 def _from_mapping(data: Mapping[str, Any], id: str) -> Arguments:
     """Return the arguments of a dictionary, told apart by its keys."""
-    name = data.get("id", data.get("jid", data.get("material_id")))
-    id = id or ("" if name is None else str(name))
+    id = id or name_in(data)
     where = id or "crystal"
     try:
         if {"numbers", "positions", "cell"} <= data.keys():
             _check_beside(data, where)
-            optional = {"pbc": data.get("pbc", True), "info": data.get("info"), "id": id}
+            optional = {"pbc": periodicity(data, where), "info": data.get("info"), "id": id}
             return {key: data[key] for key in ("numbers", "positions", "cell")} | optional
         if {"lattice_mat", "coords", "elements"} <= data.keys():
             return from_jarvis(data, id)
@@ -162,7 +169,7 @@ def _from_pymatgen_dict(data: Mapping[str, Any], id: str) -> Arguments:
         positions = as_floats(xyz, "xyz", (len(numbers), 3), where)
     else:
         scaled = as_floats(scaled, "abc", (len(numbers), 3), where)
-        positions = _cartesian(scaled, cell)
+        positions = _cartesian(scaled, cell, where)
         for index, site in enumerate(data["sites"]):
             _check_twin(positions[index], site.get("xyz"), f"{where}: site {index}")
     return {
@@ -181,13 +188,16 @@ def _from_record(data: Mapping[str, Any], id: str) -> Arguments:
     numbers = [number_of(symbol, where) for symbol in data["species"]]
     scaled = as_floats(data["frac_coords"], "frac_coords", (len(numbers), 3), where)
     info = {k: v for k, v in data.items() if k not in ("id", "lattice", "species", "frac_coords")}
-    positions = _cartesian(scaled, cell)
+    positions = _cartesian(scaled, cell, where)
     return {"numbers": numbers, "positions": positions, "cell": cell, "id": id, "info": info}
 
 
 # What overflows is not finite, and refused as such by ``Crystal``.
 @np.errstate(over="ignore", invalid="ignore")
-def _cartesian(scaled: NDArray[np.float64], cell: NDArray[np.float64]) -> NDArray[np.float64]:
+def _cartesian(
+    scaled: NDArray[np.float64], cell: NDArray[np.float64], where: str
+) -> NDArray[np.float64]:
+    check_scaled(scaled, cell, where)
     return scaled @ cell
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from potnet.crystal import MAX_ATOMS
+from potnet.crystal.claims import say
 from potnet.errors import StructureError
-from potnet.io.found import say
 from potnet.io.groups import Group
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ import re
 import numpy as np
 
 from potnet.crystal import MAX_ATOMS, SYMBOLS, Crystal, number_of
+from potnet.crystal.claims import check_scaled
 from potnet.errors import StructureError
 from potnet.io.asymmetric import cell_of
 from potnet.io.found import NUMBER
@@ -39,7 +40,10 @@ def parse_castep_cell(text: str, source: str) -> Crystal:
         is_number = symbol.isdigit() and 1 <= int(symbol[:4]) < len(SYMBOLS)
         numbers.append(int(symbol) if is_number else number_of(symbol, source))
         places.append([float(re.sub("[dD]", "e", word)) for word in row[1:4]])
-    positions = np.array(places) @ cell if name == "positions_frac" else np.array(places) * scale
+    positions = np.array(places)
+    if name == "positions_frac":
+        check_scaled(positions, cell, source)
+    positions = positions @ cell if name == "positions_frac" else positions * scale
     return Crystal(numbers, positions, cell, id=source)
 
 

@@ -12,11 +12,12 @@ import numpy as np
 from gemmi import cif
 
 from potnet.crystal import Crystal
+from potnet.crystal.claims import MAX_SCALED, check_scaled, say
 from potnet.errors import StructureError
 from potnet.io.asymmetric import Sites, cell_of, expand, last_digit
 from potnet.io.block import UNKNOWN, Block
-from potnet.io.elements import elements_of
-from potnet.io.found import Found, NoStructure, attempt, say
+from potnet.io.elements import elements_of, say_labels
+from potnet.io.found import Found, NoStructure, attempt
 from potnet.io.statements import Content, check_statements, mass_of, stated_elements
 from potnet.io.symmetry import Symmetry, symmetry_of
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 OCCUPANCY_TOLERANCE = 1e-3
-MAX_SCALED = 100  # beyond it a fractional coordinate is a misprint, or Cartesian
 VOLUME_TOLERANCE = 0.01  # relative
 MAX_CIF = 16 * 1024**2  # characters, without long text fields; the parser needs 20 times as much
 LONG_TEXT = 2**16  # characters; of a text field, such as the reflections of SHELXL
@@ -166,6 +166,7 @@ def _read_block(content: cif.Block, where: str) -> Crystal:
     cell, assumed = _read_cell(block, where)
     _check_volume(block, cell, where)
     sites = _read_sites(block, where)
+    check_scaled(sites.scaled, cell, where)
     symmetry = symmetry_of(block, cell, where)
     if assumed:
         _check_assumed(block, symmetry, cell, assumed, where)
@@ -273,6 +274,8 @@ def _read_sites(block: Block, where: str) -> Sites:
     *xyz, labels = ([column[k] for k in taken] for column in (*xyz, labels))
     symbols = [symbols[k] for k in taken] if symbols else []
     numbers, is_deuterium = elements_of(symbols, labels, stated_elements(block), where)
+    if symbols:
+        say_labels(labels, numbers, where)
     scaled = np.array([[_number(value) for value in column] for column in xyz]).T
     if not abs(scaled).max() <= MAX_SCALED:
         _refuse_coordinates(scaled, xyz, labels, where)
@@ -296,7 +299,7 @@ def _refuse_coordinates(
     for site, axis in np.argwhere(abs(scaled) > MAX_SCALED):
         raise StructureError(
             f"{where}: `_atom_site_fract_{'xyz'[axis]}` of site {labels[site]} must lie within "
-            f"{MAX_SCALED} cells of the origin, got {xyz[axis][site]}. Correct the coordinate."
+            f"{MAX_SCALED:g} cells of the origin, got {xyz[axis][site]}. Correct the coordinate."
         )
 
 

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from potnet.crystal import NUMBERS, number_of
+from potnet.crystal import NUMBERS, SYMBOLS, number_of
+from potnet.crystal.claims import say
 from potnet.errors import StructureError
 from potnet.io.block import UNKNOWN
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_FEW = 5  # labels that a message lists
+# Elements whose symbols are also names of sites: of perovskites, of water, of tourmalines.
+_SITES = frozenset(NUMBERS[letter] for letter in "BWY")
 _LABEL = re.compile(r"([A-Za-z]*)(.*)", re.ASCII | re.DOTALL)
 # Oxygen with something behind it: a bonded hydrogen (O-H), or water (O_W).
 _BONDED = re.compile(r"O[^A-Za-z]*[HhWw]|H2O")
@@ -66,3 +70,34 @@ def _of_label(label: str, stated: set[int], site: str) -> int:
             f"given, got {label[:60]!r}. Add the type symbols."
         )
     return found[0]
+
+
+def say_labels(labels: list[str], numbers: NDArray[np.int64], where: str) -> None:
+    """Say which labels name an element that their site is not, by its type.
+
+    A label in capitals, ``CA`` or ``HO1``, may be one element or another; B, W and Y are names of
+    sites where the crystal has no such element.
+    """
+    found = set(numbers.tolist())
+    odd = []
+    for label, number in zip(labels, numbers.tolist(), strict=True):
+        named = _named_by(label)
+        if named and number not in named and not named <= _SITES - found:
+            odd.append(f"{label} for {SYMBOLS[number]}")
+    if odd:
+        more = f" and {len(odd) - _FEW} more" if len(odd) > _FEW else ""
+        say(
+            f"{where}: labels name other elements than the types of their sites, which are taken: "
+            f"{', '.join(odd[:_FEW])}{more}."
+        )
+
+
+def _named_by(label: str) -> set[int]:
+    """Return the elements that a label may begin with; none if its letters are no symbol."""
+    letters = _LABEL.fullmatch(label[:40]).groups()[0]  # type: ignore[union-attr]
+    if letters in NUMBERS:
+        return {NUMBERS[letters]}
+    if len(letters) == 2 and letters.isupper():
+        names = (letters.capitalize(), letters[0])
+        return {NUMBERS[name] for name in names if name in NUMBERS}
+    return set()

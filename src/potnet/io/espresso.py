@@ -10,6 +10,7 @@ import gemmi
 import numpy as np
 
 from potnet.crystal import MAX_ATOMS, NUMBERS, SYMBOLS, Crystal
+from potnet.crystal.claims import check_scaled
 from potnet.errors import StructureError
 from potnet.io.asymmetric import cell_of
 from potnet.io.found import NUMBER
@@ -100,16 +101,29 @@ class _Reader:
         if any(len(row) not in (4, 7) for row in rows):
             row = next(row for row in rows if len(row) not in (4, 7))
             raise self.error("an atom must be a label and three numbers", " ".join(row), "Mend it.")
-        places = np.array([self.floats(row[1:4]) for row in rows])
-        scales = {"": alat, "alat": alat, "bohr": BOHR, "angstrom": 1.0, "crystal": math.nan}
-        if unit not in scales:
-            raise self.error(f"the unit must be one of {', '.join(scales)[2:]}", unit, "Convert.")
-        positions = places @ cell if unit == "crystal" else places * scales[unit]
+        positions = self.positions(rows, unit, alat, cell)
         elements = self.elements()
         unknown = next((row[0] for row in rows if row[0] not in elements), None)
         if unknown is not None:
             raise self.error("ATOMIC_SPECIES must list each label", unknown, "Add it.")
         return Crystal([elements[row[0]] for row in rows], positions, cell, id=self.source)
+
+    def positions(
+        self, rows: list[list[str]], unit: str, alat: float, cell: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return Cartesian positions in Å of the rows of ATOMIC_POSITIONS."""
+        places = np.array([self.floats(row[1:4]) for row in rows])
+        scales = {"": alat, "alat": alat, "bohr": BOHR, "angstrom": 1.0}
+        if unit in scales:
+            return places * scales[unit]
+        if unit != "crystal":
+            names = ", ".join([*scales, "crystal"])[2:]
+            raise self.error(f"the unit must be one of {names}", unit, "Convert.")
+        if self.items.get("ibrav") == "-13":
+            rule = "positions beside ibrav=-13 must be Cartesian, as pw.x 6.4.1 and older order its"
+            raise self.error(f"{rule} vectors otherwise", unit, "Convert them.")
+        check_scaled(places, cell, self.source)
+        return places @ cell
 
     def lattice(self) -> tuple[float, NDArray[np.float64]]:
         """Return the length ``alat`` and the lattice vectors in Å."""
@@ -132,7 +146,7 @@ class _Reader:
             cos_ab, cos_ac, cos_bc = (six, five, four) if ibrav == "14" else (four, five, six)
         cell = _bravais(ibrav, (alat, b, c), (cos_bc, cos_ac, cos_ab), self.source)
         if cell is None or not np.isfinite(cell).all():
-            rule = "`ibrav` must be 0 to 14 (not -13), with all its parameters"
+            rule = "`ibrav` must be one of the manual of pw.x, with all its parameters"
             raise self.error(rule, f"ibrav={ibrav}, {self.items}", "Give CELL_PARAMETERS instead.")
         return alat, cell
 
@@ -233,6 +247,11 @@ def _bravais(
             (a, 0, -c),
             (2 * b * cos_ab, 2 * b * math.sqrt(max(0.0, 1 - cos_ab**2)), 0),
             (a, 0, c),
+        ),
+        "-13": (
+            (a, b, 0),
+            (-a, b, 0),
+            (2 * c * cos_ac, 0, 2 * c * math.sqrt(max(0.0, 1 - cos_ac**2))),
         ),
     }
     return np.array(centred[ibrav]) / 2 if ibrav in centred else None

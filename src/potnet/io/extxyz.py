@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potnet.crystal import MAX_ATOMS, NUMBERS, Crystal, number_of
-from potnet.crystal.claims import check_claims
+from potnet.crystal.claims import check_claims, periodicity
 from potnet.crystal.elements import SYMBOLS
 from potnet.errors import StructureError
 from potnet.io.found import NUMBER, Found, attempt
@@ -29,6 +29,7 @@ MAX_LINE = 2**20  # characters
 MAX_FRAME = 2**26  # characters of all lines of a frame
 
 _DEFAULT = "species:S:1:pos:R:3"
+_TAKEN = ("lattice", "pbc", "properties", "periodic", "periodicity", "is_periodic")
 _OCCUPANCIES = ("occupancy", "occupancies", "occ")
 
 
@@ -151,7 +152,7 @@ def _crystal(frame: _Frame, info: dict[str, Any], where: str, source: str) -> Cr
             "Give the cell in the second line of the frame."
         )
     check_claims(info, where)
-    pbc = taken.get("pbc", True)
+    pbc = periodicity(taken, where)
     numbers, positions = _parse_atoms(frame, str(taken.get("properties", _DEFAULT)), source)
     return Crystal(numbers, positions, np.reshape(lattice, (3, 3)), pbc, id=where, info=info)
 
@@ -159,7 +160,7 @@ def _crystal(frame: _Frame, info: dict[str, Any], where: str, source: str) -> Cr
 def _taken(info: dict[str, Any], where: str) -> dict[str, Any]:
     """Take the keys that say what a frame is out of ``info``, in capitals or not."""
     found: dict[str, Any] = {}
-    for key in [key for key in info if key.lower() in ("lattice", "pbc", "properties")]:
+    for key in [key for key in info if key.lower() in _TAKEN]:
         value = info.pop(key)
         if found.setdefault(key.lower(), value) != value:
             raise StructureError(

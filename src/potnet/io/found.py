@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -18,16 +17,9 @@ NUMBER = re.compile(
     r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eEdD][+-]?\d+)?|[+-]?(?:nan|inf)", re.ASCII | re.I
 )
 
-_log = logging.getLogger("potnet")
-
 
 class NoStructure(StructureError):
     """A data block that holds text only, such as the publication block of a paper."""
-
-
-def say(text: str) -> None:
-    """Tell the user what was read with a change that can be defended but must be known."""
-    _log.warning(str(StructureError(text)))  # printable, and not too long
 
 
 def attempt(name: str, where: str, build: Callable[[], Crystal]) -> Found:

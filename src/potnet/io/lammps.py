@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potnet.crystal import MAX_ATOMS, SYMBOLS, Crystal, number_of
+from potnet.crystal.claims import check_scaled, say
 from potnet.errors import StructureError
-from potnet.io.found import NUMBER, Found, attempt, say
+from potnet.io.found import NUMBER, Found, attempt
 
 # Å; of the styles of units that have a length. "metal" and "real" are what dumps are made with.
 _UNITS = {"metal": 1.0, "real": 1.0, "electron": 0.529177210903}
@@ -121,6 +122,8 @@ class _Reader:
             raise self.error(rule, " ".join(short), "Correct the line.")
         cell, origin, pbc = self.box()
         positions, is_scaled = self.coordinates(rows)
+        if is_scaled and "xs" in self.columns:  # xsu may be anywhere
+            check_scaled(positions, cell * self.scale(), self.where)
         positions = positions @ cell if is_scaled else positions - origin
         scale = self.scale()
         return Crystal(self.numbers(rows), positions * scale, cell * scale, pbc, id=self.where)

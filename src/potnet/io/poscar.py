@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from potnet.crystal import MAX_ATOMS, NUMBERS, Crystal, number_of
+from potnet.crystal.claims import check_scaled, say
 from potnet.errors import StructureError
-from potnet.io.found import NUMBER, say
+from potnet.io.found import NUMBER
 
 # Na, Na1, Na(1), NA01, na; a small letter alone is no element but a letter of Wyckoff.
 _LABEL = re.compile(r"([A-Z][a-z]?|[A-Z]{2}|[a-z]{2})(?:[0-9_+.(-][A-Za-z0-9_+.()-]*)?")
@@ -111,7 +112,10 @@ class _Reader:
             )
         self.check_end()
         # VASP takes any word but C... and K... as Direct.
-        positions = rows * scale if mode[0] in "cCkK" else rows @ cell
+        is_cartesian = mode[0] in "cCkK"
+        if not is_cartesian:
+            check_scaled(rows, cell, self.source)
+        positions = rows * scale if is_cartesian else rows @ cell
         return Crystal(numbers, positions, cell, id=self.source)
 
     def words(self) -> list[str]:

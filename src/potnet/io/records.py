@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from potnet.crystal import Crystal
+from potnet.crystal.convert import name_in
 from potnet.errors import StructureError
 from potnet.io.found import Found, attempt
 
@@ -32,10 +33,11 @@ def parse_json(text: str, source: str, id: str) -> Iterator[Found]:
         name, where = (id, source) if key is None else (f"{id}#{key}", f"{source}, item {key}")
 
         def build(item: Any = item, where: str = where) -> Crystal:
+            own = name_in(item)
             try:
-                return Crystal.from_any(item)
+                return Crystal.from_any(item, id=own or where).replace(id=own)
             except StructureError as error:
-                raise StructureError(f"{where}: {error}") from error
+                raise StructureError(f"{where}: {error}" if own else str(error)) from error
 
         yield attempt(name, where, build)
 

@@ -10,8 +10,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from potnet.crystal import NUMBERS, SYMBOLS, Crystal, number_of
+from potnet.crystal.claims import check_scaled
 from potnet.errors import StructureError
 from potnet.io.asymmetric import METRIC_TOLERANCE, Sites, cell_of, expand, last_digit, misfit
+from potnet.io.elements import say_labels
 from potnet.io.found import NUMBER
 from potnet.io.groups import Group, closed, group_of
 
@@ -114,6 +116,7 @@ class _Reader:
             rule = "`PART` must not offer alternatives"
             raise self.error(rule, self.instructions["PART"], "Keep the atoms of one.")
         sites = self.sites()
+        check_scaled(sites.scaled, cell, self.source)
         site, scaled = expand(sites, group, cell, self.source)
         self.check_occupancies(np.bincount(site, minlength=len(sites.labels)), group)
         self.check_content(sites.numbers[site])
@@ -132,6 +135,7 @@ class _Reader:
             NUMBERS.get(symbol.capitalize()) or number_of(symbol, f"{self.source}: site {label}")
             for symbol, label in zip(symbols, labels, strict=True)
         ]
+        say_labels(labels, np.array(numbers), self.source)
         scaled = [[self.refined(word, words[0]) for word in words[2:5]] for words in self.atoms]
         digits = [[last_digit(word) for word in words[2:5]] for words in self.atoms]
         is_deuterium = np.array([symbol.upper() == "D" for symbol in symbols])

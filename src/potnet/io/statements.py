@@ -1,4 +1,4 @@
-"""What a CIF says about its content besides the sites: formula, weight, density, hydrogen."""
+"""What a CIF says of its content besides the sites: formula, weight, density, electrons, H."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import gemmi
 import numpy as np
 
 from potnet.crystal import SYMBOLS
+from potnet.crystal.claims import say
 from potnet.crystal.formula import parse_formula
 from potnet.errors import StructureError
 from potnet.io.block import Block
@@ -26,12 +27,18 @@ MEASURED_TOLERANCE = 0.4  # relative; samples have pores
 DALTON = 1.66053906892  # g/cm^3 of one unit of mass in 1 Å^3
 DEUTERIUM = 2.01410178  # units of mass, of the atom
 MAX_FORMULA = 400  # characters
+ELECTRON_TOLERANCE = 0.01  # relative; of F(000), besides 1 for its rounding
+# Å: K alpha lines of Ag, Mo, Ga, Cu, Co, Fe and Cr, where a file does not say its own.
+_TUBES = (0.56087, 0.71073, 1.34139, 1.54184, 1.79026, 1.93735, 2.29094)
+_EV_ANGSTROM = 12398.42  # photon energy times wavelength
 
 _CHARGE = re.compile(r"\s\d{0,2}[+-](?=[\s,)\]]|$)", re.ASCII)
 _WATER = re.compile(r"[.\u00b7\u2022*]\s*(\d{0,3})\s*\(?H2\s?O\)?")  # of CaSO4.2H2O
 _TIMES = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(?=[(\[])", re.ASCII)  # of 2(H2 O)
 _FORMULAS = ("_chemical_formula_sum", "_chemical_formula_moiety")
 _OTHER_FORMULAS = ("_chemical_formula_structural", "_chemical_formula_iupac")
+_RADIATION = ("_diffrn_radiation_probe", "_diffrn_radiation_type", "_diffrn_source")
+_PROBE = re.compile("neutron|^electron")
 _ATTACHED = ("_atom_site_attached_hydrogens", "_atom_site_implicit_hydrogens")
 _BONDED = "_chemical_conn_atom_nh"  # hydrogen bonded to each atom
 _NAMES = ("_chemical_name_systematic", "_chemical_name_common")
@@ -104,12 +111,13 @@ def check_statements(
 
     Returns:
         Whether the number of atoms in the cell is stated too, and right: by formula and Z, by
-        weight and Z, or by the density.
+        weight and Z, by the density, or by F(000).
     """
-    is_counted = _check_formula(block, content, where)
+    is_settled = _check_formula(block, content, where)
     _check_hydrogen(block, labels, elements, content, where)
-    is_counted |= _check_weight(block, content, where)
-    return is_counted | _check_density(block, content, where)
+    is_counted = is_settled | _check_weight(block, content, where)
+    is_counted |= _check_density(block, content, where)
+    return is_counted | _check_electrons(block, content, is_settled, where)
 
 
 def _check_hydrogen(
@@ -230,3 +238,47 @@ def _check_density(block: Block, content: Content, where: str) -> bool:
             )
         is_counted |= tags is computed
     return is_counted
+
+
+def _check_electrons(block: Block, content: Content, is_settled: bool, where: str) -> bool:
+    """Raise if the electrons of the cell are not F(000); return whether they are.
+
+    Where formula and Z are right, which say more, a wrong F(000) is only said.
+    """
+    text = block.first("_exptl_crystal_f_000")
+    stated = gemmi.cif.as_number(text)
+    is_other = any(_PROBE.search(block.first(tag).lower()) for tag in _RADIATION)
+    if not stated > 1 or is_other:  # of which it is no count
+        return False
+    wavelength = gemmi.cif.as_number(block.first("_diffrn_radiation_wavelength"))
+    lowest, highest = _electrons(content.numbers, wavelength)
+    slack = 1 + ELECTRON_TOLERANCE * highest
+    if lowest - slack <= stated <= highest + slack:
+        return True
+    found = int(content.numbers.sum())
+    if not is_settled:
+        raise StructureError(
+            f"{where}: the cell must have `_exptl_crystal_F_000` {text} electrons, got {found} of "
+            "the sites and operations. Complete them, or correct what is stated."
+        )
+    say(
+        f"{where}: `_exptl_crystal_F_000` is {text}, the atoms have {found} electrons, and are "
+        "those of formula and Z."
+    )
+    return False
+
+
+def _electrons(numbers: NDArray[np.int64], wavelength: float) -> tuple[float, float]:
+    """Return the least and the most that programs may call F(000) of atoms.
+
+    That is the number of electrons, the sum with the real part of the dispersion (as SHELXL
+    has it), or the modulus with both parts (as the dictionary of CIF core has it).
+    """
+    counts = Counter(numbers.tolist())
+    plain = float(numbers.sum())
+    found = [plain]
+    for length in (wavelength,) if 0.1 < wavelength < 5 else _TUBES:
+        parts = [(n, gemmi.cromer_liberman(z, _EV_ANGSTROM / length)) for z, n in counts.items()]
+        real = plain + sum(n * part[0] for n, part in parts)
+        found += [real, math.hypot(real, sum(n * part[1] for n, part in parts))]
+    return min(found), max(found)

@@ -10,10 +10,10 @@ import gemmi
 import numpy as np
 
 from potnet.crystal import Crystal
+from potnet.crystal.claims import say
 from potnet.errors import StructureError
 from potnet.io.asymmetric import METRIC_TOLERANCE, misfit
 from potnet.io.block import UNKNOWN, Block
-from potnet.io.found import say
 from potnet.io.groups import Group, closed, group_of, magnetic
 from potnet.io.symbols import (
     chosen,

@@ -175,8 +175,7 @@ class PredictionFile:
     def write(self, item: Prediction | Failure) -> None:
         """Add one row; a failure goes to the file of errors, if there is one."""
         if isinstance(item, Prediction):
-            id, *others = item.cells()
-            self._rows.writerow([csv_cell(id), *others])
+            self._rows.writerow(map(csv_cell, item.cells()))
         elif self._errors is not None:
             if self._failures is None:
                 self._failures = self._table(self._errors, FAILURE_COLUMNS)

@@ -16,6 +16,7 @@ from potnet.data.dataset import Dataset
 from potnet.errors import DataError, Failure
 from potnet.files import atomic_write
 from potnet.targets import class_target, groups, in_units, with_binary_targets
+from potnet.text import csv_cell
 from potnet.training.classification import binary_metrics, class_metrics
 from potnet.training.metrics import Metrics, regression_metrics
 
@@ -45,7 +46,8 @@ class Evaluation:
             columns = ("id", "property", "target", "prediction", "lower", "upper", "unit")
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(columns)
-            writer.writerows([row[key] for key in columns] for row in self.rows)
+            cells = ([row[key] for key in columns] for row in self.rows)
+            writer.writerows([csv_cell(c) if isinstance(c, str) else c for c in r] for r in cells)
         with atomic_write(folder / "metrics.json") as file:
             json.dump(self.metrics, file, indent=1)
 

@@ -22,7 +22,7 @@ from potnet.data.dataset import PARTS
 from potnet.errors import FAILURE_COLUMNS, ConfigError
 from potnet.files import atomic_write, exclusive, remove_leftovers
 from potnet.targets import Scale
-from potnet.text import file_name
+from potnet.text import csv_cell, file_name
 from potnet.training.batches import HeldFeatures
 from potnet.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from potnet.training.config import TrainingConfig
@@ -123,7 +123,7 @@ class RunFolder:
         """Write what a reader needs to repeat the run."""
         dataset, split = prepared.dataset, prepared.split
         split.write(self.path / "split.json", dataset.ids)
-        failures = (asdict(failure).values() for failure in prepared.failures)
+        failures = (map(csv_cell, asdict(failure).values()) for failure in prepared.failures)
         _write_table(self.path / "errors.csv", FAILURE_COLUMNS, failures)
         _write_json(
             self.path / "run.json",
@@ -186,7 +186,7 @@ class RunFolder:
             path,
             ["id", "target", "prediction"],
             (
-                [id, "" if np.isnan(true) else repr(true), f"{value:.9g}"]
+                [csv_cell(id), "" if np.isnan(true) else repr(true), f"{value:.9g}"]
                 for id, true, value in rows
             ),
         )
