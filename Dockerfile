@@ -18,12 +18,12 @@ FROM python:3.12.12-slim-bookworm
 LABEL org.opencontainers.image.title="potnet" org.opencontainers.image.licenses="MIT"
 COPY --from=build /opt/potnet /opt/potnet
 COPY examples/crystals/Si.vasp /tmp/Si.vasp
-# Compiled once, here: the first answer of a container takes no minute.
+# An image that cannot predict is not built.
 RUN /opt/potnet/bin/potnet predict /tmp/Si.vasp > /dev/null \
   && rm /tmp/Si.vasp \
   && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin potnet
 USER 10001
-ENV PATH=/opt/potnet/bin:$PATH PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1
+ENV PATH=/opt/potnet/bin:$PATH PYTHONUNBUFFERED=1
 EXPOSE 8765
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 \
   CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8765/health', timeout=4)"]

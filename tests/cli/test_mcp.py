@@ -1,6 +1,8 @@
 """``potnet mcp`` talks to agents over standard input and output, and says nothing else there."""
 
+import asyncio
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +49,26 @@ def answers() -> dict[str, dict]:
     names = ["initialize", "tools/list", *CALLS, "too many"]
     assert [answer["id"] for answer in found] == list(range(len(asked)))
     return {name: answer["result"] for name, answer in zip(names, found, strict=True)}
+
+
+def test_the_client_of_the_sdk_gets_answers_and_the_sentence_of_a_refusal() -> None:
+    from mcp.client import Client
+    from mcp.client.stdio import StdioServerParameters
+
+    started = StdioServerParameters(command=str(POTNET), args=["mcp"], env=dict(os.environ))
+
+    async def talk() -> tuple:
+        async with Client(started) as client:
+            tools = await client.list_tools()
+            known = await client.call_tool("nearest", {"content": POSCAR, "n": 2})
+            refused = await client.call_tool("explain", {"content": "no structure"})
+            return {tool.name for tool in tools.tools}, known, refused
+
+    names, known, refused = asyncio.run(talk())
+    assert names == set(CALLS)
+    assert known.structured_content["crystals"][0]["formula"] == "NaCl"
+    assert refused.is_error
+    assert "the scale must be 1 or 3 numbers" in refused.content[0].text
 
 
 def test_tools_have_typed_inputs_and_say_units(answers) -> None:

@@ -63,6 +63,32 @@ def test_sums_are_those_of_the_library(client) -> None:
     assert madelung == pytest.approx(1.7475645946, abs=1e-7)
 
 
+def test_potentials_at_atoms_are_the_sums_over_all_others(client) -> None:
+    asked = {**SALT["structures"][0], "potentials": ["coulomb", "london"]}
+    pairs = client.post("/sums", json=asked).json()
+    atoms = client.post("/sums", json={**asked, "per": "atom"}).json()
+    assert atoms["units"] == ["1/Å", "Å^-6"]
+    for row, own in zip(pairs["values"], atoms["values"], strict=True):
+        assert own == pytest.approx([sum(pair) for pair in zip(*row, strict=True)], abs=1e-12)
+    for one, many in zip(pairs["error_bound"], atoms["error_bound"], strict=True):
+        assert 2 * one <= many <= 2 * one + 1e-12, "bounds add up"
+    assert client.post("/sums", json={**asked, "per": "bond"}).status_code == 422
+
+
+def test_numbers_of_atoms_that_a_text_states_are_told(client) -> None:
+    text = (
+        '2\nLattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3:forces:R:3:q:R:1\n'
+        "Cs 0 0 0 0.3 0.4 0 1\nCl 2 2 2 0 0 2 -1\n"
+    )
+    for path in ("/check", "/predict"):
+        answer = client.post(path, json={"structures": [{"name": "a.xyz", "content": text}]})
+        told = answer.json()["crystals"][0]["atom_values"]
+        assert told == [
+            {"name": "forces, length", "values": [0.5, 2.0]},
+            {"name": "q", "values": [1.0, -1.0]},
+        ]
+
+
 def test_bonds_reach_through_the_boundary_and_are_there_once(salts) -> None:
     found = drawn_bonds(salts[4])
     assert len(found) == 6, "rock salt: six neighbours for each pair of atoms"
@@ -77,6 +103,7 @@ def test_nearest_crystals_have_their_known_values_the_same_one_first(client) -> 
     assert found[0]["formation_energy"] < -1.5
     assert len(found) >= 8
     assert [c["distance"] for c in found] == sorted(c["distance"] for c in found)
+    assert found[0]["example"] == "NaCl.cif", "of which there is a structure to be seen"
 
 
 def test_shares_of_an_explanation_add_up_to_the_prediction(client) -> None:
@@ -121,7 +148,12 @@ def test_a_landscape_is_a_potential_on_a_plane(client) -> None:
 def test_distributions_count_all_crystals_that_have_a_value(client) -> None:
     found = client.get("/distributions").json()
     assert found["formation_energy"]["n"] > 90_000
+    assert found["energy_above_hull"]["zeros"] > 10_000, "on the hull"
+    assert found["highest_phonon_frequency"]["n"] == 1265
+    assert found["exfoliation_energy"]["n"] == 636
+    assert len(found) == 10
     for one in found.values():
+        assert one["source"]
         assert sum(one["counts"]) + one["zeros"] == one["n"]
         assert len(one["edges"]) == len(one["counts"]) + 1
 
@@ -299,6 +331,34 @@ def test_an_answer_that_takes_too_long_is_given_up() -> None:
     app = make_app(limits=Limits(seconds=0.0))
     client = TestClient(app, base_url="http://localhost")  # type: ignore[arg-type]
     assert client.post("/check", json=SALT).status_code == 504
+
+
+def test_what_breaks_is_a_problem_too(monkeypatch) -> None:
+    from potnet.serve.answers import Answers
+
+    def broken(*_: object) -> list:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(Answers, "checked", broken)
+    app = make_app(limits=LIMITS)
+    client = TestClient(app, base_url="http://localhost", raise_server_exceptions=False)  # type: ignore[arg-type]
+    answer = client.post("/check", json=SALT)
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "secret" not in answer.text
+
+
+def test_networks_compute_in_one_thread_as_predict_does(client) -> None:
+    import threading
+
+    import torch
+
+    client.post("/predict", json=SALT)
+    found: list[int] = []
+    thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert found == [1], "threads that begin later"
 
 
 def test_the_description_of_the_interface_names_all_of_it(client) -> None:

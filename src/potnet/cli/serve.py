@@ -47,6 +47,7 @@ def serve(
     import uvicorn
 
     from potnet.serve import make_app
+    from potnet.serve.protocol import CONNECTIONS, Protocol
 
     token = ""
     if host not in LOOPBACK:
@@ -65,6 +66,9 @@ def serve(
         log_level="warning",
         access_log=False,
         server_header=False,
+        http=Protocol,
+        ws="none",
+        limit_concurrency=CONNECTIONS,
         timeout_graceful_shutdown=10,
     )
     uvicorn.Server(config).run(sockets=[listening])

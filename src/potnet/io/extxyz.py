@@ -273,6 +273,23 @@ def _parse_atoms(
     return np.array(numbers), np.array([[_float(word) for word in xyz] for xyz in rows])
 
 
+def columns_of_atoms(frame: _Frame) -> dict[str, list[list[float]]]:
+    """Return the numbers that a frame states of its atoms beside element and place, by name.
+
+    Raises:
+        StructureError: If the line of keys cannot be read.
+    """
+    taken = _taken(_parse_header(frame.header, "extxyz"), "extxyz")
+    columns, _ = _columns(str(taken.get("properties", _DEFAULT)))
+    rows = [line.split() for line in frame.atoms]
+    found = {}
+    for name in columns.keys() - {"species", "pos", "Z"}:
+        words = [row[columns[name]] for row in rows]
+        if all(row and all(map(NUMBER.fullmatch, row)) for row in words):
+            found[name] = [list(map(_float, row)) for row in words]
+    return {name: found[name] for name in columns if name in found}
+
+
 @lru_cache(maxsize=256)
 def _columns(properties: str) -> tuple[Mapping[str, slice], int]:
     """Return which words of a line each property is, none if that is wrong, and their number."""

@@ -23,7 +23,7 @@ def parse_json(text: str, source: str, id: str) -> Iterator[Found]:
     """Yield the crystals of a JSON document: one, a list, a table by id, or ASE's own."""
     check_size(text, source)
     try:
-        items = list(_json_items(plain_arrays(json.loads(text))))
+        items = list(items_of(plain_arrays(json.loads(text))))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         yield id, StructureError(f"{source}: the file must be valid JSON, got '{error}'. Mend it.")
         return
@@ -52,11 +52,12 @@ def check_size(text: str, source: str) -> None:
         )
 
 
-def _json_items(data: Any) -> Iterator[tuple[object, Any]]:
+def items_of(data: Any) -> Iterator[tuple[object, Any]]:
+    """Yield the structures of a document with what names each, None where there is but one."""
     if isinstance(data, list):
         yield from enumerate(data) if len(data) > 1 else ((None, item) for item in data)
     elif isinstance(data, Mapping) and isinstance(data.get("data"), list):  # of a server
-        yield from _json_items(data["data"])
+        yield from items_of(data["data"])
     elif isinstance(data, Mapping) and data.keys() >= {"data", "meta"}:  # one of OPTIMADE
         yield None, data["data"]
     elif isinstance(data, Mapping) and {"ids", "nextid"} <= data.keys():  # a database of ASE

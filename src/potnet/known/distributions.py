@@ -2,69 +2,67 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from potnet.known.index import KnownCrystals
-
+FILE = Path(__file__).parent / "distributions.json"
+"""Written by ``scripts/make_distributions.py``."""
 BINS = 60
 _TAIL = 0.002  # of the crystals at each end lie outside of the picture
-
-UNITS = {
-    "formation_energy": "eV/atom",
-    "band_gap": "eV",
-    "bulk_modulus": "GPa",
-    "shear_modulus": "GPa",
-    "young_modulus": "GPa",
-    "poisson_ratio": "",
-    "pugh_ratio": "",
-}
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """Values of one property of the crystals of an index.
+    """Values of one property of known crystals.
 
     Attributes:
         unit: Of the values.
-        n: How many crystals have one.
-        edges: Of the bins, ascending, shape (k + 1,).
-        counts: Crystals in each bin, shape (k,); what lies beyond is in the first or last one.
-        zeros: Crystals whose value is exactly 0, which are in no bin: metals among gaps.
+        source: Which crystals they are.
+        n: How many they are.
+        edges: Of the bins, ascending, one more than counts.
+        counts: Crystals in each bin; what lies beyond is in the first or last one.
+        zeros: Crystals whose value is exactly 0, which are in no bin: metals among gaps, phases on
+            the hull.
     """
 
     unit: str
+    source: str
     n: int
-    edges: NDArray[np.float64]
-    counts: NDArray[np.int64]
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
     zeros: int
 
+    @classmethod
+    def of(cls, values: NDArray[np.float64], unit: str, source: str) -> Distribution:
+        """Return the distribution of some values; those that are not finite are not there."""
+        values = values[np.isfinite(values)]
+        others = values[values != 0]
+        low, high = np.quantile(others, [_TAIL, 1 - _TAIL])
+        counts, edges = np.histogram(others.clip(low, high), bins=BINS, range=(low, high))
+        return cls(
+            unit,
+            source,
+            len(values),
+            tuple(float(f"{edge:.6g}") for edge in edges),
+            tuple(counts.tolist()),
+            len(values) - len(others),
+        )
 
-def distributions(known: KnownCrystals) -> dict[str, Distribution]:
-    """Return the distribution of each property that the index has, by its name in the sheet."""
-    gap, energy = known.column("gap"), known.column("formation_energy")
-    k, g = known.column("bulk_modulus"), known.column("shear_modulus")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        values = {
-            "formation_energy": energy,
-            "band_gap": gap,
-            "bulk_modulus": k,
-            "shear_modulus": g,
-            "young_modulus": 9 * k * g / (3 * k + g),
-            "poisson_ratio": (3 * k - 2 * g) / (6 * k + 2 * g),
-            "pugh_ratio": k / g,
-        }
-    return {name: _distribution(found, UNITS[name]) for name, found in values.items()}
+
+def distributions() -> dict[str, Distribution]:
+    """Return the distribution of each property that is known of many crystals, by its name."""
+    found = json.loads(FILE.read_text("utf-8"))
+    return {
+        name: Distribution(**one | {key: tuple(one[key]) for key in ("edges", "counts")})
+        for name, one in found.items()
+    }
 
 
-def _distribution(values: NDArray[np.float64], unit: str) -> Distribution:
-    values = values[np.isfinite(values)]
-    others = values[values != 0]
-    low, high = np.quantile(others, [_TAIL, 1 - _TAIL])
-    counts, edges = np.histogram(others.clip(low, high), bins=BINS, range=(low, high))
-    return Distribution(unit, len(values), edges, counts, len(values) - len(others))
+def save(found: dict[str, Distribution], path: Path = FILE) -> None:
+    """Write distributions, one a line."""
+    lines = (f" {json.dumps(name)}: {json.dumps(asdict(one))}" for name, one in found.items())
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")

@@ -115,6 +115,14 @@ class KnownCrystals:
         """
         return self._table[name].astype(np.float64)
 
+    def formulas(self) -> list[str]:
+        """Return the reduced formulas of all crystals."""
+        elements, counts = self._table["elements"].tolist(), self._table["counts"].tolist()
+        spans = zip(self._starts[:-1].tolist(), self._starts[1:].tolist(), strict=True)
+        return [
+            reduced_formula(dict(zip(elements[a:b], counts[a:b], strict=True))) for a, b in spans
+        ]
+
     def match(self, crystal: Crystal) -> list[KnownCrystal]:
         """Return the known crystals that are this one, the likest first.
 

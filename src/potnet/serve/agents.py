@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, wraps
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from mcp.server import MCPServer
 from pydantic import BaseModel, Field
 
+from potnet.errors import PotNetError
 from potnet.serve import schemas
 from potnet.serve.answers import Answers
 from potnet.serve.limits import Limits
 from potnet.serve.reading import one_crystal, read_texts
+from potnet.text import printable
 
+T = TypeVar("T")
 LIMITS = Limits(structures=100, atoms=1000)
 INSTRUCTIONS = (
     "Properties of inorganic crystals, predicted on this machine with 90 % intervals. Tell the "
@@ -141,8 +145,22 @@ def make_server() -> MCPServer:
     )
     plain = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
     for tool in (predict, check, nearest, explain):
-        server.add_tool(tool, annotations=plain)
+        server.add_tool(_told(tool), annotations=plain)
     return server
+
+
+def _told(tool: Callable[..., T]) -> Callable[..., T]:
+    """Return a tool that tells the agent what it can mend: other errors are only named."""
+    from mcp.server.mcpserver.exceptions import ToolError
+
+    @wraps(tool)
+    def answer(*args: Any, **kwargs: Any) -> T:
+        try:
+            return tool(*args, **kwargs)
+        except PotNetError as error:
+            raise ToolError(printable(error)) from error
+
+    return answer
 
 
 @lru_cache(1)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from potnet.crystal import Crystal
 from potnet.errors import ConfigError, Failure
 from potnet.serve import records
+from potnet.serve.limits import Limits
+from potnet.serve.reading import read_texts
 
 if TYPE_CHECKING:
     from potnet.sheet import SheetMaker
 
 LANDSCAPE_POINTS = 121  # along an edge
 N_NEAREST = 8
+EPSILON = 2.0**-52
 
 
 class Answers:
@@ -43,6 +47,7 @@ class Answers:
 
     def sheets(self, items: Sequence[Crystal | Failure]) -> list[list[dict[str, Any]]]:
         """Return for each item its records: a sheet, failures, or both."""
+        _one_thread()
         outcomes = self.maker.each(items, batch_size=max(1, len(items)))
         return [
             [
@@ -59,21 +64,37 @@ class Answers:
             for item in items
         ]
 
-    def sums(self, crystal: Crystal, potentials: Sequence[str], tolerance: float) -> dict[str, Any]:
+    def sums(
+        self, crystal: Crystal, potentials: Sequence[str], tolerance: float, per: str = "pair"
+    ) -> dict[str, Any]:
         """Return the sums of all pairs of atoms of a crystal.
+
+        Args:
+            crystal: The crystal.
+            potentials: Their names.
+            tolerance: Largest absolute error of the sum of a pair.
+            per: "pair", or "atom": what all others, and its own images, give at each atom.
 
         Raises:
             ConfigError: If a potential or the tolerance cannot be used.
         """
+        from latticesums import unit_of
         from potnet.sums import lattice_sums, parse_potential
 
+        _one_thread()
         chosen = [parse_potential(text) for text in potentials]
         found = lattice_sums(crystal, chosen, tolerance=tolerance)
+        values, bound = found.values, found.error_bound
+        if per == "atom":
+            # The bounds add up, and so does what adding rounds away.
+            rounding = crystal.n_atoms * EPSILON * abs(values).sum(1).max(0, initial=0.0)
+            values, bound = values.sum(1), crystal.n_atoms * bound + rounding
         return {
             "id": crystal.id,
             "potentials": list(found.potentials),
-            "values": found.values.tolist(),
-            "error_bound": found.error_bound.tolist(),
+            "units": [unit_of(potential) for potential in chosen],
+            "values": values.tolist(),
+            "error_bound": bound.tolist(),
         }
 
     def nearest(self, crystal: Crystal, n: int = N_NEAREST) -> dict[str, Any]:
@@ -85,7 +106,9 @@ class Answers:
         from potnet.known import load_known
 
         known = load_known()
-        return records.nearest(known.nearest(crystal, n), known.match(crystal))
+        return records.nearest(
+            known.nearest(crystal, n), known.match(crystal), self._known_examples
+        )
 
     def stability(
         self, formula: str, energy: float, lower: float | None, upper: float | None
@@ -118,6 +141,7 @@ class Answers:
         from potnet.report.landscape import NEAR, landscape
         from potnet.report.section import miller_section
 
+        _one_thread()
         section = None if plane is None else miller_section(crystal, plane)
         found = landscape(crystal, [potential], section=section, n=LANDSCAPE_POINTS)
         return records.landscape(found, NEAR)
@@ -142,6 +166,7 @@ class Answers:
                 f"explain: `property` must be one of {', '.join(sources)}, got {name}. "
                 "Choose another."
             )
+        _one_thread()
         model, target = sources[name]
         (found,) = Explainer(self.maker.predictors[model], [target]).explain(crystal)
         said = found.to_dict()
@@ -150,11 +175,21 @@ class Answers:
         return kept | {"model": model, "property": name}
 
     @cached_property
+    def _known_examples(self) -> dict[str, str]:
+        """Names of the examples by the ids of the known crystals that they are."""
+        from potnet.known import load_known
+
+        reads = read_texts(list(examples().items()), Limits())
+        crystals = [read.item for read in reads if not isinstance(read.item, Failure)]
+        names = zip(examples(), crystals, strict=True)
+        return {same.id: name for name, item in names for same in load_known().match(item)}
+
+    @cached_property
     def distributions(self) -> dict[str, Any]:
         """How values of known crystals are distributed, by property."""
-        from potnet.known import distributions, load_known
+        from potnet.known import distributions
 
-        return records.distributions(distributions(load_known()))
+        return {name: asdict(one) for name, one in distributions().items()}
 
     @cached_property
     def models(self) -> list[dict[str, Any]]:
@@ -167,6 +202,17 @@ class Answers:
             return {"name": name, "predicts": targets, "trained_on": card.data.name}
 
         return [described(name) for name in available()]
+
+
+def _one_thread() -> None:
+    """Let torch use one thread of this thread.
+
+    Batches are small, so that several take more time than they save, and sums over several have
+    other last digits than those of ``potnet predict``.
+    """
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def examples() -> dict[str, str]:

@@ -43,6 +43,7 @@ def make_app(
         version=version("potnet"),
         docs_url=None,  # its page loads scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,
         lifespan=_lifespan(answers, endpoints, work),
     )
     app.include_router(endpoints.router())

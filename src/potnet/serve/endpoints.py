@@ -104,7 +104,7 @@ class Endpoints:
         reads = await self._read(asked)
         records = await self._work.call(self._answers.checked, [read.item for read in reads])
         pairs = zip(reads, records, strict=True)
-        found = [r if "reason" in r else {**r, "warnings": list(q.warnings)} for q, r in pairs]
+        found = [r if "reason" in r else {**r, **q.told()} for q, r in pairs]
         self._work.count(found)
         if _is_streamed(request):
             lines = (json.dumps(record, allow_nan=False) + "\n" for record in found)
@@ -134,7 +134,7 @@ class Endpoints:
 
         def call() -> Record:
             crystal = one_crystal(asked.name, asked.content, self._limits)
-            return self._answers.sums(crystal, asked.potentials, asked.tolerance)
+            return self._answers.sums(crystal, asked.potentials, asked.tolerance, asked.per)
 
         return _json(await self._work.call(call))
 

@@ -67,6 +67,11 @@ def answer_problems(app: FastAPI) -> None:
         detail = printable(f"{where}: {first['msg']}.", 500)
         return await refused(request, unusable(detail))
 
+    @app.exception_handler(500)
+    async def broken(request: Request, _: Exception) -> Response:
+        detail = "The server broke over this request; its output says why. Report it."
+        return await refused(request, Problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail))
+
     @app.exception_handler(HTTPException)
     async def absent(request: Request, error: HTTPException) -> Response:
         return await refused(request, Problem(HTTPStatus(error.status_code), f"{error.detail}."))

@@ -6,15 +6,17 @@ import logging
 import os
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from potnet.crystal import Crystal
 from potnet.errors import ConfigError, Failure, StructureError
 from potnet.io import scan
 from potnet.io.guess import suffix_of
+from potnet.io.per_atom import atom_values
 from potnet.serve.limits import Limits
 from potnet.text import file_name
 
@@ -28,15 +30,22 @@ class Read:
     Attributes:
         item: The crystal, or why there is none.
         warnings: What was read with a change that the user should know.
+        values: Numbers of atoms that the text states beside the structure, by name.
     """
 
     item: Crystal | Failure
     warnings: tuple[str, ...] = ()
+    values: Mapping[str, list[float]] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
         """Its name, once in a request."""
         return self.item.id
+
+    def told(self) -> dict[str, Any]:
+        """Return what reading has to say beside the crystal, as a record has it."""
+        values = [{"name": name, "values": found} for name, found in self.values.items()]
+        return {"warnings": list(self.warnings), "atom_values": values}
 
 
 def read_texts(texts: Sequence[tuple[str, str]], limits: Limits) -> list[Read]:
@@ -65,10 +74,13 @@ def read_texts(texts: Sequence[tuple[str, str]], limits: Limits) -> list[Read]:
                             f"structures: must be at most {limits.structures} a request, got "
                             "more. Send them in parts."
                         )
+            values = atom_values(path, [read.item for read in found[first:]])
             path.unlink()
-            if warnings:
-                said = tuple(warning.replace(f"{folder}{os.sep}", "") for warning in warnings)
-                found[first:] = [replace(read, warnings=said) for read in found[first:]]
+            said = tuple(warning.replace(f"{folder}{os.sep}", "") for warning in warnings)
+            found[first:] = [
+                replace(read, warnings=said, values=more)
+                for read, more in zip(found[first:], values, strict=True)
+            ]
     return _unique(found)
 
 

@@ -15,7 +15,7 @@ from potnet.known import SOURCE
 from potnet.text import printable
 
 if TYPE_CHECKING:
-    from potnet.known import Distribution, KnownCrystal
+    from potnet.known import KnownCrystal
     from potnet.report.landscape import Landscape
     from potnet.sheet import CrystalSheet
     from potnet.sheet.facts import Facts
@@ -67,14 +67,16 @@ def _read(crystal: Crystal, read: Facts) -> dict[str, Any]:
     }
 
 
-def nearest(known: Sequence[KnownCrystal], same: Sequence[KnownCrystal]) -> dict[str, Any]:
+def nearest(
+    known: Sequence[KnownCrystal], same: Sequence[KnownCrystal], examples: Mapping[str, str]
+) -> dict[str, Any]:
     """Return the crystals of the index that are nearest, those that are the very one first."""
     ids = {crystal.id for crystal in same}
     others = [crystal for crystal in known if crystal.id not in ids]
     return {
         "source": SOURCE,
         "crystals": [
-            _known(crystal, is_same)
+            _known(crystal, is_same) | {"example": examples.get(crystal.id)}
             for crystals, is_same in ((same, True), (others, False))
             for crystal in crystals
         ],
@@ -123,20 +125,6 @@ def _diagram(drawn: Diagram) -> dict[str, Any]:
             for phase, shares in zip(drawn.phases, drawn.shares.round(6).tolist(), strict=True)
         ],
         "lines": [list(line) for line in drawn.lines],
-    }
-
-
-def distributions(found: Mapping[str, Distribution]) -> dict[str, Any]:
-    """Return how values of known crystals are distributed, by property."""
-    return {
-        name: {
-            "unit": one.unit,
-            "n": one.n,
-            "edges": [float(f"{edge:.6g}") for edge in one.edges],
-            "counts": one.counts.tolist(),
-            "zeros": one.zeros,
-        }
-        for name, one in found.items()
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
@@ -87,7 +88,7 @@ class Guard:
             await send(message)
 
         try:
-            headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
+            headers = _headers(scope)
             self._check(scope, headers)
             async with self._body(headers, receive) as again:
                 await self._app(scope, again, sent)
@@ -97,6 +98,10 @@ class Guard:
             self._metrics.request(path, status, time.monotonic() - start)
 
     def _check(self, scope: Scope, headers: dict[str, str]) -> None:
+        if scope["http_version"] not in ("1.0", "1.1"):
+            raise Problem(
+                HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "The request must be HTTP/1.1. Mend it."
+            )
         host = headers.get("host", "")
         if _name(host) not in self._hosts:
             # A page elsewhere whose name was made to point here (DNS rebinding) says its own name.
@@ -114,6 +119,9 @@ class Guard:
                 raise Problem(
                     HTTPStatus.UNAUTHORIZED, "Authorization: must be Bearer and the token."
                 )
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # Two ends of one body: a proxy before this server could see another one.
+            raise Problem(HTTPStatus.BAD_REQUEST, "Content-Length: must be absent with chunks.")
         if "content-encoding" in headers:
             # What is small here and large when it is unpacked is not unpacked.
             raise Problem(
@@ -181,8 +189,16 @@ async def refuse(problem: Problem, send: Send) -> None:
     await send({"type": "http.response.body", "body": problem.body})
 
 
+def _headers(scope: Scope) -> dict[str, str]:
+    """Return the headers by name; those that come twice as one list, as HTTP reads them."""
+    found: dict[str, str] = {}
+    for key, value in scope["headers"]:
+        name, text = key.decode("latin-1"), value.decode("latin-1")
+        found[name] = f"{found[name]}, {text}" if name in found else text
+    return found
+
+
 def _name(host: str) -> str:
-    """Return a ``Host`` header without its port."""
-    if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    return host.partition(":")[0].lower()
+    """Return a ``Host`` header without its port; nothing if that is none."""
+    found = re.fullmatch(r"(\[[^]]*\]|[^:]*)(:[0-9]{0,5})?", host, re.A)
+    return found[1].lower() if found else ""

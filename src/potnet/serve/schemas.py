@@ -28,6 +28,9 @@ class Structures(BaseModel, extra="forbid"):
 class Sums(Text):
     """A structure and the potentials to be summed."""
 
+    per: Literal["pair", "atom"] = Field(
+        "pair", description="Sums of all pairs of atoms, or of each atom with all others."
+    )
     potentials: list[str] = Field(["coulomb", "london", "pauli"], min_length=1, max_length=20)
     tolerance: float = Field(
         1e-8, gt=0, allow_inf_nan=False, description="Largest absolute error of a sum."
@@ -86,6 +89,13 @@ class Row(BaseModel):
     note: str
 
 
+class AtomValues(BaseModel):
+    """A number of each atom, in the order of the atoms."""
+
+    name: str
+    values: list[float]
+
+
 class Facts(BaseModel):
     """What was read of a crystal: lengths in Å, density in g/cm^3."""
 
@@ -101,6 +111,10 @@ class Facts(BaseModel):
     pbc: list[bool]
     bonds: list[list[int]] = Field(description="Two atoms, and the cell that the second is in.")
     warnings: list[str] = Field(description="What was read with a change.")
+    atom_values: list[AtomValues] = Field(
+        description="What the text states of its atoms beside the structure: forces, charges, "
+        "oxidation states. Vectors are told by their lengths."
+    )
 
 
 class Sheet(Facts):
@@ -133,11 +147,14 @@ class Predicted(BaseModel):
 
 
 class Summed(BaseModel):
-    """Sums over all images of each pair of atoms."""
+    """Sums over all images of each pair of atoms, or of each atom with all others."""
 
     id: str
     potentials: list[str]
-    values: list[list[list[float]]] = Field(description="Shape (n_atoms, n_atoms, n_potentials).")
+    units: list[str] = Field(description="Of each potential; empty where it has none.")
+    values: list[list[list[float]]] | list[list[float]] = Field(
+        description="Shape (n_atoms, n_atoms, n_potentials); (n_atoms, n_potentials) of atoms."
+    )
     error_bound: list[float]
 
 
@@ -152,6 +169,7 @@ class KnownCrystal(BaseModel):
     distance: float = Field(description="From the crystal that was asked about; 0 for the same.")
     is_same: bool
     is_metal: bool
+    example: str | None = Field(description="Name of the example that is this crystal.")
     formation_energy: float | None
     band_gap: float | None
     bulk_modulus: float | None

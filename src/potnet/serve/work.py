@@ -148,8 +148,7 @@ def _records(read: Read, outcome: list[Record] | PotNetError) -> list[Record]:
     """Return the records of one structure, with what reading it had to say."""
     if isinstance(outcome, PotNetError):
         outcome = [failure(Failure(read.id, "predict", str(outcome)))]
-    warnings = list(read.warnings)
-    return [r if "reason" in r else {**r, "warnings": warnings} for r in outcome]
+    return [record if "reason" in record else {**record, **read.told()} for record in outcome]
 
 
 async def _until_gone(request: Request) -> None:

@@ -7,13 +7,18 @@ export async function ask(path, body, { stream = false, signal } = {}) {
   const options = { headers, signal };
   if (body) Object.assign(options, { method: "POST", body: JSON.stringify(body) });
   if (body) headers["content-type"] = "application/json";
-  const answer = await fetch(path, options);
+  const answer = await fetch(path, options).catch((error) => {
+    throw error.name === "AbortError" ? error : new Error("The server does not answer. Start potnet serve again.");
+  });
   if (answer.status === 401) {
     token = prompt("Token of this server") ?? "";
     sessionStorage.setItem("token", token);
     if (token) return ask(path, body, { stream, signal });
   }
-  if (!answer.ok) throw new Error((await answer.json()).detail ?? answer.statusText);
+  if (!answer.ok) {
+    const problem = await answer.json().catch(() => ({})); // a proxy may answer in its own words
+    throw new Error(problem.detail ?? `The server answered ${answer.status} ${answer.statusText}.`);
+  }
   return stream ? answer : answer.json();
 }
 
@@ -22,7 +27,9 @@ export async function* records(answer) {
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
-    const { done, value } = await reader.read();
+    const { done, value } = await reader.read().catch((error) => {
+      throw error.name === "AbortError" ? error : new Error("The server went away before it was done.");
+    });
     const lines = (rest + (value ?? "")).split("\n");
     rest = lines.pop();
     for (const line of lines) {

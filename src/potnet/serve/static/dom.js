@@ -31,10 +31,26 @@ export function digits(x, n = 4) {
   return typeof x === "number" ? Number(x.toPrecision(n)).toString().replace("-", "−") : String(x);
 }
 
-export const unitText = (unit) => unit.replace("^3", "³").replace("^2", "²").replace("1/cm", "cm⁻¹");
+export const unitText = (unit) => unit.replace("^3", "³").replace("^2", "²").replace("^-6", "⁻⁶").replace(/^1\/(.+)/, "$1⁻¹");
+
+const NAMES = { has_band_gap: "has a band gap", young_modulus: "Young’s modulus", poisson_ratio: "Poisson’s ratio", pugh_ratio: "Pugh’s ratio" };
 
 export function named(property) {
-  return property.replaceAll("_", " ");
+  return NAMES[property] ?? property.replaceAll("_", " ");
+}
+
+// A number with so many decimals; a plain 0 where nothing else is left.
+export function fixed(x, decimals) {
+  if (x === null || x === undefined) return "–";
+  return Math.abs(x) < 0.5 * 10 ** -decimals ? "0" : x.toFixed(decimals).replace("-", "−");
+}
+
+// A value and its interval to the digits that the interval leaves it: two of its half.
+export function within({ value, lower, upper }) {
+  if (value === null || lower === null || !(upper > lower)) return [digits(value), ""];
+  const decimals = Math.min(Math.max(0, 1 - Math.floor(Math.log10((upper - lower) / 2))), 4);
+  const [v, low, high] = [value, lower, upper].map((x) => fixed(x, decimals));
+  return [v, `${low} to ${high}`];
 }
 
 // A formula with its numbers set low.

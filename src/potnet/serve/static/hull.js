@@ -1,23 +1,39 @@
 // The hull of two or three elements: what is stable, and where this crystal lies.
-import { $, digits, drawing, formula, lowered } from "/static/dom.js";
+import { $, digits, drawing, element, formula, lowered, within } from "/static/dom.js";
 
 export function hull(found, row) {
   const place = $("hull");
   place.replaceChildren();
   $("stability-said").replaceChildren(...sentence(found));
-  $("stability-note").textContent = `${found.snapshot}.`;
+  $("stability-note").textContent = `${found.snapshot[0].toUpperCase()}${found.snapshot.slice(1)}.`;
   if (!found.diagram) return;
   const draw = found.diagram.elements.length === 2 ? binary : ternary;
-  place.append(draw(found, row));
+  place.append(draw(found, row), legend(found));
 }
 
+function legend(found) {
+  const made = element("p", "", { class: "legend soft", "aria-hidden": "true" });
+  const marks = [["phase", "stable phase"], ["dot", "this crystal"]];
+  if (!isOwn(found)) marks.push(["part", "what it would decompose into"]);
+  for (const [kind, name] of marks) {
+    const { svg, part } = drawing(12, 12, { width: 12, height: 12 });
+    part("circle", { cx: 6, cy: 6, r: 4.5, class: kind });
+    made.append(svg, element("span", name));
+  }
+  return made;
+}
+
+const isOwn = ({ decomposition, formula: own }) => decomposition.length === 1 && decomposition[0].formula === own;
+
 function sentence(found) {
-  const own = found.decomposition.length === 1 && found.decomposition[0].formula === found.formula;
-  const energy = digits(Math.abs(found.energy_above_hull), 3);
-  const where = found.energy_above_hull >= 0 ? `${energy} eV/atom above the hull` : `${energy} eV/atom below the hull`;
-  if (own) return [`${where}, where a stable phase of this composition is known.`];
+  const { energy_above_hull: above, lower, upper } = found;
+  const [, interval] = within({ value: above, lower, upper });
+  const energy = within({ value: Math.abs(above), lower, upper })[0];
+  const judged = !interval ? "" : ` The 90 % interval, ${interval} eV/atom, ${lower > 0 ? "lies above the hull" : upper < 0 ? "lies below the hull" : "includes the hull"}.`;
+  const where = `${energy} eV/atom ${above >= 0 ? "above" : "below"} the hull`;
+  if (isOwn(found)) return [`${where}, where a stable phase of this composition is known.${judged}`];
   const parts = found.decomposition.flatMap(({ formula: text, share }, k) => [k ? " + " : "", `${digits(share, 3)} `, formula(text)]);
-  return [`${where}, a mixture of `, ...parts, " (shares of the atoms)."];
+  return [`${where}, a mixture of `, ...parts, ` (shares of the atoms).${judged}`];
 }
 
 const isPart = (found, phase) => found.decomposition.some((part) => part.formula === phase.formula);

@@ -3,23 +3,26 @@ import { $, element } from "/static/dom.js";
 import { ask, records } from "/static/api.js";
 
 const PART = { files: 100, characters: 8e6 };
+const SHOWN = 200; // reasons
 let running = null;
 
-export async function predict(structures, { begin, add }) {
+export async function predict(structures, { begin, add, isWarm }) {
   running?.abort();
   const mine = new AbortController();
   running = mine;
   const counts = { predicted: 0, refused: 0, left: structures.length };
   begin();
   $("failures").replaceChildren();
+  $("more").textContent = "";
+  $("welcome").hidden = true;
   $("progress").removeAttribute("value");
   for (const id of ["progress", "cancel"]) $(id).hidden = false;
-  $("said").textContent = "Reading ...";
+  $("said").textContent = isWarm() ? "Reading ..." : "The models are being read, once; the first answer takes some seconds ...";
   try {
     for (const part of parts(structures)) await one(part, counts, mine.signal, add);
     $("said").textContent = told(counts);
   } catch (error) {
-    if (running === mine) $("said").textContent = mine.signal.aborted ? `Cancelled: ${told(counts)}` : error.message;
+    if (running === mine) $("said").textContent = mine.signal.aborted ? `Cancelled: ${told(counts)}` : `${error.message} ${told(counts)}.`;
   }
   if (running === mine) {
     running = null;
@@ -34,7 +37,8 @@ async function one(part, counts, signal, add) {
     if (signal.aborted) throw new Error("cancelled");
     if (record.reason) {
       counts.refused += 1;
-      if (counts.refused <= 200) $("failures").append(element("li", record.reason));
+      if (counts.refused <= SHOWN) $("failures").append(element("li", record.reason));
+      else $("more").textContent = `and ${counts.refused - SHOWN} more`;
     } else {
       counts.predicted += 1;
       add(record);
@@ -95,4 +99,5 @@ export async function offerExamples(go) {
     $("text").value = value === "all" ? "" : chosen[0].content;
     go(chosen);
   });
+  return examples;
 }

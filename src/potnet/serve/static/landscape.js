@@ -1,9 +1,8 @@
 // A potential on a plane: colours for values, circles where the plane cuts atoms.
-import { $, digits, drawing, element } from "/static/dom.js";
+import { $, digits, drawing, element, unitText } from "/static/dom.js";
+import { RISING, SIGNED, colour, gradient } from "/static/colours.js";
 
 const CORE = 0.4; // Å, the sphere around an atom that is not evaluated
-const SIGNED = [[33, 84, 148], [140, 178, 216], [245, 246, 247], [230, 160, 120], [160, 52, 30]];
-const RISING = [[16, 26, 66], [34, 84, 130], [48, 142, 140], [130, 194, 110], [248, 230, 120]];
 
 export function landscape(found) {
   const values = found.values.flat().filter((v) => v !== null).sort((a, b) => a - b);
@@ -17,13 +16,7 @@ export function landscape(found) {
   plate.append(painted(found, (v) => colour(stops, place(v))), cuts(found));
   $("map").replaceChildren(plate, ...ramp(stops, least, most, found.unit));
   const bound = found.error_bound.toExponential(0).replace("-", "−");
-  $("map-said").textContent = `Plane ${found.plane}, ${digits(found.width, 3)} Å wide; errors below ${bound} ${found.unit}. Open circles: atoms off the plane.`;
-}
-
-function colour(stops, t) {
-  const x = Math.min(Math.max(t, 0), 1) * (stops.length - 1);
-  const k = Math.min(Math.floor(x), stops.length - 2);
-  return stops[k].map((from, n) => Math.round(from + (stops[k + 1][n] - from) * (x - k)));
+  $("map-said").textContent = `Plane ${found.plane}, ${digits(found.width, 3)} Å wide; errors below ${bound} ${unitText(found.unit)}. Open circles: atoms off the plane.`;
 }
 
 function painted({ values, plane }, shade) {
@@ -56,8 +49,8 @@ function cuts({ atoms, width }) {
 
 function ramp(stops, least, most, unit) {
   const bar = element("div", "", { class: "ramp", "aria-hidden": "true" });
-  bar.style.background = `linear-gradient(to right, ${stops.map((rgb) => `rgb(${rgb})`).join(", ")})`;
+  bar.style.background = gradient(stops);
   const ends = element("p", "", { class: "ends soft" });
-  ends.append(element("span", `${digits(least, 2)} ${unit}`), element("span", `${digits(most, 2)} ${unit}`));
+  ends.append(element("span", `${digits(least, 2)} ${unitText(unit)}`), element("span", `${digits(most, 2)} ${unitText(unit)}`));
   return [bar, ends];
 }

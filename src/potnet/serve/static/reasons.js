@@ -1,5 +1,5 @@
 // Why a model predicts what it predicts: shares by channel and distance, and as colours on atoms.
-import { $, digits, element, named } from "/static/dom.js";
+import { $, digits, element, named, unitText } from "/static/dom.js";
 
 export const EXPLAINED = ["formation_energy", "band_gap", "bulk_modulus", "shear_modulus", "highest_phonon_frequency"];
 
@@ -37,5 +37,5 @@ function line(name, shares, sum, most, isShaded) {
 // One number for each atom that was drawn; none where another cell was explained.
 export function atomShares(found, crystal) {
   if (found.atoms.length !== crystal.n_atoms) return null;
-  return found.atoms.map((atom) => atom.share);
+  return { name: `share of ${named(found.property)}`, unit: unitText(found.unit || found.value_unit), values: found.atoms.map((atom) => atom.share) };
 }

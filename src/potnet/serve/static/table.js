@@ -1,19 +1,19 @@
 // The table of many structures: sorted, filtered, downloaded.
-import { $, digits, download, element, formula, pickable } from "/static/dom.js";
+import { $, digits, download, element, fixed, formula, pickable } from "/static/dom.js";
 
 const MOST = 500; // rows that are drawn
 const order = { key: "id", down: false };
 const value = (crystal, property) => crystal.rows.find((row) => row.property === property)?.value;
-const number = (property, unit) => [`${property.replaceAll("_", " ")}`, (c) => value(c, property), unit];
+const number = (property, unit, decimals) => [property.replaceAll("_", " "), (c) => value(c, property), unit, decimals];
 const COLUMNS = [
   ["id", (c) => c.id],
   ["formula", (c) => c.formula],
   ["space group", (c) => c.space_group],
   ["atoms", (c) => c.n_atoms, ""],
-  number("formation_energy", "eV/atom"),
-  number("energy_above_hull", "eV/atom"),
-  number("band_gap", "eV"),
-  number("bulk_modulus", "GPa"),
+  number("formation_energy", "eV/atom", 3),
+  number("energy_above_hull", "eV/atom", 3),
+  number("band_gap", "eV", 2),
+  number("bulk_modulus", "GPa", 0),
   ["doubts", (c) => new Set(c.rows.flatMap((row) => (row.flags ? row.flags.split("; ") : []))).size, ""],
 ];
 
@@ -57,9 +57,9 @@ function heads(again) {
 
 function line(crystal, isChosen, choose) {
   const row = element("tr", "", { "aria-selected": String(isChosen) });
-  for (const [name, read, unit] of COLUMNS) {
+  for (const [name, read, unit, decimals] of COLUMNS) {
     const cell = element("td", "", unit === undefined ? {} : { class: "number" });
-    cell.append(name === "formula" ? formula(crystal.formula) : digits(read(crystal)));
+    cell.append(name === "formula" ? formula(crystal.formula) : decimals === undefined ? digits(read(crystal)) : fixed(read(crystal), decimals));
     row.append(cell);
   }
   pickable(row, () => choose(crystal));
@@ -67,9 +67,16 @@ function line(crystal, isChosen, choose) {
 }
 
 
+// A number with seven digits, as potnet predict writes it (C's %.7g).
+function general(x) {
+  const [mantissa, exponent] = x.toExponential(6).split("e").map(Number);
+  if (x === 0 || (exponent >= -4 && exponent < 7)) return String(Number(x.toPrecision(7)));
+  return `${mantissa}e${exponent < 0 ? "-" : "+"}${String(Math.abs(exponent)).padStart(2, "0")}`;
+}
+
 // A cell that no spreadsheet takes for a formula.
 function cell(found) {
-  let text = found === null || found === undefined ? "" : String(found);
+  let text = found === null || found === undefined ? "" : typeof found === "number" ? general(found) : String(found);
   if (/^\s*[=+\-@\t\r]/.test(text) && Number.isNaN(Number(text))) text = `'${text}`;
   return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
@@ -81,5 +88,8 @@ export function offerDownloads(crystals) {
     const lines = [names, ...rows.map((row) => names.map((name) => row[name]))];
     download("potnet.csv", "text/csv", lines.map((line) => line.map(cell).join(",")).join("\n") + "\n");
   });
-  $("json").addEventListener("click", () => download("potnet.json", "application/json", JSON.stringify(crystals(), null, 1)));
+  $("json").addEventListener("click", () => {
+    const rows = crystals().flatMap((crystal) => crystal.rows);
+    download("potnet.json", "application/json", `[\n${rows.map((row) => JSON.stringify(row)).join(",\n")}\n]\n`);
+  });
 }
