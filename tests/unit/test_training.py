@@ -27,6 +27,7 @@ from potnet.prediction import load
 from potnet.targets import Scale
 from potnet.training import TrainingConfig, evaluate, train
 from potnet.training.batches import Minibatch
+from potnet.training.finetune import resolved
 from potnet.training.trainer import Objective, Trainer
 
 
@@ -587,3 +588,17 @@ def test_targets_must_fit_their_transform(tmp_path, transform, value, message):
     dataset = with_targets(made_up_dataset(10), size=np.append(np.ones(9), value))
     with pytest.raises(DataError, match=message):
         train(dataset, config(transform=transform), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("settings", "n_crystals", "members"),
+    [
+        ({}, 2_000, 3),
+        ({}, 2_001, 1),
+        ({"epochs": 50}, 100, 1),
+        ({"members": 2}, 100, 2),
+        ({"members": 1}, 100, 1),
+    ],
+)
+def test_few_crystals_are_learned_by_several_networks(settings, n_crystals, members):
+    assert resolved(TrainingConfig(**settings), (), n_crystals).members == members

@@ -129,7 +129,7 @@ class Network:
 
     Attributes:
         config: Settings of the training; the suite gives split and seed. ``members`` is the
-            number of seeds, each a training of its own.
+            number of seeds, each a training of its own; one if it is null.
         budget: Seconds of training (processor seconds on a CPU) that decide the number of epochs
             in place of the settings: as many as fit, by the time of the first few.
     """
@@ -165,14 +165,14 @@ class Network:
     @property
     def n_seeds(self) -> int:
         """How many seeds."""
-        return self.config.members
+        return self.config.members or 1
 
     def settings(self) -> dict[str, Any]:
         """Return all settings, of the training and of the network, and the budget.
 
         Those that have their default are among them: a default may change, what was done does not.
         """
-        settings = self.config.to_dict()
+        settings = self.config.to_dict() | {"members": self.n_seeds}
         if self.config.finetune is None:  # otherwise the model to begin with says the rest
             complete = registry.settings_of(self.network, self.config.network_settings)
             settings["network_settings"] = complete.model_dump(mode="json")

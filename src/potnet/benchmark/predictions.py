@@ -24,7 +24,7 @@ COLUMNS = ("id", "fold", "seed", "target", "prediction")
 
 @dataclass(frozen=True, eq=False)
 class PredictionTable:
-    """PredictionTable with their targets.
+    """Predictions with their targets.
 
     Attributes:
         ids: Crystals, shape (n,).

@@ -18,6 +18,8 @@ from potnet.targets import Asked, present_word
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
+FEW_CRYSTALS = 2_000
+
 # What may differ between a run and its continuation: where it runs, not what it computes.
 RESUMABLE = frozenset(
     {"device", "devices", "n_nodes", "threads", "workers", "checkpoint_seconds", "feature_memory"}
@@ -48,7 +50,9 @@ class TrainingConfig(BaseModel):
             and ``none`` for others.
         split: See :class:`SplitConfig`; a bare word sets its ``kind``.
         seed: Makes every generator of the run; member ``k`` of an ensemble derives its own from it.
-        members: Networks to train with different seeds; they predict together.
+        members: Networks to train with different seeds; they predict together. Null takes as many
+            as ``finetune`` has. Without it, where ``epochs`` is not set either, at most
+            ``FEW_CRYSTALS`` crystals are learned by three, which err less than one; else it is one.
         combine: How the members' predictions become one.
         epochs: Passes over the training crystals.
         cycles: Epochs after which the learning rate began to rise anew, where a run was resumed
@@ -88,7 +92,7 @@ class TrainingConfig(BaseModel):
     transform: Asked | dict[str, Asked] = "auto"
     split: SplitConfig = SplitConfig()
     seed: Annotated[int, Field(ge=0)] = 0
-    members: Annotated[int, Field(ge=1, le=100)] = 1
+    members: Annotated[int, Field(ge=1, le=100)] | None = None
     combine: Literal["median", "mean"] = "median"
     epochs: Annotated[int, Field(ge=1)] = 50
     cycles: tuple[Annotated[int, Field(ge=1)], ...] = ()

@@ -16,10 +16,13 @@ from potnet.models.card import OriginCard
 from potnet.models.contract import Network
 from potnet.models.selection import select, target_axes
 from potnet.targets import Scale, Transform
-from potnet.training.config import TrainingConfig
+from potnet.training.config import FEW_CRYSTALS, TrainingConfig
 
 # Of going on with the same quantity: small steps, unharmful in three trials on JARVIS, not tuned.
 LEARNING_RATE, EPOCHS = 3e-4, 30
+
+# Networks that learn a small dataset together (``benchmarks/results/defaults.json``).
+SEVERAL = 3
 
 
 def first_network(
@@ -86,19 +89,28 @@ def kept_scales(
     return tuple(known[name].scale for name in transforms)
 
 
-def resolved(config: TrainingConfig, kept: Sequence[Scale]) -> TrainingConfig:
-    """Return ``config`` with what was not set by the caller as fine-tuning wants it.
+def resolved(config: TrainingConfig, kept: Sequence[Scale], n_crystals: int) -> TrainingConfig:
+    """Return ``config`` with what was not set by the caller as the task wants it.
 
-    Every network of the model goes on, and where it goes on with what it predicts already, it
-    takes small steps, and few epochs.
+    Few crystals are learned by several networks, unless the cost was named. Every network of a
+    model to begin with goes on, and where it goes on with what it predicts already, it takes small
+    steps, and few epochs.
     """
-    if config.finetune is None:
-        return config
-    defaults: dict[str, Any] = {"members": len(archive.read(config.finetune)[0])}
+    defaults: dict[str, Any] = {}
     if kept:
         defaults |= {"learning_rate": LEARNING_RATE, "epochs": EPOCHS}
     update = {k: v for k, v in defaults.items() if k not in config.model_fields_set}
+    if config.members is None:
+        update["members"] = _members(config, n_crystals)
     return TrainingConfig(**config.to_dict() | update)
+
+
+def _members(config: TrainingConfig, n_crystals: int) -> int:
+    if config.finetune is not None:
+        return len(archive.read(config.finetune)[0])
+    # Who says how long to train says what it may cost: that is not multiplied.
+    is_small = n_crystals <= FEW_CRYSTALS and "epochs" not in config.model_fields_set
+    return SEVERAL if is_small else 1
 
 
 def _becomes(name: str, unit: str, wanted: str) -> bool:

@@ -95,7 +95,7 @@ def train(
     chosen = chosen_targets(dataset, config.targets, config.transform)
     dataset, transforms = chosen.dataset, chosen.transforms
     kept = kept_scales(config, dataset, transforms)
-    config = resolved(config, kept)
+    config = resolved(config, kept, len(dataset))
     dataset = in_units(dataset, {scale.name: scale.unit for scale in kept})
     weights = None if weights is None else _checked_weights(weights, dataset)
     if resume:
@@ -208,7 +208,7 @@ def _train_all(
     With ``export_now`` they are those that have a checkpoint, as they are.
     """
     trainers: list[Trainer] = []
-    for index in range(config.members):
+    for index in range(config.members or 1):
         trainer = Trainer(
             fabric,
             config,

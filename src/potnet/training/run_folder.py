@@ -200,7 +200,7 @@ def fingerprint(prepared: Prepared, config: TrainingConfig, network: Network) ->
     """Return a hash of all that decides the result of a run."""
     # A run that is prolonged stays the same run.
     first = {"epochs": config.cycles[0] if config.cycles else config.epochs, "cycles": ()}
-    decisive = TrainingConfig().differences(TrainingConfig(**config.to_dict() | first))
+    decisive = TrainingConfig(members=1).differences(TrainingConfig(**config.to_dict() | first))
     # Whole, for a default of the network may be another one when the run continues.
     decisive.append(network.settings.model_dump_json())
     parts = prepared.split.named(prepared.dataset.ids)
