@@ -1,8 +1,9 @@
-"""Make ``src/latticesums/compiled/shipped``: what numba makes of the compiled sums, as LLVM's code.
+"""Make what is shipped of the compiled sums and messages: what numba makes of them, as LLVM's code.
 
     python scripts/make_kernels.py [--check]
 
-Run it after any change of the compiled sources; a test asks for it. With ``--check`` nothing is
+It goes to ``src/latticesums/compiled/shipped`` and ``src/potnet/models/shipped``. Run it after any
+change of the compiled sources; a test asks for it. With ``--check`` nothing is
 written, and the exit code is 1 if something would change. The code is for x86-64 with AVX2 and
 Linux; it is optimised, and what is left of numba is its arithmetic: the only names that it needs
 are those of the C library.
@@ -13,6 +14,9 @@ import json
 import lzma
 import os
 import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 # numba walks through sets: with another order, the same code has other bytes.
 if os.environ.get("PYTHONHASHSEED") != "0":
@@ -26,10 +30,12 @@ os.environ["NUMBA_CPU_FEATURES"] = (
 )
 
 import llvmlite.binding as llvm
+import numba
 
 from latticesums.compiled.jit import part, signature
-from latticesums.compiled.kernels import KERNELS, Kernel, sources
+from latticesums.compiled.kernels import KERNELS, sources
 from latticesums.compiled.machine_code import SHIPPED
+from potnet.models import message_kernels, messages
 
 #: What the C library may be asked for.
 KNOWN = {
@@ -46,22 +52,26 @@ KNOWN = {
     "sin",
     "sqrt",
 }
-_TYPES = {"i": "i64", "x": "double", "I": "ptr", "X": "ptr"}
+_TYPES = {"i": "i64", "x": "double", "I": "ptr", "X": "ptr", "F": "ptr"}
 
 
-def compiled(kernel: Kernel) -> "llvm.ModuleRef":
-    """Return the module of a kernel, reduced to what the kernel needs."""
-    function = part(kernel.python(""))
-    expected = signature(kernel)
+def compiled(function: Any, symbol: str, arguments: str) -> "llvm.ModuleRef":
+    """Return the module of a kernel, reduced to what the kernel needs.
+
+    Args:
+        function: What numba is to compile.
+        symbol: What the function is to be called.
+        arguments: A letter for each.
+    """
+    expected = signature(arguments)
     function.compile(expected.args)
     found = function.overloads[expected.args]
     if found.signature.return_type != expected.return_type:
-        raise TypeError(f"{kernel.name} returns {found.signature.return_type}")
+        raise TypeError(f"{symbol} returns {found.signature.return_type}")
     module = llvm.parse_assembly(function.inspect_llvm(expected.args))
-    module.link_in(llvm.parse_assembly(_entry(kernel, found.fndesc.llvm_func_name)))
-    entry = f"latticesums_{kernel.name}"
+    module.link_in(llvm.parse_assembly(_entry(symbol, arguments, found.fndesc.llvm_func_name)))
     for thing in [*module.functions, *module.global_variables]:
-        if not thing.is_declaration and thing.name != entry:
+        if not thing.is_declaration and thing.name != symbol:
             thing.linkage = llvm.Linkage.internal
     passes = llvm.create_new_module_pass_manager()
     passes.add_global_dead_code_eliminate_pass()
@@ -72,17 +82,17 @@ def compiled(kernel: Kernel) -> "llvm.ModuleRef":
     needed = {f.name for f in module.functions if f.is_declaration}
     foreign = {name for name in needed if not name.startswith("llvm.")} - KNOWN
     if foreign:
-        raise ValueError(f"{kernel.name} needs {', '.join(sorted(foreign))}")
+        raise ValueError(f"{symbol} needs {', '.join(sorted(foreign))}")
     return module
 
 
-def _entry(kernel: Kernel, inner: str) -> str:
+def _entry(symbol: str, arguments: str, inner: str) -> str:
     """Return the code of a function in C's way that calls one in numba's."""
-    kinds = [_TYPES[letter] for letter in kernel.arguments]
+    kinds = [_TYPES[letter] for letter in arguments]
     given = ", ".join(f"{kind} %a{k}" for k, kind in enumerate(kinds))
     return f"""
 declare i32 @"{inner}"(ptr, ptr, {", ".join(kinds)})
-define i64 @latticesums_{kernel.name}({given}) {{
+define i64 @{symbol}({given}) {{
   %value = alloca i64
   %error = alloca ptr
   %status = call i32 @"{inner}"(ptr %value, ptr %error, {given})
@@ -92,29 +102,58 @@ define i64 @latticesums_{kernel.name}({given}) {{
 """
 
 
+def files_of(
+    package: str, functions: Mapping[str, tuple[Callable[..., int], str]], fingerprint: str
+) -> dict[str, bytes]:
+    """Return the files that a package ships.
+
+    Args:
+        package: With what the names of its functions begin.
+        functions: What numba is to compile, and the letters of its arguments.
+        fingerprint: Of the sources.
+    """
+    made = {
+        "triple": llvm.get_process_triple(),
+        "llvm": list(llvm.llvm_version_info),
+        "sources": fingerprint,
+    }
+    files = {"made.json": (json.dumps(made, indent=1) + "\n").encode()}
+    for name, (function, arguments) in functions.items():
+        code = compiled(function, f"{package}_{name}", arguments).as_bitcode()
+        files[f"{name}.bc.xz"] = lzma.compress(code, preset=9 | lzma.PRESET_EXTREME)
+    return files
+
+
+def update(folder: Path, files: Mapping[str, bytes], *, check: bool) -> bool:
+    """Write the files that changed, unless this is a check; return whether any did."""
+    folder.mkdir(exist_ok=True)
+    changed = False
+    for name, content in files.items():
+        path = folder / name
+        is_new = not path.exists() or path.read_bytes() != content
+        if is_new and not check:
+            path.write_bytes(content)
+        print(f"{name:30} {len(content):9,} bytes{'  changed' if is_new else ''}")
+        changed |= is_new
+    return changed
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing, say what would change")
     check = parser.parse_args().check
-    made = {
-        "triple": llvm.get_process_triple(),
-        "llvm": list(llvm.llvm_version_info),
-        "sources": sources(),
+    sums = {name: (part(k.python("")), k.arguments) for name, k in KERNELS.items()}
+    changed = update(SHIPPED, files_of("latticesums", sums, sources()), check=check)
+    options = {"error_model": "numpy", "_nrt": False, "no_cpython_wrapper": True}
+    fast = numba.njit(no_cfunc_wrapper=True, **options, **message_kernels.FAST)
+    loops = {
+        name: (fast(getattr(message_kernels, name)), arguments)
+        for name, arguments in messages.KERNELS.items()
     }
-    files = {"made.json": (json.dumps(made, indent=1) + "\n").encode()}
-    for kernel in KERNELS.values():
-        code = compiled(kernel).as_bitcode()
-        files[f"{kernel.name}.bc.xz"] = lzma.compress(code, preset=9 | lzma.PRESET_EXTREME)
-    SHIPPED.mkdir(exist_ok=True)
-    changed = []
-    for name, content in files.items():
-        path = SHIPPED / name
-        if not path.exists() or path.read_bytes() != content:
-            changed.append(name)
-            if not check:
-                path.write_bytes(content)
-        print(f"{name:30} {len(content):9,} bytes{'  changed' if name in changed else ''}")
-    return int(check and bool(changed))
+    changed |= update(
+        messages.SHIPPED, files_of("potnet", loops, messages.fingerprint()), check=check
+    )
+    return int(check and changed)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from numba.core.sigutils import normalize_signature
 from numba.extending import register_jitable
 
 from latticesums.compiled.cache import checked
-from latticesums.compiled.kernels import KERNELS, Kernel, sources
+from latticesums.compiled.kernels import KERNELS, sources
 
 # No "reassoc" and no "nnan": sums keep their order, so every run gives the same bits. Arrays lie in
 # memory that Python gave, so their references are not counted ("nrt"): half of the code.
@@ -25,6 +25,7 @@ _TYPES = {
     "x": types.float64,
     "I": types.CPointer(types.int64),
     "X": types.CPointer(types.float64),
+    "F": types.CPointer(types.float32),
 }
 _njit: Any = nb.njit
 
@@ -35,17 +36,17 @@ part: Any = _njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)
 shared: Any = register_jitable(**_OPTIONS)
 
 
-def signature(kernel: Kernel) -> Any:
+def signature(arguments: str) -> Any:
     """Return what a kernel takes and returns, as numba's types."""
-    return types.int64(*(_TYPES[letter] for letter in kernel.arguments))
+    return types.int64(*(_TYPES[letter] for letter in arguments))
 
 
-def entry(function: Any, types: Any) -> Any:
+def entry(function: Any, types: Any, **options: Any) -> Any:
     """Return ``function`` compiled for C, from the disk where a folder takes the compiled code.
 
     numba raises where it finds none: a read-only package without a home is no mistake.
     """
-    compiled = CFunc(function, normalize_signature(types), {}, _OPTIONS)
+    compiled = CFunc(function, normalize_signature(types), {}, _OPTIONS | options)
     with contextlib.suppress(RuntimeError):
         compiled.enable_caching()
         checked(compiled)
@@ -59,7 +60,7 @@ def compiled(name: str) -> int:
     numba compares nothing but the file of the function itself and its closure, so the function
     closes over the fingerprint of all sources.
     """
-    found = entry(KERNELS[name].python(sources()), signature(KERNELS[name]))
+    found = entry(KERNELS[name].python(sources()), signature(KERNELS[name].arguments))
     _kept.append(found)
     return found.address
 

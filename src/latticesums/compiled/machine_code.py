@@ -3,7 +3,8 @@
 What numba makes of the sources takes it half a minute. So the package brings it along, optimised
 for x86-64 with AVX2, and LLVM alone turns it into machine code, once and in a second or two. Where
 it does not fit, because of another machine, an older LLVM or a changed source, numba compiles.
-`scripts/make_kernels.py` writes what is shipped.
+`scripts/make_kernels.py` writes what is shipped. Other packages may ship code of theirs in the same
+way: :func:`shipped` finds it, :func:`as_function` calls it.
 """
 
 from __future__ import annotations
@@ -32,38 +33,54 @@ _TYPES: dict[str, Any] = {
     "x": ctypes.c_double,
     "I": ctypes.c_void_p,
     "X": ctypes.c_void_p,
+    "F": ctypes.c_void_p,
 }
 
 
 @cache
 def kernel(name: str) -> Callable[..., int]:
     """Return a compiled function of ``KERNELS``, ready to be called with numbers and addresses."""
-    kind = KERNELS[name]
     address = _shipped(name)
     if address is None:
         from latticesums.compiled.jit import compiled  # numba is imported where it is needed
 
         address = compiled(name)
-    return ctypes.CFUNCTYPE(ctypes.c_int64, *(_TYPES[letter] for letter in kind.arguments))(address)
+    return as_function(address, KERNELS[name].arguments)
+
+
+def as_function(address: int, arguments: str) -> Callable[..., int]:
+    """Return machine code as a function of arguments that letters describe, as in ``Kernel``."""
+    return ctypes.CFUNCTYPE(ctypes.c_int64, *(_TYPES[letter] for letter in arguments))(address)
 
 
 _engines: list[Any] = []  # machine code lives as long as its engine
 
 
 def _shipped(name: str) -> int | None:
-    """Return the address of a shipped kernel, or None where it does not fit."""
+    return shipped(name, SHIPPED, sources(), package="latticesums")
+
+
+def shipped(name: str, folder: Path, fingerprint: str, *, package: str) -> int | None:
+    """Return the address of a shipped kernel, or None where it does not fit.
+
+    Args:
+        name: What the kernel is called.
+        folder: Where it is, beside ``made.json``.
+        fingerprint: Of the sources of which it should have been made.
+        package: With what the name of its function begins.
+    """
     import llvmlite.binding as llvm
 
-    made = json.loads((SHIPPED / "made.json").read_text(encoding="utf-8"))
+    made = json.loads((folder / "made.json").read_text(encoding="utf-8"))
     host = llvm.get_host_cpu_features()
     if (
         llvm.get_process_triple() != made["triple"]
         or llvm.llvm_version_info < tuple(made["llvm"])
         or not all(host.get(feature) for feature in FEATURES)
-        or made["sources"] != sources()
+        or made["sources"] != fingerprint
     ):
         return None
-    code = (SHIPPED / f"{name}.bc.xz").read_bytes()
+    code = (folder / f"{name}.bc.xz").read_bytes()
     machine = f"{llvm.llvm_version_info} {llvm.get_host_cpu_name()} {host.flatten()}"
     key = hashlib.sha256(machine.encode() + code).hexdigest()[:16]
     llvm.initialize_native_target()
@@ -81,7 +98,7 @@ def _shipped(name: str) -> int | None:
     engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(stored))
     engine.finalize_object()
     _engines.append(engine)
-    return engine.get_function_address(f"latticesums_{name}")
+    return engine.get_function_address(f"{package}_{name}")
 
 
 def _emitted(target: Any, bitcode: bytes) -> bytes:

@@ -40,7 +40,7 @@ def used(memory):
 def _array(context, builder, kind, data, lengths):
     """Return a C-contiguous array whose numbers lie at a place."""
     array = make_array(kind)(context, builder)
-    item = ir.Constant(_WORD, 8)
+    item = ir.Constant(_WORD, kind.dtype.bitwidth // 8)
     strides = [item]
     for length in lengths[:0:-1]:
         strides.insert(0, builder.mul(strides[0], length))

@@ -9,35 +9,45 @@ added while it is in the cache; the backward pass computes the filters again.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_OPTIONS: dict[str, Any] = dict(fastmath=True, nogil=True, error_model="numpy")
+from latticesums.compiled.machine_code import as_function, shipped
+
+HERE = Path(__file__).parent
+SHIPPED = HERE / "shipped"
+#: The compiled functions: a letter for each argument, as :class:`latticesums` compiled kernels.
+KERNELS = {"receive": "iiiiiiiiFFFIIFF", "send_back": "iiiiiiiiFFFIIFFFFF"}
 Result = TypeVar("Result")
 
 # Fewer pairs than this are not worth a second thread.
 _PAIRS_PER_THREAD = 2000
 
 
-def _compiled(**options: Any) -> Any:
-    """Compile a function, and store it on disk where a folder takes the compiled code."""
+def fingerprint() -> str:
+    """Return a fingerprint of the source of the compiled functions."""
+    return hashlib.sha256((HERE / "message_kernels.py").read_bytes()).hexdigest()
 
-    def compile(function: Any) -> Any:
-        found = numba.njit(**_OPTIONS, **options)(function)
-        with suppress(RuntimeError):  # a read-only package without a home is no mistake
-            found.enable_caching()
-        return found
 
-    return compile
+@cache
+def _kernel(name: str) -> Callable[..., int]:
+    """Return a compiled function: what is shipped, or else what numba makes here."""
+    address = shipped(name, SHIPPED, fingerprint(), package="potnet")
+    if address is None:
+        from potnet.models.message_kernels import compiled  # imports numba
+
+        address = compiled(name, KERNELS[name])
+    return as_function(address, KERNELS[name])
 
 
 def messages(sums: Tensor, weight: Tensor, states: Tensor, i: Tensor, j: Tensor) -> Tensor:
@@ -79,12 +89,11 @@ class _Messages(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(sums, weight, states, i, j)
         received = states.new_zeros(len(states), sums.shape[1], states.shape[1])
-        given = _arrays(sums, weight, states, i, j)
-
-        receive: Any = _receive
+        receive, given = _kernel("receive"), _Given(sums, weight, states, i, j)
 
         def work(start: int, stop: int) -> None:
-            receive(start, stop, *given, received.numpy())
+            filters = np.empty(given.n_channels, np.float32)
+            receive(start, stop, *given.arguments, received.data_ptr(), filters.ctypes.data)
 
         _share_out(i, i, work)
         return received
@@ -93,15 +102,18 @@ class _Messages(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
         sums, weight, states, i, j = ctx.saved_tensors
-        given = _arrays(sums, weight, states, i, j)
-        by_message = gradient.contiguous().numpy()
+        send_back, given = _kernel("send_back"), _Given(sums, weight, states, i, j)
+        gradient = gradient.contiguous()
         by_states = torch.zeros_like(states, memory_format=torch.contiguous_format)
 
-        send_back: Any = _send_back
-
         def work(start: int, stop: int) -> NDArray[np.float32]:
-            by_weight = np.zeros(given[1].shape, np.float32)
-            send_back(start, stop, *given, by_message, by_weight, by_states.numpy())
+            by_weight = np.zeros((given.n_sums, given.n_channels), np.float32)
+            room = np.zeros((5, given.n_channels), np.float32)
+            rows = np.zeros((4, given.n_sums), np.float32)
+            places = (gradient.data_ptr(), by_weight.ctypes.data, by_states.data_ptr())
+            send_back(
+                start, stop, *given.arguments, *places, room.ctypes.data, rows.ctypes.data
+            )  # fmt: skip
             return by_weight
 
         parts = _share_out(torch.minimum(i, j), torch.maximum(i, j), work)
@@ -109,15 +121,23 @@ class _Messages(torch.autograd.Function):
         return None, by_weight, by_states, None, None
 
 
-def _arrays(sums: Tensor, weight: Tensor, states: Tensor, i: Tensor, j: Tensor) -> list[Any]:
-    """Return what the kernels read; the filters with the channels innermost."""
-    return [
-        sums.detach().numpy(),
-        weight.detach().t().contiguous().numpy(),
-        states.detach().contiguous().numpy(),
-        i.contiguous().numpy(),
-        j.contiguous().numpy(),
-    ]
+class _Given:
+    """What the kernels read: the filters with the channels innermost.
+
+    Attributes:
+        n_sums: Sums of a pair.
+        n_channels: Channels of a message.
+        arguments: Numbers and addresses in the kernels' order; they are good while this is kept.
+    """
+
+    def __init__(self, sums: Tensor, weight: Tensor, states: Tensor, i: Tensor, j: Tensor) -> None:
+        if sums.stride(2) != 1:
+            sums = sums.contiguous()
+        self._kept = (sums, weight.t().contiguous(), states.contiguous())
+        self._kept += (i.contiguous(), j.contiguous())
+        self.n_channels, self.n_sums = weight.shape
+        numbers = (len(states), sums.shape[1], self.n_sums, self.n_channels, *sums.stride()[:2])
+        self.arguments = (*numbers, *(tensor.data_ptr() for tensor in self._kept))
 
 
 def _share_out(low: Tensor, high: Tensor, work: Callable[[int, int], Result]) -> list[Result]:
@@ -144,89 +164,3 @@ def _share_out(low: Tensor, high: Tensor, work: Callable[[int, int], Result]) ->
     cuts = sorted({0, n_pairs, *clean[places[places < len(clean)]].tolist()})
     with ThreadPoolExecutor(len(cuts) - 1) as pool:
         return list(pool.map(work, cuts[:-1], cuts[1:]))
-
-
-@_compiled(inline="always")
-def _filter(row: Any, weight: Any, out: Any) -> None:
-    """Write ``row @ weight``."""
-    n_sums, n_channels = weight.shape
-    for c in range(n_channels):
-        out[c] = np.float32(0)
-    k = 0
-    # Four rows at a time, so that the sums stay in registers four times as long.
-    while k + 4 <= n_sums:
-        f0, f1, f2, f3 = row[k], row[k + 1], row[k + 2], row[k + 3]
-        w0, w1, w2, w3 = weight[k], weight[k + 1], weight[k + 2], weight[k + 3]
-        for c in range(n_channels):
-            out[c] += f0 * w0[c] + f1 * w1[c] + f2 * w2[c] + f3 * w3[c]
-        k += 4
-    while k < n_sums:
-        f0, w0 = row[k], weight[k]
-        for c in range(n_channels):
-            out[c] += f0 * w0[c]
-        k += 1
-
-
-@_compiled()
-def _receive(
-    start: int, stop: int, sums: Any, weight: Any, states: Any, i: Any, j: Any, received: Any
-) -> None:
-    """Add the messages of the pairs ``start`` to ``stop`` to ``received``."""
-    n_channels = weight.shape[1]
-    filters = np.empty(n_channels, np.float32)
-    for p in range(start, stop):
-        state = states[j[p]]
-        for d in range(sums.shape[1]):
-            _filter(sums[p, d], weight, filters)
-            out = received[i[p], d]
-            for c in range(n_channels):
-                out[c] += filters[c] * state[c]
-
-
-@_compiled()
-def _send_back(
-    start: int,
-    stop: int,
-    sums: Any,
-    weight: Any,
-    states: Any,
-    i: Any,
-    j: Any,
-    by_message: Any,
-    by_weight: Any,
-    by_states: Any,
-) -> None:
-    """Add the derivatives by the filters and by the states that the pairs give."""
-    n_sums, n_channels = weight.shape
-    filters = np.empty(n_channels, np.float32)
-    # Four pairs at a time change the derivative by the filters, which so moves four times less.
-    waiting = np.zeros((4, n_channels), np.float32)
-    rows = np.zeros((4, n_sums), np.float32)
-    n = 0
-    for p in range(start, stop):
-        state, by_state = states[j[p]], by_states[j[p]]
-        for d in range(sums.shape[1]):
-            _filter(sums[p, d], weight, filters)
-            given, product = by_message[i[p], d], waiting[n]
-            for c in range(n_channels):
-                by_state[c] += given[c] * filters[c]
-                product[c] = given[c] * state[c]
-            for k in range(n_sums):
-                rows[n, k] = sums[p, d, k]
-            n += 1
-            if n == 4:
-                _add_outer(rows, waiting, by_weight)
-                n = 0
-    rows[n:] = 0
-    _add_outer(rows, waiting, by_weight)
-
-
-@_compiled(inline="always")
-def _add_outer(rows: Any, columns: Any, out: Any) -> None:
-    """Add ``rows.T @ columns``, four rows each."""
-    c0, c1, c2, c3 = columns[0], columns[1], columns[2], columns[3]
-    for k in range(rows.shape[1]):
-        r0, r1, r2, r3 = rows[0, k], rows[1, k], rows[2, k], rows[3, k]
-        line = out[k]
-        for c in range(columns.shape[1]):
-            line[c] += r0 * c0[c] + r1 * c1[c] + r2 * c2[c] + r3 * c3[c]
