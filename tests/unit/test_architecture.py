@@ -64,8 +64,9 @@ INSIDE: dict[str, list[str]] = {
         "building",
     ],
     "potnet.models": [
-        "elements messages contract card catalogue",
+        "elements message_kernels messages contract card catalogue",
         "completenet potnet registry evidence",
+        "unset",
         "selection",
         "archive",
     ],

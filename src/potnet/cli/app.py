@@ -22,6 +22,7 @@ from potnet.text import printable
 
 if TYPE_CHECKING:
     from potnet.crystal import Crystal
+    from potnet.data import ParquetFolder
     from potnet.io import Piece
 
 # Exit codes beside 0, 1 (failure) and 2 (wrong usage): done but for some items; stopped by Ctrl-C.
@@ -148,12 +149,16 @@ class Sources:
     """
 
     def __init__(self, paths: Sequence[str], recursive: bool, species: str = "") -> None:
-        from potnet.data import ParquetFolder
         from potnet.io import Pieces
 
-        named = [given(path) for path in paths]
-        files = [path for path in named if not ParquetFolder.exists(path)]
-        self._folders = [ParquetFolder(path) for path in named if ParquetFolder.exists(path)]
+        files = [given(path) for path in paths]
+        self._folders: list[ParquetFolder] = []
+        if any(os.path.isdir(path) for path in files):
+            from potnet.data import ParquetFolder
+
+            named = files
+            files = [path for path in named if not ParquetFolder.exists(path)]
+            self._folders = [ParquetFolder(path) for path in named if ParquetFolder.exists(path)]
         symbols = species.replace(",", " ").split()
         self._files = Pieces(files, recursive=recursive, species=symbols)
 

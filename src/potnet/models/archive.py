@@ -23,7 +23,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -34,7 +34,6 @@ from safetensors.numpy import save as arrays_to_bytes
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from potnet.calibration import Calibration
 from potnet.crystal import Crystal
@@ -42,8 +41,9 @@ from potnet.errors import ConfigError, ModelError, PotNetError
 from potnet.files import atomic_write
 from potnet.models.card import FORMAT, GoldenCrystal, ModelCard
 from potnet.models.catalogue import bundled
-from potnet.models.registry import build, first_fault
+from potnet.models.registry import first_fault
 from potnet.models.selection import select, select_card
+from potnet.models.unset import build_unset
 
 if TYPE_CHECKING:
     from potnet.models.contract import Network
@@ -362,30 +362,14 @@ def _build_members(where: str, card: ModelCard, tensors: Mapping[str, Tensor]) -
     return members
 
 
-class _Allowance(TorchFunctionMode):
-    """Lets a network be built only while its tensors hold at most ``numbers`` numbers in all."""
-
-    def __init__(self, numbers: int) -> None:
-        super().__init__()
-        self.left = numbers
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn):
-            sizes = args[0] if args and isinstance(args[0], list | tuple) else args
-            self.left -= math.prod(size for size in sizes if isinstance(size, int))
-            if self.left < 0:
-                raise ConfigError("`settings` must be those of the weights, got larger ones.")
-        return func(*args, **(kwargs or {}))
-
-
 def _build_empty(where: str, card: ModelCard, stored: int) -> Network:
-    """Return the network of ``card``; the caller's random numbers stay as they were.
+    """Return the network of ``card``, without its weights.
 
     A card that asks for far more than the ``stored`` numbers is refused before it fills memory.
     """
     try:
-        with torch.random.fork_rng(devices=[]), _Allowance(stored + UNSTORED):
-            return build(card.network, card.settings, len(card.targets))
+        most = stored + UNSTORED
+        return build_unset(card.network, card.settings, len(card.targets), most=most)
     except ConfigError as error:
         raise ModelError(f"{where}: the card must describe a known network. {error}") from error
 

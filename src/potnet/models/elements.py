@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from importlib.resources import files
 
 import torch
@@ -22,6 +23,11 @@ def element_table() -> Tensor:
     References:
         Xie and Grossman, Phys. Rev. Lett. 120, 145301 (2018); MIT licence.
     """
+    return _table().clone()
+
+
+@cache
+def _table() -> Tensor:
     text = files("potnet.models").joinpath("cgcnn_elements.json").read_text(encoding="utf-8")
     table = torch.zeros(MAX_NUMBER + 1, N_DESCRIPTORS)
     for number, columns in json.loads(text).items():

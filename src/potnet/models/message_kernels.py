@@ -60,7 +60,7 @@ def receive(
     start, stop, n_nodes, n_components, n_sums, n_channels, pair_step, component_step,
     sums, weight, states, i, j, received, filters,
 ):  # fmt: skip
-    """Add the messages of the pairs ``start`` to ``stop`` to ``received``; return their number.
+    """Add the messages of the pairs ``start`` to ``stop`` to ``received``; return how many.
 
     The sums of pair p and component d begin at p pair_step + d component_step. ``filters`` is room
     for n_channels numbers.
@@ -85,7 +85,7 @@ def send_back(
     start, stop, n_nodes, n_components, n_sums, n_channels, pair_step, component_step,
     sums, weight, states, i, j, by_message, by_weight, by_states, filters, rows,
 ):  # fmt: skip
-    """Add the derivatives by the filters and by the states that the pairs give; return their number.
+    """Add the derivatives by the filters and by the states; return how many pairs gave some.
 
     ``filters`` is room for 5 n_channels numbers, and ``rows`` for 4 n_sums; both hold zeros.
     """

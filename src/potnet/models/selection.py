@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from potnet.errors import ModelError
 from potnet.models.card import ModelCard
-from potnet.models.registry import build
+from potnet.models.unset import build_unset
 
 if TYPE_CHECKING:
     from potnet.models.contract import Network
@@ -32,14 +32,13 @@ def select(
     places = torch.tensor(_places(card, targets))
     axes = target_axes(card.network, card.settings)
     selected = []
-    with torch.random.fork_rng(devices=[]):  # The random weights are all replaced.
-        for member in members:
-            state = member.state_dict()
-            for name, axis in axes.items():
-                state[name] = state[name].index_select(axis, places.to(state[name].device))
-            network = build(card.network, card.settings, len(places))
-            network.load_state_dict(state)
-            selected.append(network.eval())
+    for member in members:
+        state = member.state_dict()
+        for name, axis in axes.items():
+            state[name] = state[name].index_select(axis, places.to(state[name].device))
+        network = build_unset(card.network, card.settings, len(places))
+        network.load_state_dict(state)
+        selected.append(network.eval())
     return selected, select_card(card, targets)
 
 
@@ -51,8 +50,7 @@ def target_axes(name: str, settings: Mapping[str, Any] | BaseModel) -> dict[str,
         settings: Its settings.
     """
     # They show in the shapes of networks with one target or two.
-    with torch.random.fork_rng(devices=[]):
-        one, two = (build(name, settings, n).state_dict() for n in (1, 2))
+    one, two = (build_unset(name, settings, n).state_dict() for n in (1, 2))
     return {
         tensor: axis
         for tensor in one
