@@ -1,8 +1,11 @@
 """The fused messages are the plain tensor algebra."""
 
+import json
+
 import pytest
 import torch
 
+from potnet.models import messages as module
 from potnet.models.messages import messages
 
 
@@ -71,3 +74,23 @@ def test_derivatives_by_the_sums_are_those_of_tensor_algebra():
     (by_sums,) = torch.autograd.grad(messages(sums, weight, states, i, j).sum(), sums)
     expected = torch.einsum("ck,pc->pk", weight, states[j])[:, None].expand_as(sums)
     torch.testing.assert_close(by_sums, expected)
+
+
+def test_what_is_shipped_was_made_of_this_source():
+    made = json.loads((module.SHIPPED / "made.json").read_text())
+    assert made["sources"] == module.fingerprint(), "run scripts/make_kernels.py"
+    assert {path.name for path in module.SHIPPED.glob("*.xz")} == {
+        f"{name}.bc.xz" for name in module.KERNELS
+    }
+
+
+@pytest.mark.slow
+def test_shipped_messages_are_those_of_numba_to_the_last_bit(monkeypatch):
+    inputs = some_pairs([1, 40, 3, 60], 3, 17, 128)
+    found = []
+    for shipped in (module.shipped, lambda *_, **__: None):
+        module._kernel.cache_clear()
+        monkeypatch.setattr(module, "shipped", shipped)
+        found.append(with_gradients(*inputs))
+    module._kernel.cache_clear()
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))

@@ -84,6 +84,9 @@ def predict(
     Crystals that cannot be used are listed with the reason and skipped; the exit code is then 3.
     With --output, a prediction that was interrupted goes on where it was.
     """
+    from potnet.cli.quick import import_torch
+
+    import_torch()
     from potnet.io import Names
     from potnet.parallel import all_cores
     from potnet.sheet import SheetMaker, all_models

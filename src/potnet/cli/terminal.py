@@ -99,7 +99,6 @@ def show_progress(title: str = "", *, transfers: bool = False) -> Iterator[Any]:
     Yields:
         A ``rich.progress.Progress``, or :class:`Lines`.
     """
-    from rich import progress as bars
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -109,6 +108,8 @@ def show_progress(title: str = "", *, transfers: bool = False) -> Iterator[Any]:
             lines.add_task(title)
         yield lines
         return
+    from rich import progress as bars  # slow to import
+
     counts = (
         (bars.DownloadColumn(), bars.TransferSpeedColumn(), bars.TimeRemainingColumn())
         if transfers
