@@ -64,7 +64,8 @@ INSIDE: dict[str, list[str]] = {
         "building",
     ],
     "potnet.models": [
-        "elements message_kernels messages contract card catalogue",
+        "elements message_kernels contract card catalogue",
+        "messages",
         "completenet potnet registry evidence",
         "unset",
         "selection",
