@@ -7,6 +7,7 @@ file, a device or a pipe, is written straight, since nothing can take its place.
 
 from __future__ import annotations
 
+import csv
 import os
 import signal
 import stat
@@ -18,7 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from potnet.errors import ConfigError
+from potnet.errors import FAILURE_COLUMNS, ConfigError, Failure
+from potnet.text import csv_cell
 
 AnyPath = str | os.PathLike[str]
 
@@ -146,6 +148,14 @@ def atomic_write(path: AnyPath, mode: Literal["w", "wb"] = "w") -> Iterator[IO[A
         Path(temporary).unlink(missing_ok=True)
         raise
     sync_folder(target.parent)
+
+
+def write_failures(failures: Iterable[Failure], path: AnyPath) -> None:
+    """Write a table of what was skipped."""
+    with atomic_write(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(FAILURE_COLUMNS)
+        writer.writerows([csv_cell(f.id), f.stage, csv_cell(f.reason)] for f in failures)
 
 
 def end_on_termination() -> None:

@@ -37,6 +37,7 @@ ALLOWED["prediction"] = {"devices", "models", "notebook", *ALLOWED["models"]}
 ALLOWED["training"] = {"prediction", "data", *ALLOWED["prediction"]}
 ALLOWED["known"] = {"crystal", "errors"}
 ALLOWED["sheet"] = {"known", "parallel", "stability", "prediction", *ALLOWED["prediction"]}
+ALLOWED["cluster"] = {"sheet", *ALLOWED["sheet"]}
 ALLOWED["explanation"] = {"sheet", *ALLOWED["sheet"]}
 ALLOWED["report"] = {"sheet", *ALLOWED["sheet"], "checks", "training", "data", *ALLOWED["training"]}
 ALLOWED["report"] |= {"explanation", *ALLOWED["explanation"]}
@@ -45,7 +46,15 @@ ALLOWED["estimators"] = {"training", "data", *ALLOWED["training"]}
 ALLOWED["demo"] = {"report", *ALLOWED["report"]}
 ALLOWED["benchmark"] = {"training", "data", *ALLOWED["training"]}
 ALLOWED["serve"] = {"demo", "sheet", "explanation", *ALLOWED["demo"], *ALLOWED["sheet"]}
-ALLOWED["cli"] = {"demo", "benchmark", "serve", "sheet", *ALLOWED["demo"], *ALLOWED["benchmark"]}
+ALLOWED["cli"] = {
+    "cluster",
+    "demo",
+    "benchmark",
+    "serve",
+    "sheet",
+    *ALLOWED["demo"],
+    *ALLOWED["benchmark"],
+}
 
 # The order inside a room: what stands on one line is imported by later lines alone. A name is a
 # module or a folder of the room; every one of them has its place.
@@ -115,6 +124,7 @@ INSIDE: dict[str, list[str]] = {
         "names",
     ],
     "potnet.calibration": ["evidence conformal difficulty", "familiarity", "calibration"],
+    "potnet.cluster": ["addresses", "shard", "crew", "predict dataset"],
     "potnet.prediction": ["rows", "predictor", "calculator"],
 }
 
@@ -145,6 +155,8 @@ HEAVY = (
     "scipy",
     "moyopy",
     "pyarrow",
+    "ray",
+    "fsspec",
 )
 
 

@@ -125,7 +125,7 @@ Workers = Annotated[
 ]
 
 
-def _device(name: str | None) -> str | None:
+def checked_device(name: str | None) -> str | None:
     """Return the name of a device that this machine has."""
     if name not in (None, "cpu"):  # anything else needs torch to tell
         from potnet.devices import device
@@ -135,8 +135,13 @@ def _device(name: str | None) -> str | None:
 
 
 Device = Annotated[
-    str, typer.Option(callback=_device, help="Where to compute: cpu, cuda, cuda:1 or mps.")
+    str, typer.Option(callback=checked_device, help="Where to compute: cpu, cuda, cuda:1 or mps.")
 ]
+
+
+def symbols_of(species: str) -> list[str]:
+    """Return the symbols that ``--species`` names."""
+    return species.replace(",", " ").split()
 
 
 class Sources:
@@ -159,8 +164,7 @@ class Sources:
             named = files
             files = [path for path in named if not ParquetFolder.exists(path)]
             self._folders = [ParquetFolder(path) for path in named if ParquetFolder.exists(path)]
-        symbols = species.replace(",", " ").split()
-        self._files = Pieces(files, recursive=recursive, species=symbols)
+        self._files = Pieces(files, recursive=recursive, species=symbols_of(species))
 
     def __iter__(self) -> Iterator[Piece]:
         from potnet.io import Piece

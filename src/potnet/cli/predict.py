@@ -9,15 +9,17 @@ import typer
 
 from potnet.cli.app import (
     SKIPPED,
-    Device,
     Recursive,
     Sources,
     Species,
     Structures,
     Workers,
     app,
+    checked_device,
     kept,
+    symbols_of,
 )
+from potnet.cli.cluster import by_cluster
 from potnet.cli.sheets import ShardOutput, SheetOutput
 from potnet.cli.terminal import show_progress
 from potnet.errors import ConfigError
@@ -43,10 +45,11 @@ def predict(
         bool, typer.Option("--all", help="Ask the other bundled models too.")
     ] = False,
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--output",
             "-o",
+            metavar="PATH",
             help="Table to write: .csv, .json, .parquet or .xlsx; errors.csv is put beside it.",
         ),
     ] = None,
@@ -77,7 +80,17 @@ def predict(
     species: Species = "",
     batch_size: Annotated[int, typer.Option(min=1, help="Crystals computed together.")] = 64,
     workers: Workers = None,
-    device: Device = "cpu",
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Let a cluster of Ray predict, a table for each file into the folder --output; "
+            "paths may be s3://... and the like. auto, local, or its address.",
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1 or mps.")] = (
+        "cpu"
+    ),
 ) -> None:
     """Predict properties of crystals, with intervals: one row for each property.
 
@@ -94,14 +107,34 @@ def predict(
 
     if model and everything:
         raise ConfigError("predict: `--all` must stand alone, got --model too. Leave one out.")
+    names = tuple(model or (all_models() if everything else ()))
+    if cluster is not None:
+        by_cluster(
+            paths,
+            output,
+            cluster,
+            [flag for flag, given in (("--html", html), ("--nearest", nearest)) if given],
+            recursive=recursive,
+            models=names,
+            properties=tuple(properties or ()),
+            hull=_hull(entries),
+            kind=shards or "parquet",
+            wide=wide,
+            batch_size=batch_size,
+            species=symbols_of(species),
+            device=device,
+            workers=None if workers is None else (1, workers),
+        )
+        return
+    checked_device(device)
     shown = (0 if model else NEAREST) if nearest is None else nearest
+    target = None if output is None else Path(output)
     sources = Sources(paths, recursive, species)
     result: SheetOutput | ShardOutput = (
-        SheetOutput(output, html, wide=wide, inputs=paths, nearest=shown)
+        SheetOutput(target, html, wide=wide, inputs=paths, nearest=shown)
         if shards is None
-        else ShardOutput(output, shards, html, wide=wide)
+        else ShardOutput(target, shards, html, wide=wide)
     )
-    names = tuple(model or (all_models() if everything else ()))
     maker = SheetMaker(names, tuple(properties or ()), hull=_hull(entries), device=device)
     work, taken = SheetWork(maker, batch_size=batch_size), Names()
     key = key_of(maker, batch_size)

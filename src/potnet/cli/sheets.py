@@ -127,7 +127,7 @@ class SheetOutput:
 
     def write(self, outcomes: Sequence[Outcome]) -> None:
         """Add the rows of crystals, and say what was skipped."""
-        from potnet.sheet import wide_record
+        from potnet.sheet.rows import records_of
 
         for outcome in outcomes:
             for failure in outcome.failures:
@@ -141,7 +141,7 @@ class SheetOutput:
             if len(self._page) < ON_PAGE:
                 self._page.append(rows)
             if self._table is not None:
-                for record in [wide_record(rows)] if self._wide else [row.record() for row in rows]:
+                for record in records_of(rows, wide=self._wide):
                     self._table.write(record)
 
     def _crystals(self) -> list[Crystal]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,7 +14,6 @@ import typer
 from potnet.cli.app import SKIPPED
 from potnet.errors import FAILURE_COLUMNS, ConfigError, Failure
 from potnet.files import check_own_table
-from potnet.text import csv_cell
 
 if TYPE_CHECKING:
     from potnet.training import Progress as TrainingProgress
@@ -218,15 +216,11 @@ def errors_beside(output: Path) -> Path:
 
 def write_failures(failures: Sequence[Failure], path: Path) -> None:
     """Write a table of what was skipped, if anything was."""
-    from potnet.files import atomic_write
+    from potnet import files
 
-    if not failures:
-        return
-    check_own_table(path, ",".join(FAILURE_COLUMNS))
-    with atomic_write(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(FAILURE_COLUMNS)
-        writer.writerows([csv_cell(f.id), f.stage, csv_cell(f.reason)] for f in failures)
+    if failures:
+        check_own_table(path, ",".join(FAILURE_COLUMNS))
+        files.write_failures(failures, path)
 
 
 def finish(failures: Sequence[Failure], path: Path | None) -> None:

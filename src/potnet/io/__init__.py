@@ -10,7 +10,7 @@ from potnet.io.files import (
     scan,
     write,
 )
-from potnet.io.pieces import Piece
+from potnet.io.pieces import Piece, kind_of, pieces_of, plain_name
 
 __all__ = [
     "COMPANION_NAMES",
@@ -19,6 +19,9 @@ __all__ = [
     "Piece",
     "Pieces",
     "crystals_in",
+    "kind_of",
+    "pieces_of",
+    "plain_name",
     "read",
     "scan",
     "write",

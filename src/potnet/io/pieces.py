@@ -22,6 +22,8 @@ from potnet.crystal import Crystal
 from potnet.errors import StructureError
 from potnet.io.castep import parse_castep_cell
 from potnet.io.cif import parse_cif
+from potnet.io.columns import read_row as read_columns
+from potnet.io.columns import rows_of
 from potnet.io.espresso import parse_espresso
 from potnet.io.extxyz import frames_of, read_frame
 from potnet.io.found import Found, attempt, walled
@@ -58,6 +60,7 @@ _KINDS = {
     ".json": "json",
     ".cell": "castep",
     ".pwi": "espresso",
+    ".parquet": "parquet",
     ".xsf": "xsf",
 }
 
@@ -171,6 +174,8 @@ def _is_one_piece(path: Path) -> bool:
     kind = kind_of(plain_name(path))
     if kind == "poscar" or kind in _ONE:
         return True
+    if kind == "parquet":
+        return False  # a few bytes may be thousands of rows
     limit = 2**13 if kind in ("jsonl", "extxyz", "json") or path.suffix in _OPENERS else 2**16
     try:
         return path.stat().st_size <= limit
@@ -207,6 +212,11 @@ def _parse(
                     text = given[0] if isinstance(given[0], str) else "".join(given[0].atoms)
                     arguments = (*given, path.name, id)
                     yield Piece(printable(path), read, arguments, name, share, len(text))
+        elif kind == "parquet" and name == path.name:
+            for row, number, share in rows_of(path):
+                given, size = (row, number, path.name, id), 24 * len(row["positions"] or ())
+                name = str(row.get("id") or f"{id}#{number}")
+                yield Piece(printable(path), read_columns, given, name, share, size)
         elif kind == "lammps":
             with _open(path) as file:
                 lines = _lines(file, path.name, LAMMPS_LINE_BYTES)

@@ -139,8 +139,7 @@ class _Parquet:
 
         if self._writer is None:
             keys = self._keys or (list(self._records[0]) if self._records else [])
-            schema = pyarrow.schema([(key, _kind(key)) for key in keys])
-            self._writer = parquet.ParquetWriter(self._file, schema)
+            self._writer = parquet.ParquetWriter(self._file, arrow_schema(keys))
         self._writer.write_table(pyarrow.Table.from_pylist(self._records, self._writer.schema))
         self._records = []
 
@@ -182,7 +181,14 @@ class _Excel:
 
 _TABLES: dict[str, Any] = {".csv": CsvTable, ".json": _Json, ".parquet": _Parquet, ".xlsx": _Excel}
 _TEXTS = {"id", "formula", "space_group", "property", "unit", "level_of_theory", "model"}
-_TEXTS |= {"flags", "note", "notes", "kind", "name", "channel", "distance"}
+_TEXTS |= {"flags", "note", "notes", "kind", "name", "channel", "distance", "failure"}
+
+
+def arrow_schema(keys: Iterable[str]) -> Any:
+    """Return the columns of a table of Arrow."""
+    import pyarrow
+
+    return pyarrow.schema([(key, _kind(key)) for key in keys])
 
 
 def _kind(key: str) -> Any:

@@ -114,6 +114,7 @@ def outcomes_of(
     task_size: int = BATCH_SIZE,
     store: Store | None = None,
     names: Names | None = None,
+    few: int = FEW_TASKS,
 ) -> Iterator[tuple[int, list[Outcome]]]:
     """Yield the outcomes of all ``pieces`` in their order, a task at a time, under unique ids.
 
@@ -124,6 +125,7 @@ def outcomes_of(
         task_size: Most pieces in a task.
         store: What keeps outcomes until all are there.
         names: The ids that are taken.
+        few: Tasks that are not worth starting processes for.
 
     Yields:
         The number of pieces in a task, and what became of them.
@@ -136,7 +138,7 @@ def outcomes_of(
             yield task
 
     def run(some: Iterable[Task]) -> Iterator[list[Outcome]]:
-        return in_order(work, some, workers, divide=_parts, join=_joined, lost=_lost, few=FEW_TASKS)
+        return in_order(work, some, workers, divide=_parts, join=_joined, lost=_lost, few=few)
 
     found = run(tasks()) if store is None else store.resume(tasks(), run)
     names = names or Names()

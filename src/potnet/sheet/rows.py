@@ -126,7 +126,7 @@ class Sheet(Sequence[Row]):
         """
         with open_table(path, () if wide else COLUMNS) as table:
             for rows in crystals_of(self._rows):
-                for record in [wide_record(rows)] if wide else [row.record() for row in rows]:
+                for record in records_of(rows, wide=wide):
                     table.write(record)
 
 
@@ -148,6 +148,13 @@ def is_next(group: Sequence[Row], row: Row) -> bool:
         any(getattr(row, name) != getattr(group[0], name) for name in ABOUT)
         or any((row.property, row.model) == (old.property, old.model) for old in group)
     )
+
+
+def records_of(rows: Sequence[Row], *, wide: bool) -> list[dict[str, Any]]:
+    """Return the records of a crystal as a table has them: one for each row, or one for all."""
+    if wide:
+        return [wide_record(rows)] if rows else []
+    return [row.record() for row in rows]
 
 
 def wide_record(rows: Sequence[Row]) -> dict[str, Any]:

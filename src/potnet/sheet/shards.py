@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections import deque
@@ -11,13 +10,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from potnet.errors import FAILURE_COLUMNS, ConfigError
-from potnet.files import atomic_write, check_output_folder, exclusive, remove_leftovers
+from potnet.errors import ConfigError, Failure
+from potnet.files import check_output_folder, exclusive, remove_leftovers, write_failures
 from potnet.io import Names
 from potnet.sheet.files import Table, check_format, open_table
 from potnet.sheet.pipeline import Outcome, Task, cut, digest_of
-from potnet.sheet.rows import COLUMNS, wide_record
-from potnet.text import csv_cell
+from potnet.sheet.rows import COLUMNS, records_of
 
 TASKS = 128  # in a file: 8,192 crystals, some seconds to minutes of work
 ERRORS, LOG, LOCK = "_errors.csv", "_progress.jsonl", "_lock"
@@ -137,10 +135,7 @@ class ShardFolder:
             self._now.failures.extend([f.id, f.stage, f.reason] for f in outcome.failures)
             if outcome.is_crystal:
                 self._now.ids.append(outcome.id)
-            if not outcome.rows:
-                continue
-            wide = [wide_record(outcome.rows)] if self._wide else None
-            for record in wide or [row.record() for row in outcome.rows]:
+            for record in records_of(outcome.rows, wide=self._wide):
                 table.write(record)
 
     def _finished(self, order: deque[tuple[int, str, int]]) -> Iterator[list[Outcome]]:
@@ -233,9 +228,5 @@ class ShardFolder:
             return
         self._log.seek(0)
         self._log.readline()
-        with atomic_write(path) as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(FAILURE_COLUMNS)
-            for line in self._log:
-                for id, stage, reason in _Done(*json.loads(line)).failures:
-                    writer.writerow([csv_cell(id), stage, csv_cell(reason)])
+        lines = (_Done(*json.loads(line)).failures for line in self._log)
+        write_failures((Failure(*failure) for failures in lines for failure in failures), path)
