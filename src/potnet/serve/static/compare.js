@@ -1,5 +1,5 @@
 // Two materials side by side: another structure of the batch, of a file, or a known one.
-import { $, digits, element, formula, named, unitText, within } from "/static/dom.js";
+import { $, element, fixed, formula, named, unitText, within } from "/static/dom.js";
 
 const KNOWN = { formation_energy: "eV/atom", band_gap: "eV", bulk_modulus: "GPa", shear_modulus: "GPa" };
 
@@ -47,13 +47,15 @@ function line(property, left, right) {
   const name = element("th", named(property), { scope: "row" });
   if (left.unit) name.append(element("span", ` ${unitText(left.unit)}`, { class: "unit" }));
   row.append(name);
+  const decimals = [];
   for (const side of [left, right]) {
     const [value, interval] = within({ lower: null, ...side });
+    if (value !== "0") decimals.push((value.split(".")[1] ?? "").length);
     const cell = element("td", value, { class: "number" });
     if (interval) cell.append(element("span", interval, { class: "note" }));
     row.append(cell);
   }
-  const apart = left.isName ? (left.value === right.value ? "same" : "other") : digits(right.value - left.value, 3);
+  const apart = left.isName ? (left.value === right.value ? "same" : "other") : fixed(right.value - left.value, Math.min(4, ...decimals));
   row.append(element("td", apart, { class: "number" }));
   return row;
 }

@@ -14,11 +14,13 @@ export function hull(found, row) {
 function legend(found) {
   const made = element("p", "", { class: "legend soft", "aria-hidden": "true" });
   const marks = [["phase", "stable phase"], ["dot", "this crystal"]];
-  if (!isOwn(found)) marks.push(["part", "what it would decompose into"]);
+  marks.push(["part", isOwn(found) ? "stable phase of this composition" : "what it would decompose into"]);
   for (const [kind, name] of marks) {
     const { svg, part } = drawing(12, 12, { width: 12, height: 12 });
     part("circle", { cx: 6, cy: 6, r: 4.5, class: kind });
-    made.append(svg, element("span", name));
+    const mark = element("span");
+    mark.append(svg, name);
+    made.append(mark);
   }
   return made;
 }
@@ -29,7 +31,7 @@ function sentence(found) {
   const { energy_above_hull: above, lower, upper } = found;
   const [, interval] = within({ value: above, lower, upper });
   const energy = within({ value: Math.abs(above), lower, upper })[0];
-  const judged = !interval ? "" : ` The 90 % interval, ${interval} eV/atom, ${lower > 0 ? "lies above the hull" : upper < 0 ? "lies below the hull" : "includes the hull"}.`;
+  const judged = !interval ? "" : ` The 90\u202f% interval, ${interval} eV/atom, ${lower > 0 ? "lies above the hull" : upper < 0 ? "lies below the hull" : "includes the hull"}.`;
   const where = `${energy} eV/atom ${above >= 0 ? "above" : "below"} the hull`;
   if (isOwn(found)) return [`${where}, where a stable phase of this composition is known.${judged}`];
   const parts = found.decomposition.flatMap(({ formula: text, share }, k) => [k ? " + " : "", `${digits(share, 3)} `, formula(text)]);

@@ -20,10 +20,7 @@ export function nearest(found, choose) {
     name.append(formula(known.formula), element("span", known.id, { class: "note" }));
     const numbers = [known.space_group ?? "–", known.is_same ? "same" : fixed(known.distance, 2), fixed(known.formation_energy, 3), fixed(known.band_gap, 2)];
     row.append(name, ...numbers.map((text) => element("td", text, { class: "number" })));
-    pickable(row, () => {
-      for (const other of $("near").tBodies[0].rows) other.setAttribute("aria-selected", String(other === row));
-      choose(known);
-    });
+    pickable(row, () => choose(known, row));
     return row;
   }));
 }

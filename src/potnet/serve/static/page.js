@@ -108,18 +108,19 @@ async function near(crystal) {
   await told("nearest-said", crystal, () => ask("/nearest", asText(crystal)), (found) => nearest(found, besideKnown));
 }
 
-function clearPair() {
+function clearPair(chosen = null) {
   state.known = null;
   $("other").value = "";
   $("second").hidden = true;
+  for (const row of $("near").tBodies[0].rows) row.setAttribute("aria-selected", String(row === chosen));
   for (const part of [$("pair").tHead, $("pair").tBodies[0]]) part.replaceChildren();
   $("pair-said").textContent = CHOOSE;
 }
 
 // The index of known materials has no positions: its structure is that of an example or a file.
-async function besideKnown(known) {
+async function besideKnown(known, row) {
   const crystal = state.shown;
-  clearPair();
+  clearPair(row);
   state.known = known;
   const own = known.is_same ? crystal : state.crystals.find((one) => one.known.includes(known.id));
   const example = state.examples.find(({ name }) => name === known.example);

@@ -4,7 +4,7 @@ import { $, digits, drawing, element, header, named, unitText, within } from "/s
 const SIZE = { width: 220, height: 46, base: 32, pad: 6 };
 
 export function sheet(crystal, distributions) {
-  header($("sheet"), [["property"], ["value, 90 % interval", "number"], ["beside known materials"]]);
+  header($("sheet"), [["property"], ["value, 90\u202f% interval", "number"], ["beside known materials"]]);
   const told = new Set(); // a doubt is said in full where it comes first
   $("sheet").tBodies[0].replaceChildren(...crystal.rows.map((row) => line(row, distributions[row.property], told)));
 }
@@ -81,7 +81,7 @@ function said(row, distribution) {
   const unit = row.unit ? ` ${unitText(row.unit)}` : "";
   const [value, interval] = within(row);
   const parts = [`${named(row.property)} ${value}${unit}`];
-  if (interval) parts.push(`90 % interval ${interval}${unit}`);
+  if (interval) parts.push(`90\u202f% interval ${interval}${unit}`);
   if (row.reference !== null) parts.push(`known ${digits(row.reference)}${unit}`);
   if (distribution) parts.push(`${Math.round(100 * rank(row.value, distribution))} % of ${distribution.n.toLocaleString("en")} known materials have less (${distribution.source})`);
   return parts.join(", ");
