@@ -1,12 +1,14 @@
-"""One public call against one public call: the lattice sums of a crystal as users ask for them.
+"""One public call against one, and batch against batch: sums as users ask for them.
 
     python benchmarks/bench_calls.py --rivals ENVS [--setup]
 
 ``latticesums.lattice_sums(crystal, tolerance=1e-6)`` takes arrays and returns 1/r, r^-6 and
 exp(-3r) of all pairs with their bounds, planning included. A rival's call returns its 1/r of all
 pairs, and has its neighbour list, its parameters and its compilation for nothing, as in
-``bench_sums.py``, whose environments these are. One thread each, processor times, the least of some
-repeats, errors against 30 digits beside.
+``bench_sums.py``, whose environments these are. Batches are of copies of a crystal:
+``lattice_sums(crystals)`` against the batches of a rival that has any. One thread each, processor
+times, the least of some repeats, those of latticesums before and after the others; errors against
+30 digits beside.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from rivals.sums_job import least_time
 from latticesums import Atoms, lattice_sums
 
 NAMES = ("NaCl-2", "perovskite-5", "quartz-9", "cell-40", "cell-200", "aniso-3x3x30")
-RIVALS = ("pymatgen", "jax-pme", "torch-pme")
+RIVALS = ("pymatgen", "torch-pme", "jax-pme", "nvalchemi")
+#: Crystals of a batch; jax-pme sums over each atom of each of them.
+BATCHES = {"NaCl-2": 256, "perovskite-5": 128, "quartz-9": 64, "cell-40": 8, "aniso-3x3x30": 16}
 TOLERANCE = 1e-6
 
 
@@ -67,14 +71,29 @@ def table(rows: list[dict]) -> str:
         cells = [f"{row['call_us']:,.0f} µs ({row['max_error']:.0e})", f"{row['batch_us']:,.1f} µs"]
         for tool in tools:
             found = [r for r in rows if r["tool"] == tool and r["crystal"] == name]
-            cells.append(
-                f"{found[0]['call_us']:,.0f} µs ({found[0]['max_error']:.0e}), "
-                f"{found[0]['call_us'] / row['call_us']:,.0f} times"
-                if found
-                else "–"
-            )
+            cells.append(_against(row, found[0]) if found else "–")
         lines.append(f"| {name} | {row['n_atoms']} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _against(own: dict, other: dict) -> str:
+    """Return the time of another tool, its error, and how many times as long it takes."""
+    call = other["call_us"]
+    text = f"{call:,.0f} µs ({other['max_error']:.0e}), {call / own['call_us']:,.0f} times"
+    if other.get("batch_us"):
+        times = other["batch_us"] / own["batch_us"]
+        text += f"; in a batch {other['batch_us']:,.0f} µs, {times:,.0f} times"
+    return text
+
+
+def own_rows(crystals: dict, before: list[dict]) -> list[dict]:
+    """Return the rows of latticesums, each time the lesser of this run and the one before."""
+    rows = [own_row(name, crystal) for name, crystal in crystals.items()]
+    for row, old in zip(rows, before, strict=False):
+        for key in ("call_us", "batch_us"):
+            row[f"{key}_runs"] = [old[key], row[key]]
+            row[key] = min(row[key], old[key])
+    return rows
 
 
 def main() -> None:
@@ -86,9 +105,10 @@ def main() -> None:
     torch.set_num_threads(1)
     crystals = json.loads(REFERENCE.read_text())["cells"]
     crystals = {name: crystals[name] for name in NAMES}
-    rows = [own_row(name, crystal) for name, crystal in crystals.items()]
+    rows, own = [], own_rows(crystals, [])
     if arguments.rivals is not None:
         job = {"cells": crystals, "tolerances": [TOLERANCE], "repeats": 5, "seconds": 0.15}
+        job["batches"] = BATCHES
         for name in RIVALS:
             found = run_rival(arguments.rivals, name, job, arguments.setup, arguments.limit)
             rows += [
@@ -96,6 +116,8 @@ def main() -> None:
                 for row in found
                 if row["potential"] == "coulomb"
             ]
+        own = own_rows(crystals, own)
+    rows = own + rows
     print(f"{cpu_name()}, one core; tolerance {TOLERANCE:g}; true errors in brackets\n")
     print(table(rows))
     write(RESULTS / "sums_calls.json", {"clock": "process CPU time", "rows": rows})

@@ -5,7 +5,8 @@
 A case is a cell with 1 to 12 atoms, a tolerance between 1e-2 and 1e-12, and a set of potentials.
 Its sums are taken by the compiled and by the differentiable path, in float32 for tolerances that
 allow it, and with the tolerance for a relative one; potentials that decay with directions of degree
-1 and 2, too, and with derivatives by their parameters. All is compared with another evaluation that
+1 and 2, too, and with derivatives by their parameters; and first derivatives by positions and by
+strain with their own bounds. All is compared with another evaluation that
 shares no code with them: powers by an Ewald sum of another width, with the Fourier half integrated
 numerically, and everything that decays or ends by adding up its images. Slabs, wires and clusters
 are among the cases; they have no compiled path. Vectors are exact to 64 bits there. What that
@@ -70,6 +71,8 @@ Floats = NDArray[np.float64]
 
 #: What the reference may be off by: a share of the sum of magnitudes, and terms left out.
 REFERENCE_ERROR, LEFT_OUT = 4e-15, 1e-17
+#: The same share for derivatives.
+SLOPE_ERROR = 2e-14
 #: Terms that a reference takes at most for one potential, over the pairs that it looks at.
 MAX_IMAGES = 60_000
 #: Pairs of atoms that are compared at most for one potential.
@@ -121,6 +124,15 @@ def tetragonal(length: float) -> Callable[[np.random.Generator], Floats]:
     return lambda rng: np.diag([3.0, 3.0, length]) * rng.uniform(0.8, 1.3)
 
 
+def long(rng: np.random.Generator) -> Floats:
+    """Return a cell four to seventy times as long as it is wide, skewed, written in any way."""
+    cell = np.diag([*rng.uniform(2.6, 3.4, 2), 10 ** rng.uniform(1.1, 2.3)])
+    cell += rng.normal(size=(3, 3)) * 0.2
+    cell[2, :2] += rng.uniform(-1.5, 1.5, 2)
+    steps = np.eye(3) + np.tril(rng.integers(-2, 3, (3, 3)), -1)
+    return (steps @ cell)[rng.permutation(3)]
+
+
 def acute(rng: np.random.Generator) -> Floats:
     """Return a cell with 20 degrees between all edges."""
     c = math.cos(math.radians(20))
@@ -168,6 +180,7 @@ CELLS: dict[str, Callable[[np.random.Generator], Floats]] = {
     "triclinic": triclinic,
     "3 x 3 x 24": tetragonal(24.0),
     "3 x 3 x 30": tetragonal(30.0),
+    "long": long,
     "20 degrees": acute,
     "flat, c/a = 0.1": flat,
     "basis c + 4a + 4b": sheared,
@@ -270,6 +283,31 @@ def _draw_potentials(rng: np.random.Generator, cell: Floats) -> tuple[Potential,
 # ------------------------------------------------------------------------------ reference
 
 
+@dataclass(frozen=True)
+class Slopes:
+    """Derivatives by place, (3,), and strain, (3, 3), and the sums of the sizes of their terms."""
+
+    place: Floats
+    strain: Floats
+    place_size: float
+    strain_size: float
+
+    def plus(self, other: Slopes, times: float = 1.0) -> Slopes:
+        return Slopes(
+            self.place + times * other.place,
+            self.strain + times * other.strain,
+            self.place_size + abs(times) * other.place_size,
+            self.strain_size + abs(times) * other.strain_size,
+        )
+
+
+def _slopes_of_images(images: Floats, r: Floats, slope: Floats) -> Slopes:
+    """Return the derivatives of a sum over images, ``slope`` being those by distance."""
+    terms = images * (slope / r)[:, None]
+    size = np.abs(slope)
+    return Slopes(terms.sum(0), terms.T @ images, float(size.sum()), float((size * r).sum()))
+
+
 class Reference:
     """Sums over one cell by other means; see the head of this file."""
 
@@ -353,6 +391,49 @@ class Reference:
         terms = np.concatenate([short, long, constants])
         size = np.abs(short).sum() + np.abs(coefficients).sum() + np.abs(constants).sum()
         return math.fsum(terms), float(size)
+
+    def power_slopes(self, vector: NDArray[np.longdouble], p: float) -> Slopes:
+        """Return the derivatives of the sum of r^-p over a crystal by place and by strain."""
+        reach, alpha = 6.9, self.alpha
+        images = self.images(vector, reach / alpha)
+        r = np.sqrt((images * images).sum(1))
+        y = (alpha * r) ** 2
+        slope = -p * special.gammaincc(p / 2, y) * r ** (-p - 1)
+        slope -= 2 * y ** (p / 2) * np.exp(-y) / math.gamma(p / 2) * r ** (-p - 1)
+        short = _slopes_of_images(images, r, slope)
+        steps, b2 = self.wave_vectors(reach)
+        factor = math.pi**1.5 / (self.size * math.gamma(p / 2)) * alpha ** (p - 3)
+        coefficients = factor * _mixture(p - 3, b2, 0.0)
+        falls = factor * _mixture(p - 5, b2, 0.0) / (2 * alpha**2)  # times k k
+        turns = (steps * self._fractions(vector)).sum(1)
+        angles = 2 * np.pi * (turns - np.rint(turns)).astype(np.float64)
+        k = steps.astype(np.float64) @ (2 * math.pi * self.inverse.T)
+        kk, unit = k[:, :, None] * k[:, None], np.eye(3)
+        zero = factor * self._without_waves(p, 0.0)
+        cosines = np.cos(angles)[:, None, None]
+        squeezed = falls[:, None, None] * kk - coefficients[:, None, None] * unit
+        sizes = falls[:, None, None] * np.abs(kk) + coefficients[:, None, None] * unit
+        long = Slopes(
+            -(coefficients * np.sin(angles)) @ k,
+            (squeezed * cosines).sum(0) - zero * unit,
+            float((coefficients * np.linalg.norm(k, axis=1)).sum()),
+            float(sizes.sum(0).max()) + abs(zero),
+        )
+        return short.plus(long)
+
+    def slopes_of(self, potential: Potential, vector: NDArray[np.longdouble]) -> Slopes:
+        """Return the derivatives of the sum over a crystal by place and by strain."""
+        total = Slopes(np.zeros(3), np.zeros((3, 3)), 0.0, 0.0)
+        for coefficient, term in potential.terms:
+            if isinstance(term, InversePower):
+                found = self.power_slopes(vector, float(term.exponent))
+            else:
+                end = term.cutoff if isinstance(term, Shell) else _decaying(term)[1]
+                images = self.images(vector, float(end))
+                r = np.linalg.norm(images, axis=1)
+                found = _slopes_of_images(images, r, _first_slope(term, r))
+            total = total.plus(found, float(coefficient))
+        return total
 
     def _without_waves(self, p: float, z2: float) -> float:
         """Return alpha^(d-p) times the integral at k = 0, continued in p.
@@ -576,11 +657,54 @@ def check(case: Case, tally: Tally, seed: int) -> None:
             _compare(case, tally, seed, path, potential, values, bound, expected[potential])
 
 
+def check_bounded_derivatives(case: Case, tally: Tally, seed: int) -> None:
+    """Compare first derivatives by positions and strain with their bounds."""
+    if case.on_one_spot or case.n_periodic != 3 or seed // len(CELLS) % 3 != 1:
+        return
+    reference, exact = Reference(case.cell, 1.1), case.positions.astype(np.longdouble)
+    j = len(case.positions) - 1
+    vector = reference.vectors((exact[j] - exact[0])[None])[0]
+    for potential in case.potentials:
+        if reference.cost(potential) > MAX_IMAGES:
+            continue
+        x = torch.tensor(case.positions, requires_grad=True)
+        strain = torch.zeros(3, 3, dtype=torch.float64, requires_grad=True)
+        change = torch.eye(3, dtype=torch.float64) + strain
+        try:
+            found = pair_sums(
+                x @ change, torch.tensor(case.cell) @ change, [potential],
+                tolerance=case.tolerance, bound_derivatives=True,
+            )  # fmt: skip
+        except (ConfigError, StructureError):
+            tally.refused["derivatives", _family(potential)] += 1
+            continue
+        place, strained = torch.autograd.grad(found.values[j, 0], (x, strain))
+        truth, bounds = reference.slopes_of(potential, vector), found.derivative_bounds
+        assert bounds is not None
+        for name, seen, true, size, bound in (
+            ("place", place[j] if j else 0 * place[0], truth.place if j else np.zeros(3),
+             truth.place_size, bounds.positions[0, 0]),
+            ("strain", strained, truth.strain, truth.strain_size, bounds.strain[0, 0]),
+        ):  # fmt: skip
+            difference = seen.numpy() - true
+            error = np.linalg.norm(difference) if name == "place" else np.abs(difference).max()
+            limit = float(bound) + SLOPE_ERROR * size + LEFT_OUT
+            key = f"by {name}", _family(potential)
+            tally.sums[key] += 1
+            tally.worst[key] = max(tally.worst[key], float(error) / limit)
+            if not error <= limit:
+                tally.violations.append(
+                    {"seed": seed, "kind": case.kind, "path": key[0], "potential": potential.name,
+                     "error": float(error), "bound": float(bound), "tolerance": case.tolerance}
+                )  # fmt: skip
+
+
 def check_derivatives(case: Case, tally: Tally, seed: int) -> None:
     """Compare directions, and derivatives by parameters, of potentials that decay."""
-    if case.on_one_spot or case.n_periodic != 3 or case.kind == "far off":
+    if case.on_one_spot or case.kind == "far off" or case.n_periodic == 0:
         return
-    reference, exact = Reference(case.cell, 1.0), case.positions.astype(np.longdouble)
+    periodic, pbc = case.cell[: case.n_periodic], np.arange(3) < case.n_periodic
+    reference, exact = Reference(periodic, 1.0), case.positions.astype(np.longdouble)
     j = len(case.positions) - 1
     vector = reference.vectors((exact[j] - exact[0])[None])[0]
     x, cell = torch.tensor(case.positions), torch.tensor(case.cell)
@@ -591,7 +715,7 @@ def check_derivatives(case: Case, tally: Tally, seed: int) -> None:
         r = np.linalg.norm(images, axis=1)
         first, second, by_parameter = _slopes(potential, r)
         unit = images / r[:, None]
-        for degree, slope in ((1, first), (2, second)):
+        for degree, slope in ((1, first), (2, second)) if case.n_periodic == 3 else ():
             key = f"directed {degree}", _family(potential)
             terms = slope[:, None] * _harmonics(unit, degree)
             slack = 1e-13 * float(np.abs(terms).sum(0).max()) + LEFT_OUT
@@ -616,11 +740,11 @@ def check_derivatives(case: Case, tally: Tally, seed: int) -> None:
         kind = Exponential if isinstance(potential, Exponential) else type(potential)
         tolerance = max(case.tolerance, 1e-9)
         try:
-            value = pair_sums(x, cell, [kind(number)], tolerance=tolerance).values[j, 0]
+            value = pair_sums(x, cell, [kind(number)], tolerance=tolerance, pbc=pbc).values[j, 0]
         except (ConfigError, StructureError):
             continue
         (slope,) = torch.autograd.grad(value, number)
-        key = "by parameter, error over tolerance", _family(potential)
+        key = "by parameter, error over tolerance", _family(potential)  # not bounded, but planned
         noise = 1e-12 * float(np.abs(by_parameter).sum())
         error = max(abs(float(slope) - by_parameter.sum()) - noise, 0.0)
         tally.sums[key] += 1
@@ -640,6 +764,15 @@ def _slopes(potential: Potential, r: Floats) -> tuple[Floats, Floats, Floats]:
             v = np.exp(-((r / w) ** 2))
             return -2 * r / w**2 * v, (2 * r / w**2) ** 2 * v, 2 * r**2 / w**3 * v
     raise TypeError(f"no slopes of {potential}")
+
+
+def _first_slope(potential: Potential, r: Floats) -> Floats:
+    """Return V' of a potential that decays or ends."""
+    if isinstance(potential, Shell):
+        c, w, end = (float(x) for x in (potential.center, potential.width, potential.cutoff))
+        bell, edge = np.exp(-(((r - c) / w) ** 2)), 1 - (r / end) ** 2
+        return -bell * edge**2 * (2 * (r - c) / w**2 * edge + 6 * r / end**2)
+    return _slopes(potential, r)[0]
 
 
 def _harmonics(unit: Floats, degree: int) -> Floats:
@@ -745,13 +878,18 @@ def check_reference(n_cells: int) -> dict[str, float]:
     return dict(worst)
 
 
-def run(seeds: range, progress: Callable[[int], None] = lambda _: None) -> Tally:
-    """Return the tally of the cases of ``seeds``."""
-    tally = Tally()
+def run(
+    seeds: range, progress: Callable[[int], None] = lambda _: None, minutes: float = math.inf
+) -> Tally:
+    """Return the tally of the cases of ``seeds``, or of those that were begun in time."""
+    tally, start = Tally(), time.monotonic()
     for seed in seeds:
+        if time.monotonic() - start > 60 * minutes:
+            break
         case = make_case(seed)
         check(case, tally, seed)
         check_derivatives(case, tally, seed)
+        check_bounded_derivatives(case, tally, seed)
         progress(seed)
     return tally
 
@@ -760,6 +898,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cells", type=int, default=4000)
     parser.add_argument("--first", type=int, default=0, help="first seed")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no cell after that")
     parser.add_argument("--oracle", type=int, default=30, help="cells for 25-digit sums")
     parser.add_argument("--output", type=Path, default=RESULT)
     arguments = parser.parse_args()
@@ -767,11 +906,12 @@ def main() -> None:
     start = time.perf_counter()
 
     def progress(seed: int) -> None:
-        if (seed + 1) % 250 == 0:
+        if (seed + 1) % 50 == 0:
             print(f"{seed + 1} cells, {time.perf_counter() - start:.0f} s", flush=True)
 
     oracle = check_reference(arguments.oracle)
-    tally = run(range(arguments.first, arguments.first + arguments.cells), progress)
+    seeds = range(arguments.first, arguments.first + arguments.cells)
+    tally = run(seeds, progress, arguments.minutes)
     shares = np.array(tally.reference_share)
     result = {
         "version": potnet.__version__,

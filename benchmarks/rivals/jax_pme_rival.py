@@ -1,4 +1,7 @@
-"""Ewald sums of jax-pme, compiled, mapped over one charge per atom; see sums_job.py."""
+"""Ewald sums of jax-pme, compiled, mapped over one charge per atom; see sums_job.py.
+
+Batches are those of ``jaxpme.batched_mixed``, which its documentation names for them.
+"""
 
 import math
 import os
@@ -11,7 +14,7 @@ os.environ.setdefault(
 import jax
 import numpy as np
 from ase import Atoms
-from jaxpme import Ewald
+from jaxpme import Ewald, batched_mixed
 from sums_job import cutoffs, run, split
 
 jax.config.update("jax_enable_x64", True)
@@ -43,5 +46,30 @@ def setups(cell, positions, exponent, tolerance):
         yield evaluate
 
 
+def batch(cell, positions, tolerance, size):
+    n, cutoff = len(positions), cutoffs(cell)[1]
+    alpha, wave_number = split(cutoff, tolerance, abs(np.linalg.det(cell)))
+    atoms = Atoms(numbers=np.ones(n), positions=positions, cell=cell, pbc=True)
+    calculator = batched_mixed.Ewald()
+    none, *rest = calculator.prepare(
+        [atoms] * size,
+        cutoff,
+        lr_wavelength=math.pi / wave_number,
+        smearing=1 / (math.sqrt(2) * alpha),
+    )
+    charges = np.zeros((n, len(none)))  # one set for each atom of a cell, in all cells at once
+    for i in range(n):
+        charges[i, i : size * n : n] = 1.0
+    charges = jax.numpy.asarray(charges)
+    arrays = jax.tree.map(jax.numpy.asarray, rest)
+    compiled = jax.jit(jax.vmap(calculator.potentials, (0, None, None, None)))
+
+    def evaluate():
+        found = np.asarray(compiled(charges, *arrays))
+        return 2 * found[:, : size * n].reshape(n, size, n).transpose(1, 0, 2)
+
+    return evaluate
+
+
 if __name__ == "__main__":
-    run("jax-pme", version("jax-pme"), setups)
+    run("jax-pme", version("jax-pme"), setups, batch=batch)

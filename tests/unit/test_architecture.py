@@ -109,7 +109,7 @@ INSIDE: dict[str, list[str]] = {
         "jit",
         "machine_code",
         "memory simd",
-        "lattice",
+        "lattice layers",
         "plan",
         "images",
         "waves",

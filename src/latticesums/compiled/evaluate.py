@@ -3,11 +3,19 @@
 import math
 from collections.abc import Callable
 
+from latticesums.bounds import most
 from latticesums.compiled.images import add_all_short_halves, coincident_pair, sort_by_reach
 from latticesums.compiled.jit import part
-from latticesums.compiled.lattice import PI, other_images, place_atoms
+from latticesums.compiled.lattice import (
+    counting,
+    inverse_distances,
+    other_images,
+    place_atoms,
+    sort_by_height,
+)
 from latticesums.compiled.memory import blocks_at, line_at, memory_of, rows_at, used
 from latticesums.compiled.plan import (
+    G_HEIGHT,
     G_KMAX,
     G_VOLUME,
     G_WRAP,
@@ -41,21 +49,26 @@ def _choose_rows(first_atom, n_atoms, orbits, n_potentials, work):
     """Choose the atoms that begin pairs and where those that end them add up; return the rows."""
     columns, rows, firsts = work.columns, work.rows, work.firsts
     by_orbit, n_rows = orbits.size > 0, 0
-    for i in range(n_atoms):
-        columns[i] = orbits[first_atom + i] if by_orbit else i
-        if columns[i] == n_rows:
-            rows[n_rows] = i
-            firsts[n_rows] = 0 if by_orbit else i + 1  # pairs i < j
+    for i in range(n_atoms if by_orbit else 0):
+        if orbits[first_atom + i] == n_rows:
+            rows[n_rows] = -1 - i  # the first atom of an orbit, until its place is known
             n_rows += 1
-        work.slots[i] = columns[i] * n_potentials
-    return n_rows
+    for place in range(n_atoms):
+        atom = work.order[place]
+        columns[place] = orbits[first_atom + atom] if by_orbit else atom
+        if not by_orbit:
+            rows[place], firsts[place] = place, place + 1  # each pair once
+        elif rows[columns[place]] == -1 - atom:
+            rows[columns[place]], firsts[columns[place]] = place, 0
+        work.slots[place] = columns[place] * n_potentials
+    return n_rows if by_orbit else n_atoms
 
 
 @part
-def _clear(values, start, n_rows, n_potentials, by_orbit):
-    """Write zeros where something is added; below the diagonal all is written before it is read."""
+def _clear(values, start, n_rows, n_potentials, everywhere):
+    """Write zeros where something is added: everywhere, or above the diagonal."""
     for row in range(n_rows):
-        begin = 0 if by_orbit else (row + 1) * n_potentials
+        begin = 0 if everywhere else (row + 1) * n_potentials
         line = start + row * n_rows * n_potentials
         for place in range(line + begin, line + n_rows * n_potentials):
             values[place] = 0.0
@@ -99,30 +112,54 @@ def _join_pairs(start, n_atoms, n_potentials, step_c, values, work):
                         start + j * step + i * n_potentials + p, step, long, sums,
                         work.zero[p], n, work.largest[p],
                     )  # fmt: skip
+
+
+@part
+def _join_sorted(start, n_atoms, n_potentials, step_c, values, work):
+    """Do what :func:`_join_pairs` does for atoms that are sorted; all diagonals are alike."""
+    long, order = work.blocks, work.order
+    for p in range(n_potentials):
+        begin, zero, largest = work.sums_at[p], work.zero[p], work.largest[p]
+        for i in range(n_atoms):
+            line = start + order[i] * n_atoms * n_potentials + p
+            column = start + order[i] * n_potentials + p
+            for j in range(i + 1, n_atoms):
+                at = line + order[j] * n_potentials
+                largest = max(largest, values[at])
+                added = long[begin + i * step_c + j] if begin >= 0 else 0.0
+                values[at] = values[at] + added + zero
+                values[column + order[j] * n_atoms * n_potentials] = values[at]
+        work.largest[p] = largest
+
+
+@part
+def _write_diagonal(start, n_atoms, n_potentials, values, work):
+    """Write the sums of an atom with its own images, the same for all atoms."""
     for p in range(n_potentials):
         diagonal = work.own[p] + work.total[p] + work.zero[p] + work.itself[p]
         for i in range(n_atoms):
-            values[start + i * (step + n_potentials) + p] = diagonal
+            values[start + i * (n_atoms + 1) * n_potentials + p] = diagonal
 
 
 @part
 def _rounding(
-    kind, decay, width, cutoff, k_cut, volume, wrap, apart, crowd, n_needed, largest, total, own,
+    kind, decay, width, cutoff, k_cut, real, wrap, apart, crowd, n_needed, largest, total, own,
     zero,
 ):  # fmt: skip
     """Return the rounding error of one potential in units of the last place (docs/theory.md).
 
-    Of terms and their sums, of vectors to images, of phases.
+    Of terms and their sums, of vectors to images, of phases. The slope of a short half f is at most
+    p / r (f + |own|) for a power, and at most the power's own; for an exponential decay (f + |own|)
+    (eq. 37).
     """
-    count = 31 + 4 * PI / 3 * cutoff**3 / volume
+    count = 1 + most(real, cutoff)
     if kind == SHELL:
         slopes = count * (0.86 / width + 6 / cutoff)
     else:
-        slopes = (decay + 2 / cutoff) * largest
-        if kind == LONDON:
-            slopes += 6 / apart * min(largest, crowd)
-        elif kind == COULOMB:
-            slopes += largest / apart
+        slopes = decay * (largest + count * abs(own))
+        if kind in (LONDON, COULOMB):
+            steep = largest / apart + abs(own) * inverse_distances(real, apart, cutoff)
+            slopes += steep if kind == COULOMB else 6 * min(steep, crowd / apart)
     rounding = (30 + 3 * math.sqrt(count)) * (largest + abs(own)) + 2 * wrap * slopes
     rounding += 4 * decay * cutoff * largest + 4 * count * abs(own) + 30 * abs(zero)
     return rounding + (min(2 * n_needed, 512) + 30 + 16 * wrap * k_cut) * abs(total)
@@ -131,14 +168,14 @@ def _rounding(
 @part
 def _certify(cell, inverse, kinds, parameters, splits, geometry, n_waves, tolerance, work, bounds):
     """Write the bound of each potential; return the first above the tolerance, or -1."""
-    apart, crowd = other_images(cell, inverse, geometry[G_VOLUME])
+    real, _, _ = counting(cell, inverse, geometry[G_VOLUME])
+    apart, crowd = other_images(inverse, real)
     for p in range(kinds.size):
         split = splits[p]
         rounding = _rounding(
             kinds[p], parameters[p, 0], parameters[p, 1], split[S_CUTOFF], split[S_KCUT],
-            geometry[G_VOLUME], geometry[G_WRAP], apart, crowd,
-            work.prefix[p] if n_waves > 0 else 0, work.largest[p], work.total[p], work.itself[p],
-            work.zero[p],
+            real, geometry[G_WRAP], apart, crowd, work.prefix[p] if n_waves > 0 else 0,
+            work.largest[p], work.total[p], work.itself[p], work.zero[p],
         )  # fmt: skip
         bounds[p] = split[S_BOUND] + ROUNDOFF * rounding
         if not bounds[p] <= tolerance:
@@ -153,13 +190,18 @@ def _sum_crystal(
 ):  # fmt: skip
     """Write the sums of one crystal from ``start`` on, and its bounds or how it failed."""
     n_potentials, by_orbit = kinds.size, orbits.size > 0
+    is_long = geometry[G_HEIGHT] > 0
     reach = sort_by_reach(kinds, splits, geometry, work)
     place_atoms(
         given, transform, inverse, positions, rests, first_atom, n_atoms,
         reach + 2 * geometry[G_WRAP], work,
     )  # fmt: skip
+    for i in range(n_atoms):
+        work.order[i] = i
+    if is_long:
+        sort_by_height(n_atoms, work.atoms, work.order, work.vectors[0])
     n_rows = _choose_rows(first_atom, n_atoms, orbits, n_potentials, work)
-    _clear(values, start, n_rows, n_potentials, by_orbit)
+    _clear(values, start, n_rows, n_potentials, by_orbit or is_long)
     for p in range(n_potentials):
         if kinds[p] == EXPONENTIAL and splits[p, S_ALPHA] > 0:
             interpolate_long(
@@ -167,11 +209,12 @@ def _sum_crystal(
                 work.interpolation, work.long_halves[p * ROOM :],
             )  # fmt: skip
     if not add_all_short_halves(
-        inverse, geometry, kinds, parameters, splits, tables, reach, n_rows, n_atoms, start, values,
-        work,
+        cell, inverse, geometry, kinds, parameters, splits, tables, reach, n_rows, n_atoms, start,
+        values, work,
     ):  # fmt: skip
         i, j = coincident_pair(n_atoms, work.atoms, work.basis)
-        failure[0], failure[1], failure[2] = COINCIDENT, i, j
+        i, j = work.order[i], work.order[j]
+        failure[0], failure[1], failure[2] = COINCIDENT, min(i, j), max(i, j)
         return
     n_waves = write_long_halves(
         cell, inverse, kinds, parameters, splits, geometry[G_VOLUME], geometry[G_KMAX], n_atoms,
@@ -184,7 +227,11 @@ def _sum_crystal(
     if by_orbit:
         _join_orbits(start, n_rows, n_atoms, n_potentials, step_c, values, work)
     else:
-        _join_pairs(start, n_atoms, n_potentials, step_c, values, work)
+        if is_long:
+            _join_sorted(start, n_atoms, n_potentials, step_c, values, work)
+        else:
+            _join_pairs(start, n_atoms, n_potentials, step_c, values, work)
+        _write_diagonal(start, n_atoms, n_potentials, values, work)
     rough = _certify(
         cell, inverse, kinds, parameters, splits, geometry, n_waves, tolerance, work, bounds
     )

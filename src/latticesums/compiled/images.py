@@ -5,9 +5,12 @@ import math
 import numpy as np
 
 from latticesums.compiled.jit import part
+from latticesums.compiled.lattice import layer_sizes
+from latticesums.compiled.layers import gather_layers, list_layers
 from latticesums.compiled.plan import (
     G_CUTOFF,
     G_FAR,
+    G_HEIGHT,
     G_SHELL_REACH,
     G_WRAP,
     ROOM,
@@ -195,14 +198,15 @@ def _add_chunk(
 
 @part
 def _add_short_halves(
-    chosen, reach, per_square, kinds, parameters, splits, tables, n_rows, n_atoms, start, values,
-    work,
+    chosen, reach, per_square, n_images, inverse, height, kinds, parameters, splits, tables, n_rows,
+    n_atoms, start, values, work,
 ):  # fmt: skip
     """Add the short halves of all images within reach, and write those of an atom with itself.
 
-    Pairs are rows[k] with all atoms j from firsts[k] on. Their sums are added to ``values``, row k
-    of which begins at ``start`` + k n_rows n_potentials, at slots[j]. A row that meets its own atom
-    leaves its images out.
+    Pairs are the atoms at rows[k] with all at j from firsts[k] on. Their sums are added to
+    ``values``, at slots[j] of the row of the first, which begins at ``start`` + n_rows n_potentials
+    times its column. An atom that meets itself leaves its images out. Images are in layers where
+    there is a ``height``.
 
     Returns:
         Whether no two atoms are on one spot.
@@ -215,7 +219,9 @@ def _add_short_halves(
         own[chosen[q]] = 0.0
     for lane in range(LANES):
         nearest[lane] = NOWHERE
-    n, count = 0, starts[min(int(per_square * limit) + 1, BINS - 1)]
+    n, count = 0, n_images
+    if height == 0:
+        count = starts[min(int(per_square * limit) + 1, BINS - 1)]
     for image in range(1, count):
         x, y, z = images[0, image], images[1, image], images[2, image]
         squares[n] = x * x + y * y + z * z
@@ -228,13 +234,19 @@ def _add_short_halves(
             n = 0
     n_own = n
     for row in range(n_rows):
-        line = start + row * n_rows * own.size
+        line = start + work.columns[work.rows[row]] * n_rows * own.size
         for column in range(work.firsts[row], n_atoms, LANES):
-            n = gather(
-                atoms, atoms.shape[1], work.rows[row], column, n_atoms, work.rows[row], work.basis,
-                reach, images, images.shape[1], starts, per_square, work.slots, line, squares,
-                codes, nearest, work.vectors, n,
-            )  # fmt: skip
+            if height > 0:
+                n = gather_layers(
+                    row, column, n_atoms, reach, inverse, height, per_square, line, squares, codes,
+                    n, work,
+                )  # fmt: skip
+            else:
+                n = gather(
+                    atoms, atoms.shape[1], work.rows[row], column, n_atoms, work.rows[row],
+                    work.basis, reach, images, images.shape[1], starts, per_square, work.slots,
+                    line, squares, codes, nearest, work.vectors, n,
+                )  # fmt: skip
             if n >= CHUNK:
                 _add_chunk(
                     n, n_own, reach, kinds, parameters, splits, chosen, tables, work.long_halves,
@@ -254,18 +266,26 @@ def _add_short_halves(
 
 @part
 def add_all_short_halves(
-    inverse, geometry, kinds, parameters, splits, tables, reach, n_rows, n_atoms, start, values,
-    work,
+    cell, inverse, geometry, kinds, parameters, splits, tables, reach, n_rows, n_atoms, start,
+    values, work,
 ):  # fmt: skip
     """Add the short halves of all potentials, those of one reach together.
 
     Returns:
         Whether no two atoms are on one spot.
     """
-    per_square = list_images(
-        work.basis, inverse, (reach + geometry[G_WRAP]) * (1 + 1e-12), work.images, work.unsorted,
-        work.bins, work.starts,
-    )  # fmt: skip
+    height, n_images = geometry[G_HEIGHT], 0
+    if height > 0:
+        _, beside, _ = layer_sizes(cell, inverse, height, reach)
+        per_square, n_images = list_layers(
+            work.basis, inverse, height, reach, beside, work.images, work.unsorted, work.bins,
+            work.starts,
+        )  # fmt: skip
+    else:
+        per_square = list_images(
+            work.basis, inverse, (reach + geometry[G_WRAP]) * (1 + 1e-12), work.images,
+            work.unsorted, work.bins, work.starts,
+        )  # fmt: skip
     near = 0.0
     for q in range(work.counts[0]):
         near = max(near, splits[work.near[q], S_CUTOFF])
@@ -277,8 +297,8 @@ def add_all_short_halves(
         else:
             chosen, farthest = work.shells[: work.counts[2]], geometry[G_SHELL_REACH]
         if chosen.size > 0 and not _add_short_halves(
-            chosen, farthest, per_square, kinds, parameters, splits, tables, n_rows, n_atoms,
-            start, values, work,
+            chosen, farthest, per_square, n_images, inverse, height, kinds, parameters, splits,
+            tables, n_rows, n_atoms, start, values, work,
         ):  # fmt: skip
             return False
     return True
@@ -286,7 +306,7 @@ def add_all_short_halves(
 
 @part
 def coincident_pair(n_atoms, atoms, basis):
-    """Return the first atoms i < j that are on one spot."""
+    """Return two places i < j of atoms on one spot."""
     for i in range(n_atoms):
         for j in range(i + 1, n_atoms):
             square = 0.0

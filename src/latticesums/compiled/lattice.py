@@ -5,11 +5,12 @@ import math
 import numpy as np
 
 from latticesums import bounds
-from latticesums.bounds import Lattice, power_tail
+from latticesums.bounds import Lattice, at_edge, power_tail
 from latticesums.compiled.jit import part, shared
 from latticesums.lattice import reduce_in_place
 
 PI = math.pi
+LONG = 4.0  # times as long as the second vector of a reduced basis is a cell that has layers
 
 for function in (
     reduce_in_place,
@@ -96,7 +97,7 @@ def _counts(l1, l2, l3, volume):
 
 
 @part
-def other_images(cell, inverse, volume):
+def other_images(inverse, real):
     """Bound the images of a wrapped vector: all but the vector itself, for the rounding error.
 
     An image differs from it by an integer in a fractional coordinate, which the wrap has brought
@@ -110,8 +111,70 @@ def other_images(cell, inverse, volume):
         square = inverse[0, k] ** 2 + inverse[1, k] ** 2 + inverse[2, k] ** 2
         steepest = max(steepest, square)
     r = 0.5 / math.sqrt(steepest)
-    real, _, _ = counting(cell, inverse, volume)
     return r, power_tail(real, r, 6)
+
+
+@part
+def inverse_distances(real, nearest, reach):
+    """Bound the sum of 1 / r over the points from ``nearest`` to ``reach`` (eq. 18)."""
+    far = max(reach, nearest)
+    total = real.faces * math.log(far / nearest) + 2 * real.edges * (far - nearest)
+    total += 1.5 * real.solid * (far * far - nearest * nearest)
+    return at_edge(real, nearest) / nearest + total / real.volume
+
+
+@part
+def layer_height(cell, inverse, cutoff):
+    """Return the distance of the layers of a long cell, or 0 if it is not long.
+
+    Images of a long cell within reach are those of a few layers, each spanned by the two shorter
+    vectors; a ball about the longest pair vector holds many more.
+    """
+    height = 1 / math.sqrt(inverse[0, 2] ** 2 + inverse[1, 2] ** 2 + inverse[2, 2] ** 2)
+    second = math.sqrt(cell[1, 0] ** 2 + cell[1, 1] ** 2 + cell[1, 2] ** 2)
+    return height if height > max(LONG * second, cutoff) else 0.0
+
+
+@part
+def layer_sizes(cell, inverse, height, reach):
+    """Return what a list of the images in layers within reach of all wrapped vectors needs.
+
+    Returns:
+        Number of layers; largest length within a layer of a wrapped vector; and a bound of the
+        vectors of one layer (docs/theory.md, eq. 17 in two dimensions).
+    """
+    aa = ab = bb = 0.0
+    across = 0.0
+    for k in range(3):
+        aa += cell[0, k] * cell[0, k]
+        ab += cell[0, k] * cell[1, k]
+        bb += cell[1, k] * cell[1, k]
+        across += (cell[2, k] - height * height * inverse[k, 2]) ** 2
+    beside = 0.5 * (math.sqrt(aa) + math.sqrt(bb) + math.sqrt(across)) * (1 + 1e-9)
+    first, area = math.sqrt(aa), math.sqrt(aa * bb - ab * ab)
+    r = (reach + beside) * (1 + 1e-9)
+    n_layers = 2.0 * math.floor(reach / height + 0.5 + 1e-6) + 1
+    return n_layers, beside, 1 + (2 * r * (first + area / first) + PI * r * r) / area
+
+
+@part
+def sort_by_height(n_atoms, atoms, order, row):
+    """Sort atoms by their third fractional coordinate; write the number of each to ``order``.
+
+    Four that are neighbours then have images in the same layers. ``row`` is room for a row.
+    """
+    for i in range(1, n_atoms):
+        atom, j = order[i], i
+        height = atoms[2, atom]
+        while j > 0 and atoms[2, order[j - 1]] > height:
+            order[j] = order[j - 1]
+            j -= 1
+        order[j] = atom
+    for k in range(atoms.shape[0]):
+        for i in range(n_atoms):
+            row[i] = atoms[k, order[i]]
+        for i in range(n_atoms):
+            atoms[k, i] = row[i]
 
 
 @part

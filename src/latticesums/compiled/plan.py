@@ -13,6 +13,8 @@ from latticesums.compiled.lattice import (
     counting,
     grid,
     invert,
+    layer_height,
+    layer_sizes,
     skew,
     split_basis,
     wrapped_length,
@@ -39,11 +41,11 @@ T_CUT, T_ENVELOPE, T_J0, T_J1, T_J2, T_ZERO, T_REAL_REST, T_RECIP_REST = range(1
 T_REAL_DEGREE, T_RECIP_DEGREE, T_SELF, T_REAL, T_RECIP = 9, 10, 11, 12, 12 + ROOM
 
 # Columns of a plan: one row per crystal, and one row per crystal and potential.
-G_VOLUME, G_CUTOFF, G_FAR, G_SHELL_REACH, G_WRAP, G_KMAX, G_WIDTH = range(7)
+G_VOLUME, G_CUTOFF, G_FAR, G_SHELL_REACH, G_WRAP, G_KMAX, G_HEIGHT, G_WIDTH = range(8)
 S_CUTOFF, S_KCUT, S_ALPHA, S_ROW, S_BOUND, S_WIDTH = range(6)
 
 # The largest numbers that crystals of a span have of something.
-N_IMAGES, N_WAVES, N_ORDERS, N_ATOMS, N_SPLIT, N_SIZES = range(6)
+N_IMAGES, N_WAVES, N_ORDERS, N_ATOMS, N_SPLIT, N_LAYERS, N_SIZES = range(7)
 
 # Measured times in ns, which decide between both halves of a split.
 PAIR_WAVE, ATOM_WAVE, WAVE, PAIR_IMAGE = 0.11, 1.0, 20.0, 6.0
@@ -290,12 +292,18 @@ def _plan_crystal(
         return status
     wrap, k_max = wrapped_length(cell), geometry[G_KMAX]
     geometry[G_VOLUME], geometry[G_WRAP] = volume, wrap
-    reach = max(cutoff, geometry[G_FAR], geometry[G_SHELL_REACH]) + wrap
-    n_images = most(real, reach * (1 + 1e-9))
+    reach = max(cutoff, geometry[G_FAR], geometry[G_SHELL_REACH])
+    geometry[G_HEIGHT] = layer_height(cell, inverse, cutoff)
+    if geometry[G_HEIGHT] > 0:
+        n_layers, _, in_layer = layer_sizes(cell, inverse, geometry[G_HEIGHT], reach)
+        n_images = n_layers * in_layer
+    else:
+        n_layers, n_images = 1.0, most(real, (reach + wrap) * (1 + 1e-9))
     n_waves = most(recip, k_max * (1 + 1e-9)) / 2
     if not max(n_images, n_waves) < MAX_VECTORS:
         return TOO_LARGE
     sizes[N_IMAGES] = max(sizes[N_IMAGES], int(n_images) + 1)
+    sizes[N_LAYERS] = max(sizes[N_LAYERS], int(n_layers))
     sizes[N_WAVES] = max(sizes[N_WAVES], int(n_waves) + 1)
     sizes[N_ATOMS] = max(sizes[N_ATOMS], n_atoms)
     for i in range(3):

@@ -17,6 +17,8 @@ LANES = 4
 GROUP = 6 * LANES
 #: Images are sorted by squared length into so many bins.
 BINS = 64
+#: Å; the first component of a vector to what is no atom.
+NO_ATOM = 1e9
 
 _WORD, _DOUBLE, _HALF = ir.IntType(64), ir.DoubleType(), ir.IntType(32)
 _VECTOR, _WORDS = ir.VectorType(_DOUBLE, LANES), ir.VectorType(_WORD, LANES)
@@ -379,6 +381,56 @@ def _named(builder, image, numbers):
     return builder.or_(highs, numbers)
 
 
+def _noted_vectors(builder, arrays, step, atom, column, last, left_out):
+    """Write the wrapped vectors from an atom to four others, and the smallest squares met.
+
+    Returns:
+        Their components, far off for those that do not count; and their squares, 0 for these.
+    """
+    atoms, basis, nearest, vectors = arrays
+    own = _wrapped_vectors(builder, atoms, basis, step, atom, column)
+    lanes = [builder.add(column, _word(lane)) for lane in range(LANES)]
+    counts = _lanes_that_count(builder, lanes, last, left_out)
+    length = _squared(builder, own)
+    closest, there = (
+        nearest.vector(_word(0)),
+        builder.select(counts, length, _constant(1e18)),
+    )
+    closer = builder.fcmp_ordered("<", there, closest)
+    nearest.set_vector(builder.select(closer, there, closest), _word(0))
+    own[0] = builder.select(counts, own[0], _constant(NO_ATOM))  # no image is near
+    for k, part in enumerate(own):
+        vectors.set_vector(part, builder.add(builder.mul(step, _word(k)), column))
+    return own, builder.select(counts, length, _constant(0.0))
+
+
+def _search(context, builder, own, limit, images, step_images, begin, end, slots, line, column,
+            squares, codes, n, names_images=False):  # fmt: skip
+    """Append what is nearer than a limit of four vectors and the images begin..end-1."""
+    numbers = ir.Constant(_WORDS, ir.Undefined)
+    for lane in range(LANES):
+        place = builder.add(column, _word(lane))
+        code = place if names_images else builder.add(slots.number(place), line)
+        numbers = builder.insert_element(numbers, code, ir.Constant(_HALF, lane))
+    packer = _Packer(context, builder)
+    last = cgutils.alloca_once_value(builder, n)
+    with cgutils.for_range(builder, builder.sub(end, begin)) as loop:
+        image = builder.add(begin, loop.index)
+        places = [builder.add(image, builder.mul(step_images, _word(k))) for k in range(3)]
+        moved = [
+            builder.fadd(part, images.splat(place)) for part, place in zip(own, places, strict=True)
+        ]
+        total = _squared(builder, moved)
+        near = builder.fcmp_ordered("<", total, limit)
+        mask = builder.zext(builder.bitcast(near, ir.IntType(LANES)), _WORD)
+        n, moves = builder.load(last), packer.moves(mask)
+        packer.store(total, squares, n, moves)
+        code = _named(builder, image, numbers) if names_images else numbers
+        packer.store(code, codes, n, moves)
+        builder.store(builder.add(n, builder.ctpop(mask)), last)
+    return builder.load(last)
+
+
 def _gather(names_images):
     """Make the search for the images of four neighbouring atoms that are near enough to one."""
 
@@ -407,45 +459,14 @@ def _gather(names_images):
             )
             _, step, atom, column, last, left_out, _, reach, _, step_images = arguments[:10]
             per_square, line, n = arguments[11], arguments[13], arguments[18]
-            own = _wrapped_vectors(builder, atoms, basis, step, atom, column)
-            lanes = [builder.add(column, _word(lane)) for lane in range(LANES)]
-            counts = _lanes_that_count(builder, lanes, last, left_out)
-            length = _squared(builder, own)
-            closest, there = (
-                nearest.vector(_word(0)),
-                builder.select(counts, length, _constant(1e18)),
-            )
-            closer = builder.fcmp_ordered("<", there, closest)
-            nearest.set_vector(builder.select(closer, there, closest), _word(0))
-            own[0] = builder.select(counts, own[0], _constant(1e9))  # no image is near
-            for k, part in enumerate(own):
-                vectors.set_vector(part, builder.add(builder.mul(step, _word(k)), column))
-            longest = builder.select(counts, length, _constant(0.0))
-            n_images = starts.number(_bin_in_reach(builder, longest, reach, per_square))
-            numbers = ir.Constant(_WORDS, ir.Undefined)
-            for lane, place in enumerate(lanes):
-                code = place if names_images else builder.add(slots.number(place), line)
-                numbers = builder.insert_element(numbers, code, ir.Constant(_HALF, lane))
+            arrays = atoms, basis, nearest, vectors
+            own, length = _noted_vectors(builder, arrays, step, atom, column, last, left_out)
+            n_images = starts.number(_bin_in_reach(builder, length, reach, per_square))
             limit = _splat(builder, builder.fmul(reach, reach))
-            packer = _Packer(context, builder)
-            end = cgutils.alloca_once_value(builder, n)
-            with cgutils.for_range(builder, n_images) as loop:
-                places = [
-                    builder.add(loop.index, builder.mul(step_images, _word(k))) for k in range(3)
-                ]
-                moved = [
-                    builder.fadd(part, images.splat(place))
-                    for part, place in zip(own, places, strict=True)
-                ]
-                total = _squared(builder, moved)
-                near = builder.fcmp_ordered("<", total, limit)
-                mask = builder.zext(builder.bitcast(near, ir.IntType(LANES)), _WORD)
-                n, moves = builder.load(end), packer.moves(mask)
-                packer.store(total, squares, n, moves)
-                code = _named(builder, loop.index, numbers) if names_images else numbers
-                packer.store(code, codes, n, moves)
-                builder.store(builder.add(n, builder.ctpop(mask)), end)
-            return builder.load(end)
+            return _search(
+                context, builder, own, limit, images, step_images, _word(0), n_images, slots, line,
+                column, squares, codes, n, names_images,
+            )  # fmt: skip
 
         n_type, x = types.intp, types.float64
         signature = n_type(
@@ -455,6 +476,43 @@ def _gather(names_images):
         return signature, codegen
 
     return gather
+
+
+@intrinsic
+def _wrap(typing_context, atoms, step, atom, column, last, left_out, basis, nearest, vectors):
+    """Write wrapped vectors as :func:`_gather` does, without a search."""
+
+    def codegen(context, builder, sig, arguments):
+        _, step, atom, column, last, left_out = arguments[:6]
+        arrays = list(_arrays(context, builder, sig, arguments, 0, 6, 7, 8))
+        _noted_vectors(builder, arrays, step, atom, column, last, left_out)
+        return context.get_dummy_value()
+
+    n = types.intp
+    return types.void(atoms, n, n, n, n, n, basis, nearest, vectors), codegen
+
+
+@intrinsic
+def _search_images(
+    typing_context, vectors, step, column, reach, images, step_images, begin, end, slots, line,
+    squares, codes, n,
+):  # fmt: skip
+    """Append squares and codes as :func:`_gather` does, of the images begin..end-1 alone."""
+
+    def codegen(context, builder, sig, arguments):
+        vectors, images, slots, squares, codes = _arrays(
+            context, builder, sig, arguments, 0, 4, 8, 10, 11
+        )
+        _, step, column, reach, _, step_images, begin, end, _, line, _, _, n = arguments
+        own = [vectors.vector(builder.add(builder.mul(step, _word(k)), column)) for k in range(3)]
+        limit = _splat(builder, builder.fmul(reach, reach))
+        return _search(
+            context, builder, own, limit, images, step_images, begin, end, slots, line, column,
+            squares, codes, n,
+        )  # fmt: skip
+
+    n, x = types.intp, types.float64
+    return n(vectors, n, n, x, images, n, n, n, slots, n, squares, codes, n), codegen
 
 
 def _adder(n_terms):
@@ -521,6 +579,8 @@ scale: Any = _scale
 add_scaled: Any = _add_scaled
 polynomial: Any = _polynomial
 exponentials: Any = _exponentials
+wrap: Any = _wrap
+search_images: Any = _search_images
 gather: Any = _gather(names_images=False)
 gather_named: Any = _gather(names_images=True)
 add_one: Any = _adder(1)

@@ -16,7 +16,7 @@ from latticesums.compiled.memory import (
     rows_of,
     rows_of_integers,
 )
-from latticesums.compiled.plan import N_ATOMS, N_IMAGES, N_ORDERS, N_SPLIT, N_WAVES, ROOM
+from latticesums.compiled.plan import N_ATOMS, N_IMAGES, N_LAYERS, N_ORDERS, N_SPLIT, N_WAVES, ROOM
 from latticesums.compiled.simd import BINS, GROUP, LANES
 from latticesums.compiled.waves import WIDEST
 
@@ -30,7 +30,8 @@ class Workspace(NamedTuple):
     Attributes:
         near, far, shells: Potentials by how far their images are summed, and ``counts`` of them.
         rows: Atoms that begin pairs; ``firsts`` is the first atom that each meets.
-        columns: Where each atom adds up; ``slots`` is the same in numbers of ``values``.
+        order: The atom at each place: the same, or sorted in a long cell.
+        columns: Where the atom at each place adds up; ``slots`` the same in numbers of ``values``.
         atoms: Fractional coordinates, places on a grid, and their rests, (9, n).
         basis: The reduced basis on the same grid and its rests, (2, 3, 3).
         vectors, nearest: Wrapped pair vectors, and smallest squares met.
@@ -53,6 +54,7 @@ class Workspace(NamedTuple):
     counts: Ints
     rows: Ints
     firsts: Ints
+    order: Ints
     columns: Ints
     slots: Ints
     atoms: Floats
@@ -112,6 +114,7 @@ def workspace(memory, sizes, n_potentials, by_orbit):
         counts=integers(memory, 3),
         rows=integers(memory, n_atoms),
         firsts=integers(memory, n_atoms),
+        order=integers(memory, n_atoms),
         columns=integers(memory, n_atoms),
         slots=integers(memory, room),
         atoms=rows_of(memory, 9, room),
@@ -121,7 +124,7 @@ def workspace(memory, sizes, n_potentials, by_orbit):
         images=rows_of(memory, 3, n_images),
         unsorted=rows_of(memory, 3, n_images),
         bins=integers(memory, n_images),
-        starts=integers(memory, BINS),
+        starts=integers(memory, BINS * sizes[N_LAYERS]),
         buffers=rows_of(memory, 5, span),
         codes=integers(memory, span),
         terms=rows_of(memory, n_potentials, span),
