@@ -310,7 +310,7 @@ def test_the_files_that_the_table_damages_are_good(tmp_path, content):
     name = {SALT: "a.cif", POSCAR: "POSCAR", XYZ: "a.xyz"}[content]
     (tmp_path / name).write_text(content)
     (crystal,) = io.read(tmp_path / name)
-    assert crystal.formula == "ClNa"
+    assert crystal.formula == "NaCl"
     assert crystal.primitive().volume == pytest.approx(2 * 2.82**3)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +23,7 @@ from potnet.crystal.checks import (
     check_tolerance,
 )
 from potnet.crystal.elements import SYMBOLS
+from potnet.crystal.formula import reduced_formula
 from potnet.crystal.lattice import determinant, integer_basis
 from potnet.crystal.translations import Atoms, Fold
 from potnet.errors import StructureError
@@ -57,7 +57,7 @@ class Crystal:
     >>> nacl = Crystal([11, 17], [[0, 0, 0], [2.82, 0, 0]], [[0, 2.82, 2.82], [2.82, 0, 2.82],
     ...                                                      [2.82, 2.82, 0]], id="rock salt")
     >>> nacl
-    Crystal(ClNa, 2 atoms, 44.85 Å^3, id='rock salt')
+    Crystal(NaCl, 2 atoms, 44.85 Å^3, id='rock salt')
     """
 
     numbers: NDArray[np.int64]
@@ -137,13 +137,9 @@ class Crystal:
 
     @cached_property
     def formula(self) -> str:
-        """Reduced formula in Hill order: C and H first if there is C, else alphabetical."""
+        """Reduced formula in the order of chemists: NaCl, SiO2, LiFePO4."""
         numbers, counts = np.unique(self.numbers, return_counts=True)
-        counts //= math.gcd(*counts.tolist())
-        share = {SYMBOLS[number]: int(count) for number, count in zip(numbers, counts, strict=True)}
-        first = [symbol for symbol in ("C", "H") if "C" in share and symbol in share]
-        order = first + sorted(share.keys() - first)
-        return "".join(f"{s}{share[s] if share[s] > 1 else ''}" for s in order)
+        return reduced_formula(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
 
     @cached_property
     def scaled_positions(self) -> NDArray[np.float64]:
