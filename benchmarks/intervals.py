@@ -6,6 +6,9 @@ the crystal, and those of constant width beside them. Coverage is counted among 
 fifth of the crystals by width, atoms, elements and familiarity. The score is that of Winkler: the
 width, and twenty times how far outside a value lies.
 
+With ``--folds`` the width of exfoliation energies has the shape that the folds of a benchmark say,
+as in ``scripts/bundle_models.py``; beside it stands what the folds say of themselves.
+
     python benchmarks/intervals.py DATA... -o benchmarks/results/intervals.json
 
 DATA are the files that ``scripts/bundle_models.py`` takes.
@@ -23,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potnet.calibration import conformal_halfwidth, interval_scores
-from potnet.calibration.calibration import folds_of
+from potnet.calibration.calibration import Width, folds_of
 from potnet.data import open as open_dataset
 from potnet.files import atomic_write
 from potnet.models import archive
@@ -31,24 +34,29 @@ from potnet.models.card import ModelCard
 from potnet.training.calibrate import HeldOut, held_out_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-from bundle_models import BUNDLED, LEVEL, RECIPES, learned_from
+from bundle_models import BUNDLED, LEVEL, RECIPES, learned_from, out_of_folds
 
 Ends = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 def cross_fitted(
-    known: HeldOut, level: float
+    known: HeldOut, level: float, shape: Width | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Return constant and adapting half-widths, shape (n, n_targets), and familiarities, (n,).
 
-    Where too few crystals are known for a width that adapts, the constant one stands for it.
+    Where too few crystals are known for a width that adapts, the constant one stands for it, or
+    ``shape``, which others measured.
     """
     constant = np.full(known.errors.shape, np.nan)
     adapting, familiarity = constant.copy(), np.empty(len(known.held_out))
     folds = folds_of(known.held_out.shares)
     for fold in range(folds.max() + 1):
         rest, out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        judgement = known.fit(level, rest).judge(known.held_out[out])
+        calibration = known.fit(level, rest)
+        if shape is not None:
+            seen, errors = known.held_out[rest], known.errors[rest, 0]
+            calibration = calibration.with_width(0, shape, seen, errors, level=level)
+        judgement = calibration.judge(known.held_out[out])
         familiarity[out] = judgement.familiarity
         for k, half in enumerate(judgement.halfwidths):
             residuals = known.errors[rest, k]
@@ -64,9 +72,11 @@ def fifths(by: NDArray, covered: NDArray[np.bool_]) -> list[float]:
     return [round(float(covered[rows].mean()), 4) for rows in np.array_split(order, 5)]
 
 
-def measured(card: ModelCard, known: HeldOut, level: float) -> dict[str, Any]:
+def measured(
+    card: ModelCard, known: HeldOut, level: float, width: Width | None = None
+) -> dict[str, Any]:
     """Return what the intervals of each target are worth."""
-    constant, adapting, familiarity = cross_fitted(known, level)
+    constant, adapting, familiarity = cross_fitted(known, level, width)
     seen, found = known.held_out, {}
     for k, target in enumerate(card.targets):
         if not known.outputs[k].has_interval:
@@ -105,6 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", nargs="+")
     parser.add_argument("--only", nargs="*", choices=RECIPES, default=list(RECIPES))
+    parser.add_argument("--folds", type=Path, help="benchmark of the exfoliation energies")
     parser.add_argument("--output", "-o", type=Path, required=True)
     options = parser.parse_args()
     datasets = [open_dataset(path) for path in options.data]
@@ -113,7 +124,13 @@ def main() -> None:
         members, card = archive.read(BUNDLED / name)
         dataset, split = learned_from(name, RECIPES[name], card, datasets)
         known = held_out_of(members, card, dataset, train=split.train, val=split.val)
-        results[name] = {"level": LEVEL, "targets": measured(card, known, LEVEL)}
+        width = None
+        if name == "exfoliation-energy" and options.folds:
+            every = out_of_folds(options.folds, card, dataset, set())
+            results[f"{name}, folds"] = {"level": LEVEL, "targets": measured(card, every, LEVEL)}
+            left_out = {dataset.ids[k] for k in split.val}
+            width = out_of_folds(options.folds, card, dataset, left_out).fit(LEVEL).widths[0]
+        results[name] = {"level": LEVEL, "targets": measured(card, known, LEVEL, width)}
         for target, row in results[name]["targets"].items():
             print(
                 f"{name} {target}: n {row['n']}, coverage {row['coverage']:.3f}, score "

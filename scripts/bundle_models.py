@@ -21,6 +21,14 @@ are there already; the weights stay as they are:
 
     python scripts/bundle_models.py --data FILE product/*.jsonl.gz
 
+Where few crystals validate, the folds of a benchmark, whose networks have not seen each crystal of
+a dataset, say where errors are large:
+
+    potnet benchmark matbench-jdft2d --data FILE --network completenet --epochs 40 \\
+        --set batch_size=32 --set 'network_settings={"dropout": 0.1}' -o runs/jdft2d
+    python scripts/bundle_models.py --only exfoliation-energy --data product/layers.jsonl.gz \\
+        --folds runs/jdft2d
+
 The folder ``product`` is what ``scripts/product_data.py`` writes: these models, which users get by
 default, learn from all data at hand. FILE has the JARVIS oxides and nitrides with their official
 split, which the models named after JARVIS keep: they are there for comparison.
@@ -50,19 +58,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from potnet.calibration import conformal_halfwidth
+from potnet.calibration import Contents, Evidence, conformal_halfwidth
 from potnet.data import Dataset
 from potnet.data import open as open_dataset
 from potnet.data.splits import Split, SplitConfig, make_split
 from potnet.files import atomic_write
-from potnet.models import archive, available
+from potnet.models import archive, available, registry
 from potnet.models.card import ModelCard, TargetCard
 from potnet.models.completenet import CompleteNet
 from potnet.models.elements import MAX_NUMBER
 from potnet.models.selection import select
 from potnet.targets import compositions, with_binary_targets
 from potnet.text import file_name
-from potnet.training.calibrate import FEWEST_HELD_OUT, held_out_of, lowest
+from potnet.training.calibrate import (
+    FEWEST_HELD_OUT,
+    HeldOut,
+    held_out_of,
+    lowest,
+    outputs_of,
+)
 from potnet.training.classification import binary_metrics
 from potnet.training.metrics import Metrics, regression_metrics
 
@@ -521,13 +535,22 @@ def bundle(name: str, recipe: Recipe, folders: list[Path], datasets: list[Datase
             )
 
 
-def calibrate(name: str, recipe: Recipe, datasets: Sequence[Dataset]) -> None:
+def calibrate(
+    name: str, recipe: Recipe, datasets: Sequence[Dataset], folds: Path | None = None
+) -> None:
     """Measure how sure a bundled archive may be, and write it beside the weights."""
     members, card = archive.read(BUNDLED / name)
     dataset, split = learned_from(name, recipe, card, datasets)
     if len(split.val) < FEWEST_HELD_OUT:
         raise SystemExit(f"{name}: {len(split.val)} validation crystals are too few")
-    calibration = held_out_of(members, card, dataset, train=split.train, val=split.val).fit(LEVEL)
+    known = held_out_of(members, card, dataset, train=split.train, val=split.val)
+    calibration = known.fit(LEVEL)
+    if folds is not None:
+        left_out = {dataset.ids[k] for k in split.val}
+        width = out_of_folds(folds, card, dataset, left_out).fit(LEVEL).widths[0]
+        if width is not None:
+            errors = known.errors[:, 0]
+            calibration = calibration.with_width(0, width, known.held_out, errors, level=LEVEL)
     targets = tuple(
         target.model_copy(update={"lowest": lowest(dataset.targets[target.name][split.train])})
         if target.interval_halfwidth is not None
@@ -542,6 +565,35 @@ def calibrate(name: str, recipe: Recipe, datasets: Sequence[Dataset]) -> None:
     archive.save(BUNDLED / name, members, card, calibration)
     size = (BUNDLED / name / archive.CALIBRATION_NAME).stat().st_size / 1e3
     print(f"{name}: calibration {size:.0f} kB, {sum(adapting)} of {len(adapting)} widths adapt")
+
+
+def out_of_folds(folder: Path, card: ModelCard, dataset: Dataset, left_out: set[str]) -> HeldOut:
+    """Return what the folds of a benchmark say of a target, as if one network had said it.
+
+    Args:
+        folder: Of the benchmark.
+        card: Of the model that learns from it, with this target alone.
+        dataset: What both learned from.
+        left_out: Ids of crystals that the model is calibrated on.
+    """
+    (target,) = card.targets
+    with open(folder / f"predictions-{file_name(target.name)}.csv", newline="") as file:
+        said = {row["id"]: float(row["prediction"]) for row in csv.DictReader(file)}
+    rows = [k for k, id in enumerate(dataset.ids) if id in said and id not in left_out]
+    crystals = [dataset.crystals[k] for k in rows]
+    features = registry.build(card.network, card.settings, 1).features
+    outputs = target.scale.standardise(np.array([said[dataset.ids[k]] for k in rows]))[:, None]
+    true = target.scale.standardise(dataset.targets[target.name][rows])[:, None]
+    contents = Contents.of(crystals)
+    seen = Evidence(
+        np.zeros((len(rows), 0), np.float32),  # each fold has a space of its own
+        outputs,
+        np.zeros_like(outputs),
+        contents.shares,
+        np.array([features.reduced(crystal).n_atoms for crystal in crystals]),
+        contents.volumes,
+    )
+    return HeldOut(seen.states, contents, seen, outputs - true, outputs_of([target.scale]))
 
 
 def learned_from(
@@ -569,14 +621,17 @@ def main() -> None:
         "--only", nargs="*", choices=RECIPES, default=list(RECIPES), help="archives"
     )
     parser.add_argument("--data", nargs="*", default=[], help="what the archives learned from")
+    parser.add_argument("--folds", type=Path, help="benchmark whose folds measured the one --only")
     arguments = parser.parse_args()
+    if arguments.folds and len(arguments.only) != 1:
+        parser.error("--folds belongs to one archive: name it with --only")
     datasets = [open_dataset(path) for path in arguments.data]
     for name in arguments.only:
         recipe = RECIPES[name]
         if arguments.folders:
             bundle(name, recipe, arguments.folders, datasets)
         if datasets:
-            calibrate(name, recipe, datasets)
+            calibrate(name, recipe, datasets, arguments.folds)
         else:
             print(f"{name}: no calibration; give --data, what it learned from")
     summary = {

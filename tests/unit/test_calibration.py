@@ -193,3 +193,18 @@ def test_the_score_counts_width_and_misses():
     zero, one = np.zeros(3), np.ones(3)
     values = np.array([0.5, 1.1, -0.2])
     np.testing.assert_allclose(interval_scores(values, zero, one, LEVEL), [1, 3, 5])
+
+
+def test_a_width_of_other_networks_takes_the_size_of_the_errors_at_hand(calibration):
+    seen, errors = made_up(60, 5)
+    own = fitted(60)
+    assert own.widths == (None,)
+    new = own.with_width(0, calibration.widths[0], seen, 3 * errors[:, 0], level=0.9)
+    crystals, truth = made_up(4000, 6)
+    (half,) = new.judge(crystals).halfwidths
+    inside = np.abs(3 * truth[:, 0]) <= half
+    assert 0.82 < inside.mean() < 0.97
+    order = np.argsort(half)
+    assert np.abs(truth[order[-400:], 0]).mean() > 3 * np.abs(truth[order[:400], 0]).mean()
+    (once,) = calibration.judge(crystals).halfwidths
+    np.testing.assert_allclose(half / once, (half / once)[0])  # its shape, to another size

@@ -133,6 +133,37 @@ class Calibration:
         excess = self.familiarity.excess(components)
         return Judgement(tuple(halfwidths), self.familiarity.of(excess), excess)
 
+    def with_width(
+        self,
+        k: int,
+        width: Width,
+        held_out: Evidence,
+        errors: NDArray[np.float64],
+        *,
+        level: float,
+    ) -> Calibration:
+        """Return the calibration with a width of target ``k`` that other networks have measured.
+
+        Where few crystals are held out, networks that left out others, fold by fold, know better
+        where errors are large. How large they are is what the crystals held out say.
+
+        Args:
+            k: The target.
+            width: What the others say.
+            held_out: Crystals that no network was trained on, and ``width`` not fitted to.
+            errors: Of their predictions, standardised, nan where unknown, shape (n,).
+            level: Share of crystals that an interval should cover.
+        """
+        known = np.isfinite(errors)
+
+        def with_factor(factor: float) -> Calibration:
+            scaled = replace(width, factors=width.factors + np.log(max(factor, LEAST)))
+            return replace(self, widths=(*self.widths[:k], scaled, *self.widths[k + 1 :]))
+
+        half = with_factor(1.0).judge(held_out[known]).halfwidths[k]
+        factor = None if half is None else conformal_halfwidth(errors[known] / half, level)
+        return self if factor is None else with_factor(factor)
+
     def select(self, places: Sequence[int]) -> Calibration:
         """Return the calibration of some targets; without its companion one has constant width."""
         outputs, widths = [], []

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _TURNS = Lock()  # Of threads that use the networks in float64.
 
 BATCH_SIZE = 64
-UNFAMILIAR = 0.05
+UNFAMILIAR = 0.08
 """A crystal is flagged if less than this share of the crystals held out is as far from training."""
 UNFAMILIAR_FLAG = "unfamiliar"  # how the flag begins
 MAX_PAIRS = 4_000_000
@@ -341,8 +341,8 @@ class Predictor:
                 card.scale.physical(column)
                 for column, card in zip(z.T, self.card.targets, strict=True)
             ]
-        names = [card.name for card in self.card.targets]
-        return normalised(np.stack(columns, axis=1), names, self.card.classes)
+        scales = [card.scale for card in self.card.targets]
+        return normalised(np.stack(columns, axis=1), scales, self.card.classes)
 
     def _ends(
         self, z: NDArray[np.float64], judgement: Judgement | None
