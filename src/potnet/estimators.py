@@ -255,7 +255,8 @@ class Regressor(_Estimator):
 class Classifier(_Estimator):
     """A network that is fitted to structures and classes: words, booleans or numbers.
 
-    The probability of each class is learned against the rest, all of them together. Settings,
+    The probabilities of all classes are learned together, as the softmax of an output for each;
+    those of two, and of true and false, likewise. Settings,
     structures, and what scikit-learn can do with it, are those of :class:`Regressor`.
 
     Attributes:

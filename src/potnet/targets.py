@@ -3,8 +3,9 @@
 A target is a column of a dataset, or a question of yes or no about one. ``gap > 0.01`` is a
 *binary* target, 1 where the column ``gap`` is above the threshold and 0 where it is not. A column
 of true and false is one, too, and a column of *classes* is one for each of them: ``phase = cubic``
-is 1 where the column ``phase`` says cubic. Values are transformed, then standardised by the
-training crystals (:class:`Scale`); a prediction goes the way back.
+is 1 where the column ``phase`` says cubic; their probabilities are one distribution. Values are
+transformed, then standardised by the training crystals (:class:`Scale`); a prediction goes the way
+back.
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ if TYPE_CHECKING:
 
 #: ``none``; ``log10`` for values that span orders of magnitude; ``nonnegative`` for values of
 #: which many are exactly zero, such as gaps: an output below zero means zero; ``binary`` for
-#: values of 0 and 1: the output is a logit, the prediction the probability of 1.
-Transform = Literal["none", "log10", "nonnegative", "binary"]
+#: values of 0 and 1: the output is a logit, the prediction the probability of 1; ``class`` for one
+#: of several classes of which each crystal has one: the probabilities are the softmax of all their
+#: outputs.
+Transform = Literal["none", "log10", "nonnegative", "binary", "class"]
 
 #: What settings may ask for: ``auto`` is ``binary`` for a column in which 0 and 1 stand and nothing
 #: else, and ``none`` for others; ``classes`` takes each value of a column for a class.
-Asked = Transform | Literal["auto", "classes"]
+Asked = Literal["none", "log10", "nonnegative", "binary", "auto", "classes"]
 
 # Words that archives and settings held for a transform before.
 _FORMER_WORDS = {"yes-no": "binary"}
@@ -43,6 +46,7 @@ _RULES: dict[Transform, tuple[str, Callable[[NDArray[np.float64]], NDArray[np.bo
     "log10": ("positive", lambda values: values > 0),
     "nonnegative": ("zero or more", lambda values: values >= 0),
     "binary": ("0 or 1", lambda values: (values == 0) | (values == 1)),
+    "class": ("0 or 1", lambda values: (values == 0) | (values == 1)),
 }
 
 _log = logging.getLogger(__name__)
@@ -99,16 +103,38 @@ def groups(
 
 
 def normalised(
-    values: NDArray[np.float64], names: Sequence[str], classes: Mapping[str, Sequence[str]]
+    values: NDArray[np.float64], scales: Sequence[Scale], classes: Mapping[str, Sequence[str]]
 ) -> NDArray[np.float64]:
-    """Return predictions, shape (n, n_targets), whose probabilities of the classes sum to 1."""
+    """Return predictions, shape (n, n_targets), whose probabilities of the classes sum to 1.
+
+    Args:
+        values: Each target for itself, as :meth:`Scale.physical` gives it.
+        scales: The targets.
+        classes: The classes of each column.
+    """
     values = values.copy()
-    for places in groups(names, classes).values():
+    for places in groups([scale.name for scale in scales], classes).values():
         chances = values[:, places]
         # All may round to zero; then all are as probable.
         chances = np.maximum(chances, np.finfo(float).tiny)
+        if scales[places[0]].transform == "class":  # The odds are the exponentials of the logits.
+            chances = chances / np.maximum(1 - chances, np.finfo(float).eps / 2)
         values[:, places] = chances / chances.sum(1, keepdims=True)
     return values
+
+
+def is_probability(transform: Transform) -> bool:
+    """Return whether what is predicted of a target is a probability."""
+    return transform in ("binary", "class")
+
+
+def excluding(scales: Sequence[Scale]) -> list[NDArray[np.int64]]:
+    """Return the places of the targets that exclude each other, column by column."""
+    columns: dict[str, list[int]] = {}
+    for place, scale in enumerate(scales):
+        if scale.transform == "class":
+            columns.setdefault(scale.name.rpartition(" = ")[0], []).append(place)
+    return [np.array(places) for places in columns.values()]
 
 
 def most_probable(values: Mapping[str, float]) -> list[str]:
@@ -252,7 +278,7 @@ def chosen_targets(
     transforms: dict[str, Transform] = {}
     for name in names:
         if name in classes:
-            transforms |= dict.fromkeys((class_target(name, w) for w in classes[name]), "binary")
+            transforms |= dict.fromkeys((class_target(name, w) for w in classes[name]), "class")
         else:
             transforms[name] = _resolved(dataset, name, transform_of(name, transform))
     dataset = with_binary_targets(dataset, transforms)
@@ -359,7 +385,7 @@ def restored(x: Any, transform: Transform) -> Any:
         return 10.0**x
     if transform == "nonnegative":
         return x.clip(0)
-    if transform == "binary":
+    if is_probability(transform):
         return 1 / (1 + math.e**-x)
     return x
 
@@ -404,7 +430,7 @@ class Scale:
 
     def settled(self, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return ``outputs`` as they count beside standardised targets."""
-        if self.transform == "binary":
+        if is_probability(self.transform):
             return self.physical(outputs)
         return np.maximum(outputs, self.floor)
 
@@ -417,7 +443,12 @@ class Scale:
 def settled(scales: Sequence[Scale], outputs: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return ``outputs``, shape (n, n_targets), as they count beside standardised targets."""
     columns = zip(scales, outputs.T, strict=True)
-    return np.stack([scale.settled(column) for scale, column in columns], axis=1)
+    found = np.stack([scale.settled(column) for scale, column in columns], axis=1)
+    for places in excluding(scales):
+        logits = outputs[:, places]
+        odds = np.exp(logits - logits.max(1, keepdims=True))
+        found[:, places] = odds / odds.sum(1, keepdims=True)
+    return found
 
 
 def compositions(dataset: Dataset) -> NDArray[np.float64]:
@@ -511,7 +542,7 @@ def fit_scale(
             "Target %s is %g for all %d training crystals where it is known: there is nothing to "
             "learn but this number.", name, values[0], len(values),
         )  # fmt: skip
-    if transform == "binary":  # The output is a logit, which has no scale of its own.
+    if is_probability(transform):  # The output is a logit, which has no scale of its own.
         share = float(values.mean())
         if 0 < min(share, 1 - share) < RARE:
             _log.warning(

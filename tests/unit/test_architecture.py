@@ -82,7 +82,7 @@ INSIDE: dict[str, list[str]] = {
     ],
     "potnet.training": [
         "config metrics average checkpoint optimizer features",
-        "callbacks classification extrapolate",
+        "callbacks classification correction extrapolate",
         "batches finetune",
         "prepared",
         "trainer run_folder evaluate",

@@ -4,18 +4,23 @@ import csv
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from scipy.special import softmax
 from tiny_network import made_up_dataset, registered  # noqa: F401  (a fixture)
+from torch.nn import functional
 
-from potnet import ConfigError, DataError, TrainingConfig, data, load, train
+from potnet import ConfigError, DataError, ModelError, TrainingConfig, data, load, train
 from potnet.checks import check_records
 from potnet.data import Dataset, ParquetFolder
 from potnet.report import evaluation_report, training_report
-from potnet.targets import chosen_targets, normalised
+from potnet.targets import Scale, chosen_targets, normalised, settled
 from potnet.training import evaluate
 from potnet.training.classification import binary_metrics, class_metrics
+from potnet.training.trainer import Objective
 
 SETTINGS = {"network": "tiny", "epochs": 2, "batch_size": 16, "threads": 1, "device": "cpu"}
 SIZES = np.array(["small", "middle", "large"])
@@ -41,7 +46,7 @@ def run(sizes, tmp_path_factory):
 def test_each_class_is_a_probability_and_together_they_are_one(run, sizes) -> None:
     model = load(run.model)
     assert model.card.classes == {"size": ("large", "middle", "small")}
-    assert [t.transform for t in model.card.targets] == ["binary"] * 3
+    assert [t.transform for t in model.card.targets] == ["class"] * 3
     crystals = made_up_dataset().crystals
     rows = model.predict(crystals)
     np.testing.assert_allclose(rows.values.reshape(-1, 3).sum(1), 1)
@@ -135,13 +140,52 @@ def test_a_rare_class_is_said(tmp_path, caplog) -> None:
     assert "F1 and ROC-AUC" in caplog.text
 
 
-def test_probabilities_of_a_class_alone_are_left_as_they_are() -> None:
+def test_probabilities_of_models_that_learned_each_class_for_itself_stay_as_they_were() -> None:
     classes = {"y": ("a", "b")}
     values = np.array([[0.2, 0.6]])
-    np.testing.assert_allclose(normalised(values, ["y = a", "y = b"], classes), [[0.25, 0.75]])
-    np.testing.assert_array_equal(normalised(values[:, :1], ["y = a"], classes), [[0.2]])
-    nothing = normalised(np.zeros((1, 2)), ["y = a", "y = b"], classes)
+    scales = [Scale(f"y = {word}", "", "binary", 0.0, 1.0) for word in "ab"]
+    np.testing.assert_allclose(normalised(values, scales, classes), [[0.25, 0.75]])
+    np.testing.assert_array_equal(normalised(values[:, :1], scales[:1], classes), [[0.2]])
+    nothing = normalised(np.zeros((1, 2)), scales, classes)
     np.testing.assert_allclose(nothing, [[0.5, 0.5]])
+
+
+def test_the_probabilities_of_classes_are_the_softmax_of_the_outputs() -> None:
+    scales = [Scale(f"y = {word}", "", "class", 0.0, 1.0) for word in "abc"]
+    logits = np.array([[1.0, -2.0, 0.5], [40.0, 3.0, -700.0], [-50.0, -50.0, -50.0]])
+    expected = softmax(logits, axis=1)
+    values = np.stack([scale.physical(z) for scale, z in zip(scales, logits.T, strict=True)], 1)
+    found = normalised(values, scales, {"y": tuple("abc")})
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-14)
+    np.testing.assert_allclose(settled(scales, logits), expected, rtol=1e-12, atol=1e-15)
+
+
+def test_classes_are_learned_by_the_cross_entropy_of_their_softmax() -> None:
+    scales = [Scale(f"y = {word}", "", "class", 0.0, 1.0) for word in "abc"]
+    scales.append(Scale("size", "", "none", 0.0, 1.0))
+    outputs = torch.randn(5, 4, generator=torch.manual_seed(0))
+    answers = torch.tensor([0, 2, 1, 1, 0])
+    targets = torch.cat([functional.one_hot(answers, 3).float(), torch.zeros(5, 1)], 1)
+    mask = torch.ones(5, 4)
+    mask[4, :3] = 0  # whose class is not known
+    minibatch = SimpleNamespace(batch=None, targets=targets, mask=mask, n_labels=mask.sum())
+    loss = Objective(lambda _: outputs, "l1", scales)(minibatch)
+    entropy = functional.cross_entropy(outputs[:4, :3], answers[:4], reduction="sum")
+    expected = (3 * entropy + outputs[:, 3].abs().sum()) / mask.sum()
+    torch.testing.assert_close(loss, expected)
+
+
+def test_one_class_is_not_selected_without_the_others(run, tmp_path) -> None:
+    model = load(run.model)
+    with pytest.raises(ModelError, match="must hold all classes of a column"):
+        model["size = large"]
+    names = [f"size = {word}" for word in ("small", "large", "middle")]
+    crystals = made_up_dataset().crystals[:3]
+    some = model[names]
+    some.save(tmp_path / "saved")
+    expected = model.predict(crystals).values.reshape(3, 3)[:, [2, 0, 1]]
+    for found in (some, load(tmp_path / "saved")):
+        np.testing.assert_allclose(found.predict(crystals).values.reshape(3, 3), expected)
 
 
 # -------------------------------------------------------------------------------------- measures

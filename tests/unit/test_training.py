@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from scipy.stats import t as student
 from tiny_network import (
     FORBIDDEN,
     TinyFeatures,
@@ -25,10 +26,11 @@ from potnet.models import archive, registry
 from potnet.models.card import OriginCard
 from potnet.prediction import load
 from potnet.targets import Scale
-from potnet.training import TrainingConfig, evaluate, train
+from potnet.training import TrainingConfig, evaluate, loop, train
 from potnet.training.batches import Minibatch
 from potnet.training.finetune import resolved
-from potnet.training.trainer import Objective, Trainer
+from potnet.training.run_folder import FORMER, fingerprints
+from potnet.training.trainer import Objective, Trainer, doubt
 
 
 def config(**settings) -> TrainingConfig:
@@ -446,7 +448,7 @@ def test_going_on_never_keeps_weights_that_are_worse_than_those_it_began_with(re
         torch.testing.assert_close(kept[0].state_dict()[name], tensor)
 
 
-def test_a_network_that_goes_on_has_to_be_better_by_a_standard_error():
+def test_a_network_that_goes_on_has_to_be_better_than_by_chance():
     rng = np.random.default_rng(0)
     first = rng.exponential(size=100)
     trainer = SimpleNamespace(begins_trained=True, first_errors=None)
@@ -455,8 +457,11 @@ def test_a_network_that_goes_on_has_to_be_better_by_a_standard_error():
     change = rng.standard_normal(100)
     later = first + change
     later[3] = np.nan
-    expected = np.delete(change, 3).std(ddof=1) / np.sqrt(99)
-    assert Trainer.margin(trainer, later) == pytest.approx(expected)
+    expected = student.ppf(0.99, 98) * np.delete(change, 3).std(ddof=1) / np.sqrt(99)
+    assert Trainer.margin(trainer, later) == pytest.approx(expected, rel=1e-4)
+    few = change[:5]
+    expected = student.ppf(0.99, 4) * few.std(ddof=1) / np.sqrt(5)
+    assert doubt(few) == pytest.approx(expected, rel=0.02)
     assert Trainer.margin(SimpleNamespace(begins_trained=False), later) == 0
     one = SimpleNamespace(begins_trained=True, first_errors=first[:1])
     assert Trainer.margin(one, first[:1]) == np.inf  # one crystal says nothing
@@ -531,6 +536,24 @@ def test_a_run_does_not_continue_with_other_defaults_of_its_network(tmp_path, mo
         train(made_up_dataset(20), settings, tmp_path / "out", resume=True)
 
 
+@pytest.mark.parametrize("which", range(1, 1 + len(FORMER)))
+def test_a_run_that_began_with_former_defaults_goes_on(tmp_path, monkeypatch, which):
+    def former(*arguments):
+        return fingerprints(*arguments)[which : which + 1]
+
+    dataset = made_up_dataset(20)
+    settings = {"network": "tiny", "batch_size": 16, "threads": 1, "device": "cpu"}
+    with monkeypatch.context() as then:
+        then.setattr(loop, "fingerprints", former)
+        begun = TrainingConfig(**settings, transform="none", epochs=2)
+        train(dataset, begun, tmp_path / "run")
+    found = train(dataset, TrainingConfig(**settings), tmp_path / "run", resume=True)
+    assert len(table(found.output / "metrics.csv")) == 2  # what nobody says stays
+    longer = TrainingConfig(**settings, epochs=3)
+    train(dataset, longer, tmp_path / "run", resume=True)
+    assert len(table(found.output / "metrics.csv")) == 3
+
+
 def gaps(n: int) -> Dataset:
     """Return crystals of which those of a light first element have a gap that grows with size."""
     dataset = made_up_dataset(n)
@@ -601,4 +624,43 @@ def test_targets_must_fit_their_transform(tmp_path, transform, value, message):
     ],
 )
 def test_few_crystals_are_learned_by_several_networks(settings, n_crystals, members):
-    assert resolved(TrainingConfig(**settings), (), n_crystals).members == members
+    assert resolved(TrainingConfig(**settings), {}, n_crystals).members == members
+
+
+def test_the_same_quantity_by_another_method_begins_as_what_the_model_predicts(
+    result, tmp_path, caplog
+):
+    few = labelled(made_up_dataset(60))
+    other = with_targets(few, radius=1.5 * load(result.model).predict(few.crystals).values + 2)
+    settings = config(
+        finetune=str(result.model), targets="radius", split="given", learning_rate=1e-12, epochs=1
+    )
+    with caplog.at_level("WARNING"):
+        found = train(other, settings, tmp_path / "out")
+    assert "radius begins as size of" in caplog.text
+    (old,), (new,) = (archive.read_card(path).targets for path in (result.model, found.model))
+    assert (new.name, new.mean, new.std) == ("radius", old.mean, old.std)
+    before, after = (archive.read(path)[0][0] for path in (result.model, found.model))
+    torch.testing.assert_close(after.head.weight, before.head.weight)
+
+
+def test_another_quantity_does_not_begin_as_what_the_model_predicts(result, tmp_path, caplog):
+    few = labelled(made_up_dataset(60))
+    noise = np.random.default_rng(0).standard_normal(60)
+    settings = {"finetune": str(result.model), "targets": "noise", "members": 1, "epochs": 1}
+    with caplog.at_level("WARNING"):
+        found = train(with_targets(few, noise=noise), config(**settings), tmp_path / "out")
+    assert "begins as" not in caplog.text
+    card = archive.read_card(found.model).targets[0]
+    assert card.mean == pytest.approx(noise[few.splits[""] == "train"].mean())
+
+
+def test_a_target_is_transformed_as_in_the_model_to_go_on_from(tmp_path):
+    few = made_up_dataset(40)
+    few = with_targets(few, size=few.targets["size"] - few.targets["size"].min() + 1)
+    begun = train(few, config(transform="log10"), tmp_path / "begun")
+    again = train(few, config(finetune=str(begun.model), members=1), tmp_path / "again")
+    assert archive.read_card(again.model).targets[0].transform == "log10"
+    other = with_targets(few, size=few.targets["size"] - 2)
+    found = train(other, config(finetune=str(begun.model), members=1), tmp_path / "found")
+    assert archive.read_card(found.model).targets[0].transform == "none"

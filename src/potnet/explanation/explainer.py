@@ -37,7 +37,8 @@ OUTPUTS = {p.name: model for (model, _), p in BUNDLED.items() if p.is_advised} |
     "has_band_gap": "mp-band-gap"
 }
 """Properties of the sheet that a model predicts itself, each with the model."""
-UNITS = {"none": "{}", "nonnegative": "{}", "log10": "log10({})", "binary": "logit"}
+UNITS = {"none": "{}", "nonnegative": "{}", "log10": "log10({})", "binary": "logit",
+         "class": "logit"}  # fmt: skip
 
 
 class Explainer:

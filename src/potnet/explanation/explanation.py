@@ -26,6 +26,7 @@ SPACES = {
     "nonnegative": "before values below zero are set to zero",
     "log10": "decimal logarithm",
     "binary": "logit, the logarithm of the odds",
+    "class": "logit, the logarithm of the odds but for a constant of all classes",
 }
 COLUMNS = ("id", "property", "kind", "name", "channel", "distance", "share", "spread", "unit")
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from potnet.errors import ModelError
 from potnet.models.card import ModelCard
 from potnet.models.unset import build_unset
+from potnet.targets import excluding
 
 if TYPE_CHECKING:
     from potnet.models.contract import Network
@@ -92,4 +93,12 @@ def _places(card: ModelCard, targets: Sequence[str]) -> list[int]:
                 f"select: `targets` must be among those of the model ({', '.join(names)}), got "
                 f"{name!r}. Choose from these."
             )
-    return [names.index(name) for name in targets]
+    places = [names.index(name) for name in targets]
+    for together in excluding([target.scale for target in card.targets]):
+        if 0 < len(found := set(together.tolist()) & set(places)) < len(together):
+            raise ModelError(
+                f"select: `targets` must hold all classes of a column, whose probabilities belong "
+                f"together, got {len(found)} of {len(together)}. Select "
+                f"{', '.join(names[k] for k in together)}."
+            )
+    return places

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from potnet.calibration import MAX_POINTS, Calibration, Contents, Evidence, Output
 from potnet.data.dataset import Dataset, take
 from potnet.models.evidence import described, evidence
-from potnet.targets import Scale, settled
+from potnet.targets import Scale, is_probability, settled
 from potnet.training.config import TrainingConfig
 from potnet.training.trainer import describe
 
@@ -141,8 +141,8 @@ def outputs_of(scales: Sequence[Scale]) -> tuple[Output, ...]:
     outputs = []
     for scale in scales:
         found = [k for k, name in enumerate(names) if name.startswith(f"{scale.name} > ")]
-        is_binary = scale.transform == "binary"
-        outputs.append(Output(scale.floor, found[0] if found else -1, not is_binary))
+        has_interval = not is_probability(scale.transform)
+        outputs.append(Output(scale.floor, found[0] if found else -1, has_interval))
     return tuple(outputs)
 
 

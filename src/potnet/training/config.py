@@ -34,9 +34,10 @@ class TrainingConfig(BaseModel):
         network_settings: Its settings; missing ones take the network's defaults.
         finetune: A bundled model or an archive whose networks training goes on from: its
             settings are the network's, and its weights are taken over. Its outputs, units and
-            scales are, too, where it predicts the very targets to learn; then training takes small
-            steps, and other weights than those it began with are kept only where they are better on
-            the validation crystals by more than a standard error. Null for random weights.
+            scales are, too, where it predicts the very targets to learn, or one in another way;
+            then training takes small steps, and other weights than those it began with are kept
+            only where they are better on crystals held out by more than chance. Null for random
+            weights.
         freeze: Weights that stay as they are, by the beginnings of their names, such as
             ``layers.0`` or ``embed``.
         targets: Target columns of the dataset to learn; empty means all that hold numbers. The key

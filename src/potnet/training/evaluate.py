@@ -15,7 +15,13 @@ import numpy as np
 from potnet.data.dataset import Dataset
 from potnet.errors import DataError, Failure
 from potnet.files import atomic_write
-from potnet.targets import class_target, groups, in_units, with_binary_targets
+from potnet.targets import (
+    class_target,
+    groups,
+    in_units,
+    is_probability,
+    with_binary_targets,
+)
 from potnet.text import csv_cell
 from potnet.training.classification import binary_metrics, class_metrics
 from potnet.training.metrics import Metrics, regression_metrics
@@ -121,7 +127,7 @@ def evaluate(
         for row in predictions
         if row.property in names
     ]
-    binary = {c.name for c in predictor.card.targets if c.transform == "binary"}
+    binary = {c.name for c in predictor.card.targets if is_probability(c.transform)}
     metrics = {
         name: _metrics([row for row in rows if row["property"] == name], name in binary)
         for name in names

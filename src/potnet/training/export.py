@@ -17,7 +17,7 @@ from potnet.data.splits import Split
 from potnet.models import archive
 from potnet.models.card import MAX_GOLDEN_ATOMS, DataCard, ModelCard, TargetCard
 from potnet.models.contract import Network
-from potnet.targets import Scale
+from potnet.targets import Scale, is_probability
 from potnet.training.calibrate import lowest
 from potnet.training.config import TrainingConfig
 from potnet.training.finetune import origin_card
@@ -85,7 +85,7 @@ def _target_card(
     scale: Scale, residuals: NDArray[np.float64], level: float, trained: NDArray[np.float64]
 ) -> TargetCard:
     halfwidth = None
-    if scale.transform != "binary":  # A probability says itself how sure it is.
+    if not is_probability(scale.transform):  # A probability says itself how sure it is.
         halfwidth = conformal_halfwidth(residuals[np.isfinite(residuals)], level)
     return TargetCard(
         name=scale.name,

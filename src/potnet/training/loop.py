@@ -17,16 +17,16 @@ from potnet.data.dataset import Dataset
 from potnet.devices import device
 from potnet.errors import ConfigError, DataError
 from potnet.features import Batch
-from potnet.targets import chosen_targets, groups, in_units
+from potnet.targets import chosen_targets, groups, in_units, is_probability
 from potnet.training.calibrate import calibrate
 from potnet.training.callbacks import Callback, Callbacks, Progress, TrainingResult
 from potnet.training.classification import binary_metrics, class_metrics
 from potnet.training.config import TrainingConfig
 from potnet.training.export import write_archive
-from potnet.training.finetune import first_network, kept_scales, resolved
+from potnet.training.finetune import first_network, kept_scales, resolved, transforms_asked
 from potnet.training.metrics import Metrics, regression_metrics
 from potnet.training.prepared import Prepared, prepare
-from potnet.training.run_folder import RunFolder, fingerprint
+from potnet.training.run_folder import RunFolder, fingerprints
 from potnet.training.trainer import Trainer, predict
 
 if TYPE_CHECKING:
@@ -92,11 +92,13 @@ def train(
             "potnet.data.open, and write potnet.TrainingConfig(...)."
         )
     folder = RunFolder(output)
-    chosen = chosen_targets(dataset, config.targets, config.transform)
+    if resume:
+        config = folder.begun(config)
+    chosen = chosen_targets(dataset, config.targets, transforms_asked(config, dataset))
     dataset, transforms = chosen.dataset, chosen.transforms
     kept = kept_scales(config, dataset, transforms)
     config = resolved(config, kept, len(dataset))
-    dataset = in_units(dataset, {scale.name: scale.unit for scale in kept})
+    dataset = in_units(dataset, {scale.name: scale.unit for scale in kept.values()})
     weights = None if weights is None else _checked_weights(weights, dataset)
     if resume:
         config = folder.prolonged(config)
@@ -123,7 +125,7 @@ def train(
             classes=chosen.classes,
             weights=weights,
         )
-        run = fingerprint(prepared, config, network)
+        run = folder.begun_as(fingerprints(prepared, config, network))
         if fabric.is_global_zero:
             folder.describe(prepared, run, fabric)
         trainers = _train_all(prepared, config, folder, run, fabric, report, export_now)
@@ -247,6 +249,7 @@ def _train_one(
     config, split = trainer.config, prepared.split
     saved = time.monotonic()
     if trainer.begins_trained and not trainer.history:
+        trainer.correct(prepared)
         _record(prepared, trainer, folder, report, loss=math.nan)  # No worse than it began.
     while not trainer.is_finished:
         learning_rate = trainer.learning_rate
@@ -326,7 +329,8 @@ def measured(
     targets = np.stack([prepared.values(scale, part) for scale in prepared.scales], axis=1)
     for k, scale in enumerate(prepared.scales):
         if np.isfinite(targets[:, k]).any():
-            measure = binary_metrics if scale.transform == "binary" else regression_metrics
+            is_chance = is_probability(scale.transform)
+            measure = binary_metrics if is_chance else regression_metrics
             pair = (targets[:, k], physical[:, k])
             found[scale.name] = measure(*pair, baseline=scale.physical_mean)
     names = [scale.name for scale in prepared.scales]

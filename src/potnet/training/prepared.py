@@ -18,6 +18,7 @@ from potnet.targets import Scale, Transform, fit_scales, normalised, settled
 from potnet.training.batches import HeldFeatures, Loader, StreamedFeatures
 from potnet.training.config import TrainingConfig
 from potnet.training.features import Survey, survey
+from potnet.training.finetune import NOTHING
 
 if TYPE_CHECKING:
     from potnet.features.contract import Features
@@ -38,7 +39,7 @@ class Prepared:
         references: The function of the composition with which a network that has one begins,
             standardised, shape (n_references, n_targets).
         failures: Crystals that were left out.
-        kept: The scales, where they and the outputs are those of the model to begin with.
+        kept: The scales by output, where both are those of the model to begin with.
         classes: The classes of each column that is learned as such.
         weights: How much each crystal counts, 1 on average in training, shape (n,), if not alike.
     """
@@ -50,7 +51,7 @@ class Prepared:
     standardised: NDArray[np.float64]
     references: NDArray[np.float64]
     failures: tuple[Failure, ...]
-    kept: tuple[Scale, ...] = ()
+    kept: Mapping[str, Scale] = field(default_factory=dict)
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     weights: NDArray[np.float64] | None = None
 
@@ -67,7 +68,7 @@ class Prepared:
         """Return standardised predictions in the units of the targets, shape (n, n_targets)."""
         columns = zip(self.scales, predicted.T, strict=True)
         values = np.stack([scale.physical(column) for scale, column in columns], axis=1)
-        return normalised(values, [scale.name for scale in self.scales], self.classes)
+        return normalised(values, self.scales, self.classes)
 
     def errors(
         self, predicted: NDArray[np.float64], part: Literal["val", "test"]
@@ -90,7 +91,7 @@ def prepare(
     on_error: Literal["raise", "skip"],
     progress: Callable[[int, int], None] | None = None,
     batch: Batch | None = None,
-    kept: tuple[Scale, ...] = (),
+    kept: Mapping[str, Scale] = NOTHING,
     classes: Mapping[str, tuple[str, ...]] | None = None,
     weights: NDArray[np.float64] | None = None,
 ) -> Prepared:
@@ -142,7 +143,8 @@ def prepare(
     if kept:
         means = [scale.physical_mean for scale in scales]
         scales = tuple(
-            replace(scale, physical_mean=mean) for scale, mean in zip(kept, means, strict=True)
+            replace(scale, physical_mean=mean)
+            for scale, mean in zip(kept.values(), means, strict=True)
         )
     standardised = np.stack([s.standardise(dataset.targets[s.name]) for s in scales], axis=1)
     loader = _loader(network.features, dataset, found, standardised, config, device)

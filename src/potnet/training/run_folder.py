@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from potnet.data.dataset import PARTS
 from potnet.errors import FAILURE_COLUMNS, ConfigError
 from potnet.files import atomic_write, exclusive, remove_leftovers
-from potnet.targets import Scale
+from potnet.targets import Scale, excluding
 from potnet.text import csv_cell, file_name
 from potnet.training.batches import HeldFeatures
 from potnet.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 Epoch = dict[str, float]
 LOCK = ".lock"
+# What settings were when nobody set them, and are no longer: first what changed last.
+FORMER: tuple[dict[str, Any], ...] = ({"transform": "none"}, {"transform": "none", "epochs": 300})
 
 
 class RunFolder:
@@ -78,6 +80,17 @@ class RunFolder:
         with exclusive(self.path / LOCK, refusal):
             yield
 
+    def begun(self, config: TrainingConfig) -> TrainingConfig:
+        """Return the settings, with those of the run here for what has had other defaults before.
+
+        A run goes on as it began, unless somebody says otherwise.
+        """
+        path = self.path / "config.json"
+        if not path.exists():
+            return config
+        known = TrainingConfig.read(path).model_dump(include={*FORMER[-1], "members"})
+        return TrainingConfig(**{**known, **config.model_dump(exclude_unset=True)})
+
     def prolonged(self, config: TrainingConfig) -> TrainingConfig:
         """Return the settings with which the run here goes on, perhaps for more epochs."""
         path = self.path / "config.json"
@@ -118,6 +131,12 @@ class RunFolder:
             remove_leftovers(folder)
         self.checkpoints.mkdir(exist_ok=True)
         _write_json(path, config.to_dict())
+
+    def begun_as(self, fingerprints: Sequence[str]) -> str:
+        """Return the one of some fingerprints with which a run here began, else the first."""
+        path = self.path / "run.json"
+        known = json.loads(path.read_text("utf-8")).get("run") if path.exists() else None
+        return known if known in fingerprints else fingerprints[0]
 
     def describe(self, prepared: Prepared, run: str, fabric: Fabric) -> None:
         """Write what a reader needs to repeat the run."""
@@ -196,16 +215,30 @@ class RunFolder:
         _write_json(self.path / "metrics.json", metrics)
 
 
-def fingerprint(prepared: Prepared, config: TrainingConfig, network: Network) -> str:
-    """Return a hash of all that decides the result of a run."""
+def fingerprints(prepared: Prepared, config: TrainingConfig, network: Network) -> tuple[str, ...]:
+    """Return hashes of all that decides the result of a run: that of today, and former ones.
+
+    What is hashed of the settings is where they differ from the defaults, which were others before.
+    """
+    return tuple(
+        _fingerprint(prepared, config, network, TrainingConfig(members=1, **defaults))
+        for defaults in ({}, *FORMER)
+    )
+
+
+def _fingerprint(
+    prepared: Prepared, config: TrainingConfig, network: Network, defaults: TrainingConfig
+) -> str:
     # A run that is prolonged stays the same run.
     first = {"epochs": config.cycles[0] if config.cycles else config.epochs, "cycles": ()}
-    decisive = TrainingConfig(members=1).differences(TrainingConfig(**config.to_dict() | first))
+    decisive = defaults.differences(TrainingConfig(**config.to_dict() | first))
     # Whole, for a default of the network may be another one when the run continues.
     decisive.append(network.settings.model_dump_json())
     parts = prepared.split.named(prepared.dataset.ids)
     if config.finetune is not None:
         decisive.append(origin_card(config).weights_sha256)
+    if excluding(prepared.scales):
+        decisive.append("softmax")  # which classes had not before
     if prepared.weights is not None:
         decisive.append(hashlib.sha256(prepared.weights.tobytes()).hexdigest())
     text = json.dumps([decisive, prepared.dataset.sha256, parts])

@@ -22,7 +22,7 @@ from potnet.data.splits import make_split
 from potnet.errors import ConfigError, DataError, Failure
 from potnet.files import atomic_write
 from potnet.models import archive
-from potnet.targets import Chosen, chosen_targets, groups
+from potnet.targets import Chosen, chosen_targets, groups, is_probability
 from potnet.training.callbacks import Callback, Progress
 from potnet.training.classification import binary_metrics, class_metrics
 from potnet.training.config import TrainingConfig
@@ -253,7 +253,8 @@ def _pooled(output: Path, chosen: Chosen, n_folds: int) -> dict[str, Metrics]:
             for fold, part in enumerate(parts):
                 cells = ((id, fold, "" if math.isnan(t) else t, p) for id, t, p in part)
                 writer.writerows(cells)
-        measure = binary_metrics if chosen.transforms[name] == "binary" else regression_metrics
+        is_chance = is_probability(chosen.transforms[name])
+        measure = binary_metrics if is_chance else regression_metrics
         target, prediction = (np.array([row[k] for row in rows]) for k in (1, 2))
         if np.isfinite(target).any():
             errors = [_mae(part) for part in parts]

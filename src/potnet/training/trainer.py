@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -16,21 +16,26 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from potnet.errors import ConfigError
 from potnet.features import Batch
+from potnet.models.elements import MAX_NUMBER
 from potnet.models.evidence import described
-from potnet.targets import Scale
+from potnet.targets import Scale, compositions, excluding, is_probability
 from potnet.training.average import WeightAverage
 from potnet.training.batches import Loader, Minibatch, stratified_batches
 from potnet.training.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
 from potnet.training.config import TrainingConfig
-from potnet.training.finetune import first_network
+from potnet.training.correction import Correction
+from potnet.training.finetune import NOTHING, first_network
 from potnet.training.optimizer import Muon
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from potnet.models.contract import Network
+    from potnet.training.prepared import Prepared
 
 _LOSSES = {"l1": functional.l1_loss, "mse": functional.mse_loss, "huber": functional.huber_loss}
+FEWEST_CORRECTED = 5  # training crystals
+NORMAL_QUANTILE = 2.3263  # of 99 %
 _EVALUATION_BATCHES = 4  # Without gradients a batch may be so many times larger.
 
 
@@ -43,7 +48,7 @@ class Objective(nn.Module):
     """The mean loss over the targets that are there.
 
     An output below the floor of its target is no error where the target is at its floor. Binary
-    targets have the cross entropy.
+    targets have the cross entropy, classes that exclude each other that of their softmax.
     """
 
     def __init__(self, network: nn.Module, loss: str, scales: Sequence[Scale]) -> None:
@@ -54,6 +59,7 @@ class Objective(nn.Module):
         self.floors: Tensor | None
         binary = [k for k, scale in enumerate(scales) if scale.transform == "binary"]
         self.register_buffer("binary", torch.tensor(binary) if binary else None, False)
+        self.classes = [torch.from_numpy(places) for places in excluding(scales)]
         floors = torch.tensor([scale.floor for scale in scales], dtype=torch.float32)
         self.register_buffer("floors", floors if floors.isfinite().any() else None, False)
 
@@ -67,6 +73,10 @@ class Objective(nn.Module):
             logits, answers = (x.index_select(1, self.binary) for x in (output, targets))
             entropy = functional.binary_cross_entropy_with_logits(logits, answers, reduction="none")
             losses = losses.index_copy(1, self.binary, entropy)
+        for places in self.classes:
+            logits, answers = output[:, places], targets[:, places]
+            entropy = -len(places) * answers * functional.log_softmax(logits, 1)
+            losses = losses.index_copy(1, places.to(output.device), entropy)
         return (losses * minibatch.mask).sum() / minibatch.n_labels
 
 
@@ -84,7 +94,7 @@ class Trainer:
         n_train: Training crystals.
         references: Standardised targets of the elements, for networks that begin with them,
             shape (n_elements, n_targets).
-        kept: Scales of the model to begin with, if its outputs are kept.
+        kept: Scales by output of the model to begin with, if its outputs are kept.
     """
 
     def __init__(
@@ -96,7 +106,7 @@ class Trainer:
         scales: Sequence[Scale],
         n_train: int,
         references: NDArray[np.float64],
-        kept: Sequence[Scale] = (),
+        kept: Mapping[str, Scale] = NOTHING,
     ) -> None:
         self.fabric, self.config, self.index = fabric, config, index
         self.n_batches = math.ceil(n_train / config.batch_size)
@@ -208,9 +218,6 @@ class Trainer:
     def margin(self, errors: NDArray[np.float64]) -> float:
         """Return by how much a network that goes on has to be better than it began, to be kept.
 
-        One standard error of the difference, crystal by crystal: of few validation crystals, the
-        best of many epochs is better by chance.
-
         Args:
             errors: Of the validation crystals, standardised, nan where unknown, shape (n_val,).
         """
@@ -219,11 +226,40 @@ class Trainer:
         if self.first_errors is None:
             self.first_errors = errors
             return 0.0
-        difference = errors - self.first_errors
-        difference = difference[np.isfinite(difference)]
-        if len(difference) < 2:
-            return math.inf
-        return float(difference.std(ddof=1) / math.sqrt(len(difference)))
+        return doubt(errors - self.first_errors)
+
+    def correct(self, prepared: Prepared) -> None:
+        """Begin with a slope and a shift of each element, where what the network says gains by it.
+
+        Fitted to the training crystals. Where these, each by the fit to all others, and the
+        validation crystals are predicted better, and not by chance, it becomes a part of the
+        weights.
+        """
+        references = self.network.references
+        if references is None or not references.weight.requires_grad:
+            return
+        train, val = prepared.split.train, prepared.split.val
+        rows = np.concatenate([train, val])
+        said = self.predict(prepared.loader, rows)
+        shares = compositions(prepared.dataset.subset(rows))[:, : MAX_NUMBER + 1]
+        fits = np.arange(len(rows)) < len(train)
+        for k, scale in enumerate(prepared.scales):
+            if is_probability(scale.transform):
+                continue
+            known, before = prepared.standardised[rows, k], said[:, k]
+            used = fits & (known > scale.floor)
+            if used.sum() < FEWEST_CORRECTED:
+                continue
+            weights = None if prepared.weights is None else prepared.weights[rows][used]
+            found = Correction.fit(before[used], known[used], shares[used], weights)
+            after = found.of(before, shares)
+            after[used] = found.others
+            errors = [np.abs(scale.settled(outputs) - known) for outputs in (before, after)]
+            gain = errors[0] - errors[1]
+            if np.nanmean(gain) > doubt(gain):
+                for network in (self.network, self.average.network):
+                    if network.references is not None:
+                        found.apply(network, network.references, k)
 
     def record(self, entry: dict[str, float], score: float) -> None:
         """Add an epoch to the history and keep the averaged weights if they are the best."""
@@ -278,6 +314,26 @@ class Trainer:
         for group, settings in zip(self.optimizer.param_groups, state["groups"], strict=True):
             group.update({k: tuple(v) if k == "betas" else v for k, v in settings.items()})
         self.scheduler.load_state_dict(state["scheduler"])
+
+
+def doubt(differences: NDArray[np.float64]) -> float:
+    """Return how large the mean of ``differences`` may be by chance, inf if there are too few.
+
+    Of errors crystal by crystal, nan where unknown: in one of a hundred cases it is larger without
+    a reason (Student, Biometrika 6, 1 (1908); the quantile after Abramowitz and Stegun 26.7.5).
+    """
+    known = differences[np.isfinite(differences)]
+    n = len(known) - 1
+    if n < 2:
+        return math.inf
+    z = NORMAL_QUANTILE
+    quantile = (
+        z
+        + (z**3 + z) / (4 * n)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
+    )
+    return float(quantile * known.std(ddof=1) / math.sqrt(len(known)))
 
 
 def _freeze(network: Network, names: Sequence[str]) -> None:
