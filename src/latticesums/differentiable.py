@@ -75,8 +75,8 @@ def evaluate(
     starts = np.cumsum(n_atoms) - n_atoms
     single = dtype == torch.float32
     share = np.multiply(share, 0.5 if single else 1.0)  # one half is for rounding
-    heights = 0.0 if cells.shape[1] == 3 else _heights(points, rows, n_atoms)
-    plan = make_plan(rows, n_atoms, potentials, tolerance, share, heights=heights)
+    across = 0.0 if cells.shape[1] == 3 else heights(points, rows, n_atoms)
+    plan = make_plan(rows, n_atoms, potentials, tolerance, share, heights=across)
     tolerances = plan.tolerance * (2 if single else 1)
     far_off = np.maximum.reduceat(np.abs(points).max(1), starts)
     grid = _grids(plan, far_off)
@@ -118,7 +118,7 @@ def evaluate(
         constants=constants,
         single=single,
     )
-    _certify(bounds / tolerances, potentials, tolerance, dtype)
+    certify(bounds / tolerances, potentials, tolerance, dtype)
     return sums, torch.from_numpy(bounds).to(positions.device)
 
 
@@ -141,7 +141,7 @@ def _moved(
     return moved, torch.from_numpy(near.rests).to(device)
 
 
-def _heights(
+def heights(
     positions: NDArray[np.float64], cells: NDArray[np.float64], n_atoms: Indices
 ) -> NDArray[np.float64]:
     """Return bounds of the distance of any two atoms across the lattice, (n_graphs,), Å."""
@@ -717,7 +717,7 @@ def _in_order(
     return joined.index_select(0, torch.from_numpy(rows).to(device))
 
 
-def _certify(
+def certify(
     excess: NDArray[np.float64],
     potentials: Sequence[Potential],
     tolerance: float,

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from latticesums import differentiable
+from latticesums import differentiable, formulas
 from latticesums.compiled.support import describe, supports
 from latticesums.derivatives import DerivativeBounds, derivative_bounds
 from latticesums.errors import ConfigError, LatticeSumsError
@@ -344,10 +344,15 @@ def _differentiable(
     share: Floats,
     of_each: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Return the sums by the path in torch."""
+    """Return the sums with their derivatives, by formulas or by the tape of torch."""
     cells, d = crystals.cells, int(crystals.pbc[0].sum())
     if d < 3:
         cells = cells[torch.tensor(crystals.pbc, device=cells.device)].view(len(cells), d, 3)
+    by_formulas = crystals.dtype == torch.float64 and not of_each
+    if by_formulas and formulas.serves(crystals.positions, cells, potentials):
+        return formulas.evaluate(
+            crystals.positions, cells, crystals.n_atoms, potentials, tolerance, share
+        )
     return differentiable.evaluate(
         crystals.positions,
         cells,

@@ -37,6 +37,10 @@ KERNELS = {
         Kernel("evaluate", "evaluate", "iiiiiiiixxXXIIIXIXXXXIXIi"),
         Kernel("list_neighbours", "neighbours", "iiiixXXXXXIX"),
         Kernel("add_directed_shells", "directed", "iiiiiixXXIIIXXXXXIXIi"),
+        Kernel("list_terms", "terms", "iiiiiXXIXXXXXIXXIXXIXIXIi"),
+        Kernel("add_terms", "pair_values", "iiiiiiIIIIXXIXXXXXXIi"),
+        Kernel("pull_terms", "pair_slopes", "iiiiiiIIIIXXXXXIXXXXXXIi"),
+        Kernel("add_charges", "charge_sums", "iiiiIIIXXXXXXIXXXXXXXXXIi"),
     )
 }
 

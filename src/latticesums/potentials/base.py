@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +128,18 @@ class Potential(ABC):
     def fourier(self, k2: Tensor, alpha: Tensor) -> Tensor:
         """Return the Fourier transform of the long half at squared wave vectors ``k2`` > 0."""
         raise NotImplementedError
+
+    def value_and_slope(self, r2: Tensor) -> tuple[Tensor, Tensor]:
+        """Return V and its derivative by r^2, numbers that carry no derivatives themselves."""
+        return with_slope(self.value, r2)
+
+    def short_and_slope(self, r2: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the short half and its derivative by r^2, which carry no derivatives."""
+        return with_slope(lambda s: self.short(s, alpha), r2)
+
+    def fourier_and_slope(self, k2: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the transform of the long half and its derivative by k^2, which carry none."""
+        return with_slope(lambda s: self.fourier(s, alpha), k2)
 
     def fourier_at_zero(self, alpha: Tensor) -> Tensor:
         """Return the Fourier transform of the long half at k = 0, after continuation."""
@@ -300,6 +313,16 @@ class Sum(Combination):
     def _key(self) -> tuple[object, ...]:
         keys = ((id(c) if isinstance(c, Tensor) else c, part) for c, part in self.parts)
         return (Sum, *keys)
+
+
+def with_slope(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a function of each of some numbers and its derivative, as autograd finds it."""
+    with torch.enable_grad():
+        s = x.detach().requires_grad_()
+        value = function(s)
+        if not value.requires_grad:  # a constant
+            return value, torch.zeros_like(x)
+        return value.detach(), torch.autograd.grad(value.sum(), s)[0]
 
 
 def _parts(potential: Potential) -> tuple[tuple[Scalar, Potential], ...]:

@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from latticesums.bounds import Lattice
 
 
+def _two_tails(rate: Scalar, r2: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return exp(-a r) erfc(x - h), exp(a r) erfc(x + h) and exp(-x^2 - h^2) of eqs. 11 and 13."""
+    x = alpha * r2.sqrt()
+    h = rate / (2 * alpha)
+    gauss = (-(x * x) - h * h).exp()
+    return torch.special.erfcx(x - h) * gauss, torch.special.erfcx(x + h) * gauss, gauss
+
+
 @dataclass(frozen=True, eq=False)
 class Exponential(Potential):
     """V(r) = exp(-rate r), without unit.
@@ -77,6 +85,21 @@ class Exponential(Potential):
         h = self.rate / (2 * alpha)
         difference = torch.special.erfcx(x - h) - torch.special.erfcx(x + h)
         return 0.5 * (-(alpha * alpha * r2) - h * h).exp() * difference  # eq. 11
+
+    def value_and_slope(self, r2: Tensor) -> tuple[Tensor, Tensor]:
+        r = r2.sqrt()
+        value = (-self.rate * r).exp()
+        return value, (-0.5 * self.rate) * value / r
+
+    def short_and_slope(self, r2: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        near, far = _two_tails(self.rate, r2, alpha)[:2]
+        return 0.5 * (near - far), (-0.25 * self.rate) * (near + far) / r2.sqrt()
+
+    def fourier_and_slope(self, k2: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        s = self.rate**2 + k2
+        q = s / (4 * alpha * alpha)
+        common = 8 * math.pi * self.rate * (-q).exp() / (s * s)
+        return common * (1 + q), -common * (q * q + 2 * (1 + q)) / s
 
     def fourier(self, k2: Tensor, alpha: Tensor) -> Tensor:
         s = self.rate**2 + k2
@@ -165,6 +188,24 @@ class Yukawa(Potential):
         h = self.rate / (2 * alpha)
         total = torch.special.erfcx(x - h) + torch.special.erfcx(x + h)
         return 0.5 * (-x * x - h * h).exp() * total / r  # eq. 13
+
+    def value_and_slope(self, r2: Tensor) -> tuple[Tensor, Tensor]:
+        r = r2.sqrt()
+        value = (-self.rate * r).exp() / r
+        return value, -0.5 * value * (self.rate * r + 1) / r2
+
+    def short_and_slope(self, r2: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        near, far, gauss = _two_tails(self.rate, r2, alpha)
+        r = r2.sqrt()
+        short = 0.5 * (near + far) / r
+        steep = self.rate * (near - far) + 4 / math.sqrt(math.pi) * alpha * gauss
+        return short, -(0.5 * short + 0.25 * steep) / r2
+
+    def fourier_and_slope(self, k2: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        s = self.rate**2 + k2
+        quarter = 1 / (4 * alpha * alpha)
+        fourier = 4 * math.pi * (-s * quarter).exp() / s
+        return fourier, -fourier * (quarter + 1 / s)
 
     def fourier(self, k2: Tensor, alpha: Tensor) -> Tensor:
         s = self.rate**2 + k2

@@ -78,6 +78,14 @@ class Gaussian(Potential):
         square = self.width * self.width
         return math.pi**1.5 * square * self.width * (-k2 * square / 4).exp()  # eq. 15
 
+    def value_and_slope(self, r2: Tensor) -> tuple[Tensor, Tensor]:
+        value = self.value(r2)
+        return value, value * (-1 / (self.width * self.width))
+
+    def fourier_and_slope(self, k2: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        fourier = self.fourier(k2, alpha)
+        return fourier, fourier * (-0.25 * self.width * self.width)
+
     def fourier_at_zero(self, alpha: Tensor) -> Tensor:
         return self.fourier(torch.zeros_like(alpha), alpha)
 
@@ -147,6 +155,15 @@ class Shell(Potential):
         envelope = (1 - r2 / self.cutoff**2).clamp(min=0)
         offset = (r2.sqrt() - self.center) / self.width
         return (-offset * offset).exp() * (envelope * envelope * envelope)
+
+    def value_and_slope(self, r2: Tensor) -> tuple[Tensor, Tensor]:
+        inverse = 1 / self.cutoff**2
+        envelope = (1 - r2 * inverse).clamp(min=0)
+        r = r2.sqrt()
+        offset = (r - self.center) / self.width
+        part = (-offset * offset).exp() * (envelope * envelope)
+        value = part * envelope
+        return value, -value * offset / (self.width * r) - 3 * inverse * part
 
     def direct_tail(self, lattice: Lattice, radius: Array) -> Array:
         return np.where(radius >= as_number(self.cutoff), 0.0, np.inf)

@@ -190,6 +190,25 @@ class InversePower(Potential):
             g = 2 / (start - 3) * (gauss - y * g)
         return math.pi**1.5 / math.gamma(p / 2) * alpha ** (p - 3) * g
 
+    def value_and_slope(self, r2: Tensor) -> tuple[Tensor, Tensor]:
+        value = self.value(r2)
+        return value, (-0.5 * self.exponent) * value / r2
+
+    def short_and_slope(self, r2: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        # the derivative of Q(p/2, y) is -y^(p/2 - 1) exp(-y) / Gamma(p/2)
+        p = self.exponent
+        short = self.short(r2, alpha)
+        edge = alpha**p / math.gamma(p / 2) * (-(alpha * alpha) * r2).exp()
+        return short, -(0.5 * p * short + edge) / r2
+
+    def fourier_and_slope(self, k2: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        # the derivative of E_v(y) is -E_(v-1)(y), which is G_(p-2) of eq. 7
+        p = self.exponent
+        factor = math.pi**1.5 / math.gamma(p / 2) * alpha ** (p - 3)
+        fourier = self.fourier(k2, alpha)
+        gauss = factor * (-k2 / (4 * alpha * alpha)).exp()
+        return fourier, (0.5 * (p - 3) * fourier - gauss) / k2
+
     @staticmethod
     def _first_g(p: float, y: Tensor, gauss: Tensor) -> tuple[float, Tensor]:
         """Return where the recursion for G_p starts, and its value there."""

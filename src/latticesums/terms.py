@@ -1,0 +1,340 @@
+"""Images and waves of crystals as lists, and potentials on them: values and slopes, without a tape.
+
+The compiled code finds and adds up, torch evaluates: any potential will do, and a function of
+numbers has its derivative beside it. The plan is that of :mod:`differentiable`, so both give the
+same sums and derivatives but for rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from latticesums.compiled.calls import address, in_memory
+from latticesums.compiled.machine_code import kernel
+from latticesums.compiled.support import COINCIDENT
+from latticesums.errors import StructureError
+from latticesums.lattice import SAME_SPOT, bring_near
+from latticesums.plan import Plan
+from latticesums.potentials.base import Potential
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Images within the radius and wave vectors of some crystals, crystal after crystal.
+
+    Attributes:
+        offsets: Where the atoms of each crystal begin, shape (n_graphs + 1,).
+        ends: Where its images end, its waves, how many of its images are own ones of an atom, and
+            its highest order, shape (n_graphs, 4).
+        codes: Atoms i < j of each image, 2^32 i + j, shape (n_images,).
+        vectors: From i to the image of j in Å, shape (3, n_images).
+        squares: Their squared lengths.
+        orders: One of each pair of wave vectors, as integers in the reduced basis, (3, n_waves).
+        waves: The wave vectors in 1/Å, shape (3, n_waves).
+        wave_squares: Their squared lengths.
+        fractions: Coordinates of the atoms in the reduced basis, wrapped, shape (3, n_atoms).
+        volumes: Of the cells, shape (n_graphs,).
+    """
+
+    offsets: Indices
+    ends: Indices
+    codes: Indices
+    vectors: Array
+    squares: Array
+    orders: Indices
+    waves: Array
+    wave_squares: Array
+    fractions: Array
+    volumes: Array
+
+    @property
+    def image_owner(self) -> Indices:
+        """Crystal of each image."""
+        return _owners(self.ends[:, 0])
+
+    @property
+    def wave_owner(self) -> Indices:
+        """Crystal of each wave."""
+        return _owners(self.ends[:, 1])
+
+
+def _owners(ends: Indices) -> Indices:
+    return np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
+
+
+def list_terms(
+    positions: Array, cells: Array, n_atoms: Indices, plan: Plan, references: Array | None = None
+) -> Terms:
+    """Return the images and waves of crystals that repeat in three directions.
+
+    Args:
+        positions: Cartesian coordinates in Å, shape (n_atoms, 3), crystal after crystal.
+        cells: Lattice vectors as rows in Å, shape (n_graphs, 3, 3).
+        n_atoms: Atoms of each crystal, shape (n_graphs,).
+        plan: Where to stop.
+        references: Reduced bases that decide which waves there are; those of the cells by default.
+
+    Raises:
+        StructureError: If two atoms are on one spot.
+    """
+    n_graphs, offsets = len(cells), np.concatenate([[0], np.cumsum(n_atoms)])
+    near = bring_near(positions, cells, n_atoms)
+    rests = np.empty((0, 3)) if near is None else near.rests
+    given = [_writable(a) for a in (positions if near is None else near.positions, rests)]
+    bases = plan.basis if references is None else references
+    numbers = [_writable(a) for a in (cells, plan.transform, bases, plan.radius, plan.wave_radius)]
+    ends, failures = np.zeros((n_graphs, 4), np.int64), np.zeros((n_graphs, 3), np.int64)
+    fractions = np.empty((3, len(positions)))
+    room_images, room_waves = _expected(plan, n_atoms)
+    while True:
+        codes, vectors = np.empty(room_images, np.int64), np.empty((3, room_images))
+        squares = np.empty(room_images)
+        orders, waves = np.empty((3, room_waves), np.int64), np.empty((3, room_waves))
+        wave_squares = np.empty(room_waves)
+        arrays = (
+            *given, offsets, *numbers, codes, vectors, squares, orders, waves, wave_squares, ends,
+            fractions, failures,
+        )  # fmt: skip
+        in_memory(
+            kernel("list_terms"), n_graphs, len(positions), len(rests), room_images, room_waves,
+            *map(address, arrays),
+        )  # fmt: skip
+        _check_spots(failures)
+        n_images, n_waves = int(ends[-1, 0]), int(ends[-1, 1])
+        if n_images <= room_images and n_waves <= room_waves:
+            break
+        room_images, room_waves = n_images, n_waves
+    whole = np.ascontiguousarray
+    return Terms(
+        offsets=offsets,
+        ends=ends,
+        codes=codes[:n_images],
+        vectors=whole(vectors[:, :n_images]),
+        squares=squares[:n_images],
+        orders=whole(orders[:, :n_waves]),
+        waves=whole(waves[:, :n_waves]),
+        wave_squares=wave_squares[:n_waves],
+        fractions=fractions,
+        volumes=np.abs(np.linalg.det(cells)),
+    )
+
+
+def pairs_of_clusters(positions: Array, n_atoms: Indices) -> Terms:
+    """Return the pairs i < j of clusters, which have no images and no waves.
+
+    Raises:
+        StructureError: If two atoms are on one spot.
+    """
+    offsets, n_graphs = np.concatenate([[0], np.cumsum(n_atoms)]), len(n_atoms)
+    parts = [np.triu_indices(n, 1) for n in n_atoms.tolist()]
+    counts = np.array([len(i) for i, _ in parts])
+    i, j = (np.concatenate([part[k] for part in parts]).astype(np.int64) for k in range(2))
+    first = np.repeat(offsets[:-1], counts)
+    vectors = np.ascontiguousarray((positions[first + j] - positions[first + i]).T)
+    squares = (vectors * vectors).sum(0)
+    ends = np.zeros((n_graphs, 4), np.int64)
+    ends[:, 0] = np.cumsum(counts)
+    failures = np.zeros((n_graphs, 3), np.int64)
+    close = np.flatnonzero(squares < SAME_SPOT**2)
+    if len(close):
+        graph = int(np.searchsorted(ends[:, 0], close[0], side="right"))
+        failures[graph] = COINCIDENT, i[close[0]], j[close[0]]
+    _check_spots(failures)
+    return Terms(
+        offsets=offsets,
+        ends=ends,
+        codes=(i << 32) | j,
+        vectors=vectors,
+        squares=squares,
+        orders=np.empty((3, 0), np.int64),
+        waves=np.empty((3, 0)),
+        wave_squares=np.empty(0),
+        fractions=np.zeros((3, len(positions))),
+        volumes=np.ones(n_graphs),
+    )
+
+
+def _writable(array: Array) -> Array:
+    return np.array(array, dtype=np.float64, order="C")
+
+
+def _expected(plan: Plan, n_atoms: Indices) -> tuple[int, int]:
+    """Return how many images and waves there are, rather more than fewer."""
+    images = 4.19 * plan.radius**3 / plan.lattice.volume
+    pairs = 0.5 * n_atoms * (n_atoms - 1) + 1
+    return int((1.1 * pairs * images).sum()) + 200, int((1.2 * plan.n_waves).sum()) + 200
+
+
+def _check_spots(failures: Indices) -> None:
+    bad = np.flatnonzero(failures[:, 0] == COINCIDENT)
+    if len(bad):
+        graph = int(bad[0])
+        i, j = failures[graph, 1:].tolist()
+        raise StructureError(
+            f"crystal {graph}: atoms {i} and {j} must be {SAME_SPOT:g} Å apart or more, got less "
+            "(periodic images included). Remove the duplicate atom."
+        )
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Potentials on the terms of crystals.
+
+    Attributes:
+        terms: At each image, shape (n_potentials, n_images); ``slopes`` by squared distance.
+        weights: Of each wave: twice the transform over the volume, shape (n_potentials, n_waves);
+            ``falls`` their derivatives by squared wave vector.
+        zero: The wave 0, and ``itself`` the long half at an atom, shape (n_graphs, n_potentials).
+    """
+
+    terms: Array
+    slopes: Array
+    weights: Array
+    falls: Array
+    zero: Array
+    itself: Array
+
+
+def evaluated(potentials: Sequence[Potential], found: Terms, plan: Plan) -> Evaluated:
+    """Return values and slopes of potentials, or of their halves where the plan splits them."""
+    n_images, n_waves, shape = len(found.squares), len(found.wave_squares), plan.alpha.shape
+    q = len(potentials)
+    terms, slopes = np.empty((q, n_images)), np.empty((q, n_images))
+    weights, falls = np.zeros((q, n_waves)), np.zeros((q, n_waves))
+    zero, itself = np.zeros(shape), np.zeros(shape)
+    squares, wave_squares = torch.from_numpy(found.squares), torch.from_numpy(found.wave_squares)
+    with torch.no_grad():
+        for p, potential in enumerate(potentials):
+            alpha = plan.alpha[:, p]
+            is_split = alpha > 0
+            if not is_split.any():
+                _write(terms[p], slopes[p], potential.value_and_slope(squares))
+                continue
+            widths = torch.from_numpy(alpha[is_split])
+            if len(alpha) == 1:
+                _write(terms[p], slopes[p], potential.short_and_slope(squares, widths))
+                _write(weights[p], falls[p], potential.fourier_and_slope(wave_squares, widths))
+                factor = 2 / found.volumes[0]
+            else:
+                owner, wave_owner = found.image_owner, found.wave_owner
+                _write_some(
+                    terms[p], slopes[p], ~is_split[owner], potential.value_and_slope, squares
+                )
+                _write_some(
+                    terms[p], slopes[p], is_split[owner], potential.short_and_slope, squares,
+                    torch.from_numpy(alpha[owner]),
+                )  # fmt: skip
+                _write_some(
+                    weights[p], falls[p], is_split[wave_owner], potential.fourier_and_slope,
+                    wave_squares, torch.from_numpy(alpha[wave_owner]),
+                )  # fmt: skip
+                factor = 2 / found.volumes[wave_owner]
+            weights[p] *= factor
+            falls[p] *= factor
+            zero[is_split, p] = potential.fourier_at_zero(widths).numpy() / found.volumes[is_split]
+            itself[is_split, p] = potential.long_at_zero(widths).numpy()
+    return Evaluated(terms, slopes, weights, falls, zero, itself)
+
+
+def _write(value: Array, slope: Array, found: tuple[Tensor, Tensor]) -> None:
+    value[:], slope[:] = found[0].numpy(), found[1].numpy()
+
+
+def _write_some(
+    value: Array,
+    slope: Array,
+    chosen: NDArray[np.bool_],
+    function: Callable[..., tuple[Tensor, Tensor]],
+    *numbers: Tensor,
+) -> None:
+    """Write a function of those numbers that are chosen."""
+    if chosen.any():
+        mask = torch.from_numpy(chosen)
+        found = function(*(x[mask] for x in numbers))
+        value[chosen], slope[chosen] = found[0].numpy(), found[1].numpy()
+
+
+def add_pairs(
+    found: Terms, given: Evaluated, n_atoms: Indices
+) -> tuple[Array, Array]:
+    """Return the sums of all ordered pairs, and the largest short halves of each crystal.
+
+    Returns:
+        Shapes (n_pairs, n_potentials), i slow and j fast, and (n_graphs, n_potentials).
+    """
+    q, n_graphs = given.zero.shape[1], len(n_atoms)
+    starts = np.concatenate([[0], np.cumsum(n_atoms**2)])
+    values, largest = np.empty((int(starts[-1]), q)), np.empty((n_graphs, q))
+    arrays = (
+        found.offsets, starts, found.ends, found.codes, given.terms, given.weights, found.orders,
+        found.fractions, given.zero, given.itself, values, largest,
+    )  # fmt: skip
+    in_memory(
+        kernel("add_terms"), n_graphs, int(found.offsets[-1]), len(values), q, len(found.codes),
+        len(found.wave_squares), *map(address, arrays),
+    )  # fmt: skip
+    return values, largest
+
+
+def pull_pairs(
+    found: Terms, given: Evaluated, n_atoms: Indices, loss: Array
+) -> tuple[Array, Array]:
+    """Return the derivatives of a loss by positions, (n_atoms, 3), and strain, (n_graphs, 3, 3).
+
+    Args:
+        found: Images and waves.
+        given: Slopes of the potentials.
+        n_atoms: Atoms of each crystal.
+        loss: Derivatives by the sums, shape (n_pairs, n_potentials).
+    """
+    q, n_graphs = given.zero.shape[1], len(n_atoms)
+    starts = np.concatenate([[0], np.cumsum(n_atoms**2)])
+    gradient, strain = np.empty((int(found.offsets[-1]), 3)), np.empty((n_graphs, 3, 3))
+    arrays = (
+        found.offsets, starts, found.ends, found.codes, found.vectors, given.slopes, found.waves,
+        given.weights, given.falls, found.orders, found.fractions, given.zero, _writable(loss),
+        gradient, strain,
+    )  # fmt: skip
+    in_memory(
+        kernel("pull_terms"), n_graphs, len(gradient), len(loss), q, len(found.codes),
+        len(found.wave_squares), *map(address, arrays),
+    )  # fmt: skip
+    return gradient, strain
+
+
+def add_charges(
+    found: Terms, given: Evaluated, charges: Array
+) -> tuple[Array, Array, Array, Array]:
+    """Return potentials at charges, and derivatives of half their sum times the charges.
+
+    Args:
+        found: Images and waves.
+        given: One potential on them.
+        charges: Shape (n_atoms,).
+
+    Returns:
+        Potentials (n_atoms,), derivatives by positions (n_atoms, 3) and strain (n_graphs, 3, 3),
+        and what images add to the energies, all counted as positive, (n_graphs,).
+    """
+    n_graphs, n = len(found.ends), len(charges)
+    sites, gradient = np.empty(n), np.empty((n, 3))
+    strain, magnitudes = np.empty((n_graphs, 3, 3)), np.empty(n_graphs)
+    arrays = (
+        found.offsets, found.ends, found.codes, found.vectors, given.terms, given.slopes,
+        found.waves, given.weights, given.falls, found.orders, found.fractions, given.zero,
+        given.itself, _writable(charges), sites, gradient, strain, magnitudes,
+    )  # fmt: skip
+    in_memory(
+        kernel("add_charges"), n_graphs, n, len(found.codes), len(found.wave_squares),
+        *map(address, arrays),
+    )  # fmt: skip
+    return sites, gradient, strain, magnitudes
