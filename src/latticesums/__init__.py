@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from latticesums.directed import directed_shells, directed_sums
     from latticesums.energies import COULOMB_CONSTANT, Energies, energy
     from latticesums.errors import ConfigError, LatticeSumsError, StructureError
+    from latticesums.fixed import FixedPlan, fixed_plan
     from latticesums.lattice import Atoms, reduced
     from latticesums.orbits import orbit_sums
     from latticesums.pairs import (
@@ -57,6 +58,7 @@ __all__ = [
     "DerivativeBounds",
     "Energies",
     "Exponential",
+    "FixedPlan",
     "Gaussian",
     "InversePower",
     "LatticeSums",
@@ -74,6 +76,7 @@ __all__ = [
     "directed_shells",
     "directed_sums",
     "energy",
+    "fixed_plan",
     "lattice_sums",
     "named_potentials",
     "orbit_shells",
@@ -94,6 +97,7 @@ _MODULES = {
     "partial": ("partial_sums",),
     "points": ("PointSums", "point_sums"),
     "energies": ("COULOMB_CONSTANT", "Energies", "energy"),
+    "fixed": ("FixedPlan", "fixed_plan"),
     "derivatives": ("DerivativeBounds",),
     "directed": ("directed_shells", "directed_sums"),
     "orbits": ("orbit_sums",),

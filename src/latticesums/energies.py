@@ -7,10 +7,9 @@ place of a matrix of pairs. Slabs, wires and clusters go by their pairs.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,13 +17,15 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from latticesums.errors import ConfigError, LatticeSumsError, StructureError
+from latticesums.fixed import FixedPlan
 from latticesums.inputs import Crystals, as_pbc, checked_batch
 from latticesums.lattice import SAME_SPOT
 from latticesums.neighbours import images_within, near_positions
 from latticesums.pairs import pair_sums
 from latticesums.plan import Plan, make_plan
 from latticesums.potentials import Potential, resolve
-from latticesums.radii import TOLERANCE_RANGE
+from latticesums.radii import balanced_radius_of_charges, share_of_charges
+from latticesums.terms import add_charges, evaluated, list_terms
 
 #: e^2 / Å in eV: energies of charges in units of the elementary charge times this are in eV.
 COULOMB_CONSTANT = 14.3996454784255
@@ -68,6 +69,7 @@ def energy(
     boundary: Literal["tin-foil", "vacuum"] = "tin-foil",
     graph_index: Tensor | ArrayLike | None = None,
     pbc: ArrayLike | Tensor = True,
+    plan: FixedPlan | None = None,
 ) -> Energies:
     """Return 1/2 sum over i, j of q_i q_j S(i, j): energies, potentials at atoms, forces, stress.
 
@@ -85,6 +87,8 @@ def energy(
             ``2 pi M^2 / 3 V``, M being the dipole of the cell as its atoms are written down.
         graph_index: Crystal of each atom, ascending, shape (n_atoms,); not needed for one crystal.
         pbc: Periodic directions, one bool, three for all crystals, or shape (n_graphs, 3).
+        plan: What :func:`latticesums.fixed_plan` made for the crystal and its charges, so that the
+            energy changes without a jump in dynamics; for one crystal, without gradients.
 
     Raises:
         StructureError: If a crystal cannot be summed over.
@@ -102,6 +106,9 @@ def energy(
     (chosen,) = (v.prepared(x.device) for v in resolve(potential))
     crystals = Crystals(x, a, n_atoms, as_pbc(pbc, len(a)))
     _check(q, crystals, chosen, charged, boundary)
+    if plan is not None:
+        _check_plan(plan, (x, a, q), crystals, chosen)
+        return _without_tape(x, a[0], q, chosen, tolerance, boundary, plan)
     found = []
     start = 0
     for graph, n in enumerate(n_atoms.tolist()):
@@ -122,6 +129,24 @@ def energy(
         stress=torch.cat(stresses) if stresses and len(stresses) == len(found) else None,
         error_bound=torch.cat([x.new_zeros(0), *(one.error_bound for one in found)]),
     )
+
+
+def _check_plan(
+    plan: FixedPlan, tensors: tuple[Tensor, ...], crystals: Crystals, potential: Potential
+) -> None:
+    """Raise unless a fixed plan serves what is asked for."""
+    asks = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    on_cpu = all(t.device.type == "cpu" for t in tensors)
+    if asks or not on_cpu or len(crystals.cells) != 1 or not crystals.pbc.all():
+        raise ConfigError(
+            "energy: `plan` must be used for one crystal on the CPU, without gradients of torch, "
+            "got another call. Use the forces and the stress that are returned."
+        )
+    if plan.potentials != (potential,):
+        raise ConfigError(
+            f"energy: `potential` must be that of the plan, {plan.potentials[0].name}, got "
+            f"{potential.name}. Make a plan for it."
+        )
 
 
 def _floats(values: Tensor | ArrayLike) -> Tensor:
@@ -182,7 +207,8 @@ def _energy(
     asks = torch.is_grad_enabled() and any(
         t.requires_grad for t in (positions, cell, charges, *potential.tensors)
     )
-    if not asks and pbc.all() and potential.can_split:
+    is_near = positions.device.type == "cpu" and not potential.tensors
+    if not asks and is_near and pbc.all() and potential.can_split:
         with torch.no_grad():
             return _without_tape(positions, cell, charges, potential, tolerance, boundary)
     with torch.enable_grad():
@@ -210,56 +236,52 @@ def _without_tape(
     potential: Potential,
     tolerance: float,
     boundary: str,
+    fixed: FixedPlan | None = None,
 ) -> Energies:
     """Return the energy of one crystal and its derivatives, by their formulas."""
-    plan, weight = _plan(positions, cell, charges, potential, tolerance)
-    found = _by_waves(*near_positions(positions, cell), charges, potential, plan)
-    bound = _certified(found, weight, plan, tolerance)
-    alpha = positions.new_tensor(plan.alpha[0, 0])
-    volume, unit = torch.linalg.det(cell).abs(), torch.eye(3).to(cell)
-    total = 0.5 * (charges * found.sites).sum()
-    slopes = _slope(lambda s: _short(potential, s, alpha), found.squares)
-    product = charges[found.first] * charges[found.second]
-    pull = (torch.where(found.first == found.second, 1.0, 2.0) * slopes * product)[:, None]
-    pull = pull * found.vectors  # of the vector from the first atom to an image of the second
-    gradient = torch.zeros_like(positions).index_add(0, found.second, pull)
-    gradient = gradient.index_add(0, found.first, -pull)
-    strain = found.vectors.T @ pull
-    if found.waves is not None:
-        k, cosines, sines, weights = found.waves
-        even, odd = charges @ cosines, charges @ sines
-        turned = cosines * (weights * odd) - sines * (weights * even)
-        gradient = gradient + charges[:, None] * (turned @ k)
-        size = even * even + odd * odd
-        falls = 2 / volume * _slope(lambda s: potential.fourier(s, alpha), (k * k).sum(1))
-        flat = potential.fourier_at_zero(alpha) / volume * charges.sum() ** 2
-        strain = strain - 0.5 * ((weights * size).sum() + flat) * unit
-        strain = strain - (k * (size * falls)[:, None]).T @ k
+    x, a, q = positions.numpy(), cell.numpy(), charges.numpy()
+    if fixed is None:
+        plan, weight = _plan(positions, cell, charges, potential, tolerance)
+        references = None
+    else:
+        plan, weight = fixed.within(a, len(x)), 0.5 * float(np.abs(q).sum()) ** 2
+        references = fixed.halves.basis
+    found = list_terms(x, a[None], np.array([len(x)]), plan, references)
+    given = evaluated([potential], found, plan, ends_smoothly=fixed is not None)
+    sites, gradient, strain, magnitude = add_charges(found, given, q)
+    volume, strain = found.volumes[0], strain[0]
+    own = int(found.ends[0, 2])
+    rounding = _rounding(
+        potential,
+        plan,
+        closest=math.sqrt(found.squares.min(initial=math.inf)),
+        count=len(found.squares) + (len(x) - 1) * own,
+        short=float(magnitude[0]),
+        n_waves=len(found.wave_squares),
+        waves=float(given.weights.sum()),
+        flat=float(given.zero[0, 0]),
+        itself=float(given.itself[0, 0]),
+        farthest=float(np.abs(x - x[:1]).max()),
+        charges=q,
+    )
+    bound = _certified(rounding, weight, plan, tolerance)
+    total = 0.5 * float(q @ sites)
     if boundary == "vacuum":
-        dipole = charges @ positions
-        outside = 2 * math.pi / 3 * (dipole @ dipole) / volume
-        total = total + outside
-        gradient = gradient + 4 * math.pi / 3 / volume * charges[:, None] * dipole
-        strain = strain + 4 * math.pi / 3 / volume * torch.outer(dipole, dipole) - outside * unit
-    stress = (strain / volume)[None]
-    return Energies(total[None], found.sites, -gradient, stress, positions.new_tensor([bound]))
-
-
-def _slope(function: Callable[[Tensor], Tensor], squares: Tensor) -> Tensor:
-    """Return the derivative of a function of each of some numbers."""
-    with torch.enable_grad():
-        s = squares.detach().requires_grad_()
-        value = function(s)
-        if not value.requires_grad:  # a Gaussian has no short half
-            return torch.zeros_like(squares)
-        return torch.autograd.grad(value.sum(), s)[0]
+        dipole = q @ x
+        outside = 2 * math.pi / 3 * float(dipole @ dipole) / volume
+        total += outside
+        gradient = gradient + 4 * math.pi / 3 / volume * np.outer(q, dipole)
+        strain = strain + 4 * math.pi / 3 / volume * np.outer(dipole, dipole)
+        strain = strain - outside * np.eye(3)
+    parts = (np.array([total]), sites, -gradient, strain[None] / volume, np.array([bound]))
+    return Energies(*map(torch.from_numpy, parts))
 
 
 def _plan(
     positions: Tensor, cell: Tensor, charges: Tensor, potential: Potential, tolerance: float
 ) -> tuple[Plan, float]:
     """Return how to sum, and how much an error of a sum of pairs counts in the energy."""
-    share, weight = _share(charges, tolerance)
+    share, weight = share_of_charges(charges.detach().cpu().numpy(), tolerance)
     make = _planned.__wrapped__ if potential.tensors else _planned
     return make(cell.detach().cpu().numpy().tobytes(), len(positions), potential, share), weight
 
@@ -267,19 +289,10 @@ def _plan(
 @lru_cache(maxsize=16)  # where atoms move in one cell, its plan stays as it is
 def _planned(cell: bytes, n_atoms: int, potential: Potential, share: float) -> Plan:
     rows = np.frombuffer(cell).reshape(1, 3, 3)
-    return make_plan(rows, np.array([n_atoms]), [potential], share)
-
-
-def _share(charges: Tensor, tolerance: float) -> tuple[float, float]:
-    """Return the tolerance of a sum of a pair, and how much its error counts in the energy."""
-    weight = 0.5 * float(charges.detach().abs().sum()) ** 2
-    share = min(tolerance / max(weight, 1e-300), TOLERANCE_RANGE[1])
-    if not share >= TOLERANCE_RANGE[0]:
-        raise ConfigError(
-            f"`tolerance` must be at least {weight * TOLERANCE_RANGE[0]:.1e} for these charges, "
-            f"got {tolerance:g}. Give a larger tolerance."
-        )
-    return share, weight
+    number = np.array([n_atoms])
+    return make_plan(
+        rows, number, [potential], share, balance=balanced_radius_of_charges(rows, number, share)
+    )
 
 
 def _site_potentials(
@@ -292,44 +305,69 @@ def _site_potentials(
 ) -> tuple[Tensor, float]:
     """Return the potential at each atom, and a bound of the error of the energy."""
     if not pbc.all() or not potential.can_split:
-        share, weight = _share(charges, tolerance)
+        share, weight = share_of_charges(charges.detach().cpu().numpy(), tolerance)
         sums = pair_sums(positions, cell, [potential], tolerance=share, pbc=pbc)
         matrix = sums.values.view(len(positions), -1)
         return matrix @ charges, weight * float(sums.error_bound[0])
     plan, weight = _plan(positions, cell, charges, potential, tolerance)
-    found = _by_waves(*near_positions(positions, cell), charges, potential, plan)
-    return found.sites, _certified(found, weight, plan, tolerance)
+    sites, rounding = _by_waves(*near_positions(positions, cell), charges, potential, plan)
+    return sites, _certified(rounding, weight, plan, tolerance)
 
 
-class _Sites(NamedTuple):
-    """Potentials at atoms, and what they were made of.
+def _certified(rounding: float, weight: float, plan: Plan, tolerance: float) -> float:
+    """Return the bound of the energy's error, or raise unless it is within the tolerance.
 
-    Attributes:
-        sites: Shape (n_atoms,).
+    Args:
         rounding: Of the energy, in units of roundoff.
-        first, second: Atoms of each image, i <= j; ``vectors`` and ``squares`` from i to it.
-        waves: Wave vectors, cosines and sines of their phases at the atoms, (n_atoms, n_waves), and
-            weights; None if all is summed over images.
+        weight: How much an error of a sum of pairs counts in the energy.
+        plan: What was followed.
+        tolerance: Largest error of the energy.
     """
-
-    sites: Tensor
-    rounding: float
-    first: Tensor
-    second: Tensor
-    vectors: Tensor
-    squares: Tensor
-    waves: tuple[Tensor, Tensor, Tensor, Tensor] | None
-
-
-def _certified(found: _Sites, weight: float, plan: Plan, tolerance: float) -> float:
-    """Return the bound of the energy's error, or raise unless it is within the tolerance."""
-    bound = weight * float(plan.truncation[0, 0]) + 2.0**-53 * found.rounding
+    bound = weight * float(plan.truncation[0, 0]) + 2.0**-53 * rounding
     if not bound <= tolerance:
         raise ConfigError(
             f"`tolerance` must be at least {bound:.1e} for the energy to be kept in float64, got "
             f"{tolerance:g}. Give a larger tolerance, or check for atoms that almost touch."
         )
     return bound
+
+
+def _rounding(
+    potential: Potential,
+    plan: Plan,
+    *,
+    closest: float,
+    count: float,
+    short: float,
+    n_waves: int,
+    waves: float,
+    flat: float,
+    itself: float,
+    farthest: float,
+    charges: NDArray[np.float64],
+) -> float:
+    """Return the rounding of an energy in units of roundoff (docs/theory.md, "Rounding").
+
+    Args:
+        potential: What is summed.
+        plan: What was followed.
+        closest: Smallest distance met, Å.
+        count: Number of images.
+        short: What they add to the energy, all counted as positive.
+        n_waves: Number of waves.
+        waves: Sum of their weights.
+        flat: Weight of the wave 0.
+        itself: Long half at an atom.
+        farthest: Largest coordinate from the first atom, Å.
+        charges: Shape (n_atoms,).
+    """
+    radius, alpha, q = float(plan.radius[0]), float(plan.alpha[0, 0]), np.abs(charges)
+    extent = 2 * farthest + radius
+    steep = potential.order / closest + potential.decay + 2 * alpha**2 * radius
+    rounding = (30 + 5 * math.sqrt(2 * count / len(q)) + 10 * steep * extent) * short
+    phases = 10 + 5 * math.sqrt(n_waves) + 8 * extent * float(plan.wave_radius[0])
+    rounding += phases * 0.5 * waves * float(q.sum()) ** 2
+    return rounding + 15 * float(abs(flat) * q.sum() ** 2 + itself * (q * q).sum())
 
 
 def _short(potential: Potential, squares: Tensor, alpha: Tensor) -> Tensor:
@@ -339,12 +377,8 @@ def _short(potential: Potential, squares: Tensor, alpha: Tensor) -> Tensor:
 
 def _by_waves(
     positions: Tensor, cell: Tensor, charges: Tensor, potential: Potential, plan: Plan
-) -> _Sites:
-    """Return potentials at atoms from images and structure factors, and the energy's rounding.
-
-    The rounding is in units of roundoff: of terms and their sums, of vectors, of phases
-    (docs/theory.md, "Rounding").
-    """
+) -> tuple[Tensor, float]:
+    """Return potentials at atoms from images and structure factors, and the energy's rounding."""
     n, radius, k_max = len(positions), float(plan.radius[0]), float(plan.wave_radius[0])
     alpha = positions.new_tensor(plan.alpha[0, 0])
     pair, vectors = images_within(positions, cell, radius, both=False)
@@ -361,27 +395,33 @@ def _by_waves(
     sites = charges.new_zeros(n).index_add(0, first, terms * charges[second])
     sites = sites.index_add(0, second, torch.where(first == second, 0.0, terms * charges[first]))
     q = charges.detach().abs()
-    short = float((terms.detach() * q[first] * q[second]).sum())
-    extent = 2 * float(positions.detach().abs().max()) + radius
-    steep = potential.order / closest + potential.decay + 2 * float(alpha) ** 2 * radius
-    rounding = (30 + 5 * math.sqrt(2 * len(terms) / n) + 10 * steep * extent) * short
-    if not alpha > 0:
-        return _Sites(sites, rounding, first, second, vectors, squares, None)
-    volume = torch.linalg.det(cell).abs()
-    k = _waves(cell, plan, k_max)
-    weights = 2 / volume * potential.fourier((k * k).sum(1), alpha)
-    phases = positions @ k.T
-    cosines, sines = phases.cos(), phases.sin()
-    sites = sites + cosines @ (weights * (charges @ cosines))
-    sites = sites + sines @ (weights * (charges @ sines))
-    flat, itself = potential.fourier_at_zero(alpha) / volume, potential.long_at_zero(alpha)
-    sites = sites + flat * charges.sum() - itself * charges
-    waves = 0.5 * float(weights.detach().sum()) * float(q.sum()) ** 2
-    rounding += (10 + 5 * math.sqrt(len(k)) + 8 * extent * k_max) * waves
-    constants = abs(float(flat.detach())) * float(q.sum()) ** 2
-    rounding += 15 * (constants + float(itself.detach()) * float((q * q).sum()))
-    kept = (k, cosines, sines, weights)
-    return _Sites(sites, rounding, first, second, vectors, squares, kept)
+    halves = torch.where(first == second, 0.5, 1.0) * terms.detach()
+    n_waves, weights, flat, itself = 0, charges.new_zeros(1), charges.new_zeros(()), 0.0
+    if alpha > 0:
+        volume = torch.linalg.det(cell).abs()
+        k = _waves(cell, plan, k_max)
+        n_waves = len(k)
+        weights = 2 / volume * potential.fourier((k * k).sum(1), alpha)
+        phases = positions @ k.T
+        cosines, sines = phases.cos(), phases.sin()
+        sites = sites + cosines @ (weights * (charges @ cosines))
+        sites = sites + sines @ (weights * (charges @ sines))
+        flat, itself = potential.fourier_at_zero(alpha) / volume, potential.long_at_zero(alpha)
+        sites = sites + flat * charges.sum() - itself * charges
+    rounding = _rounding(
+        potential,
+        plan,
+        closest=closest,
+        count=len(terms),
+        short=float((halves * q[first] * q[second]).sum()),
+        n_waves=n_waves,
+        waves=float(weights.detach().sum()),
+        flat=float(flat.detach()),
+        itself=float(itself),
+        farthest=float(positions.detach().abs().max()),
+        charges=charges.detach().cpu().numpy(),
+    )
+    return sites, rounding
 
 
 def _waves(cell: Tensor, plan: Plan, k_max: float) -> Tensor:

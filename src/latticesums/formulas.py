@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latticesums import differentiable
+from latticesums.fixed import FixedPlan
 from latticesums.plan import Plan, make_plan
 from latticesums.potentials.base import Potential
 from latticesums.rounding import rounding_bounds
@@ -74,16 +75,48 @@ def evaluate(
     else:
         found = pairs_of_clusters(points, n_atoms)
     given = evaluated(potentials, found, plan)
-    values, largest = add_pairs(found, given, n_atoms)
+    work = _Work(n_atoms, tuple(potentials), tolerance, share, found, given)
+    return _followed(positions, cells, plan, work)
+
+
+def evaluate_fixed(positions: Tensor, cell: Tensor, fixed: FixedPlan) -> tuple[Tensor, Tensor]:
+    """Return the sums of one crystal by a fixed plan, and the bounds of their errors.
+
+    Second derivatives are those of sums without the plan.
+
+    Args:
+        positions: Cartesian coordinates in Å, float64, on the CPU, shape (n_atoms, 3).
+        cell: Lattice vectors as rows in Å, shape (1, 3, 3).
+        fixed: The plan.
+
+    Returns:
+        Sums, shape (n_atoms^2, n_potentials), i slow and j fast, and bounds, (1, n_potentials).
+
+    Raises:
+        StructureError: If two atoms are on one spot.
+        ConfigError: If the plan is not for this crystal.
+    """
+    points, rows = positions.detach().numpy(), cell.detach().numpy()
+    plan, n_atoms = fixed.within(rows[0], len(points)), np.array([len(points)])
+    found = list_terms(points, rows, n_atoms, plan, fixed.halves.basis)
+    given = evaluated(fixed.potentials, found, plan, ends_smoothly=True)
+    work = _Work(n_atoms, fixed.potentials, fixed.tolerance, 1.0, found, given)
+    return _followed(positions, cell, plan, work)
+
+
+def _followed(positions: Tensor, cells: Tensor, plan: Plan, work: _Work) -> tuple[Tensor, Tensor]:
+    """Return sums of terms, and the bounds of their errors, within what the plan is for."""
+    found, given = work.found, work.given
+    values, largest = add_pairs(found, given, work.n_atoms)
     bounds = plan.truncation + rounding_bounds(
         plan,
-        potentials,
+        work.potentials,
         short_sums=largest,
         wave_sums=_wave_sums(found, given),
         constants=np.abs(given.zero) + np.abs(given.itself),
     )
-    differentiable.certify(bounds / plan.tolerance, potentials, tolerance, torch.float64)
-    work = _Work(n_atoms, tuple(potentials), tolerance, share, found, given)
+    excess = bounds / plan.tolerance
+    differentiable.certify(excess, work.potentials, work.tolerance, torch.float64)
     sums: Any = _PairSums.apply(positions, cells, torch.from_numpy(values), work)
     return sums, torch.from_numpy(bounds)
 

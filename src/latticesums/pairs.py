@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -14,9 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from latticesums import differentiable, formulas
-from latticesums.compiled.support import describe, supports
+from latticesums.compiled.support import supports
 from latticesums.derivatives import DerivativeBounds, derivative_bounds
 from latticesums.errors import ConfigError, LatticeSumsError
+from latticesums.fixed import FixedPlan
 from latticesums.inputs import Crystals, as_pbc, check_dtype, checked_batch, ordered_pairs
 from latticesums.lattice import Crystal
 from latticesums.potentials import Combination, Expansion, Potential, largest_of_each, resolve
@@ -82,6 +83,7 @@ def pair_sums(
     pbc: ArrayLike | Tensor = True,
     on_error: OnError = "raise",
     bound_derivatives: bool = False,
+    plan: FixedPlan | None = None,
 ) -> PairSums:
     """Return S(i, j) = sum over lattice vectors L of ``V(|r_j + L - r_i|)`` for all pairs of atoms.
 
@@ -109,9 +111,10 @@ def pair_sums(
             vectors of other directions do not matter.
         on_error: "raise" for the first crystal that cannot be summed; or "skip", to name the bad
             ones in the result, where their values are NaN. Shapes and settings raise always.
-
         bound_derivatives: Whether to bound the errors of first derivatives by positions and strain
             too, as autograd finds them; for crystals.
+        plan: What :func:`latticesums.fixed_plan` made for the crystal, so that values change
+            without a jump; potentials and tolerance are then those of the plan.
 
     Returns:
         Pairs, values and bounds of their error. Nothing in a batch depends on what else is in it.
@@ -141,6 +144,9 @@ def pair_sums(
     check_dtype(dtype, tolerance)
     positions, cells, n_atoms = checked_batch(positions, cell, graph_index)
     crystals = Crystals(positions, cells, n_atoms, as_pbc(pbc, len(cells)), dtype)
+    if plan is not None:
+        is_plain = not relative and not bound_derivatives and dtype == torch.float64
+        return _by_plan(crystals, chosen, plan, is_plain)
     evaluate = _relative if relative else _absolute
     if len(n_atoms) == 0:
         nothing = positions.new_zeros(0, len(chosen))
@@ -155,6 +161,26 @@ def pair_sums(
     if bound_derivatives:
         found = derivative_bounds(crystals, chosen, tolerance)
     return PairSums(n_atoms, values.to(dtype), bounds, derivative_bounds=found)
+
+
+def _by_plan(
+    crystals: Crystals, potentials: tuple[Potential, ...], plan: FixedPlan, is_plain: bool
+) -> PairSums:
+    """Return the sums of one crystal by a fixed plan, or raise if it is not for them."""
+    if potentials not in (plan.potentials, resolve(DEFAULT_POTENTIALS)):
+        raise ConfigError(
+            "pair_sums: `potentials` must be those of the plan, "
+            f"{', '.join(p.name for p in plan.potentials)}, got "
+            f"{', '.join(p.name for p in potentials)}. Make a plan for them."
+        )
+    on_cpu = crystals.positions.device.type == "cpu"
+    if not (is_plain and on_cpu and len(crystals.cells) == 1 and crystals.pbc.all()):
+        raise ConfigError(
+            "pair_sums: `plan` must be used for one crystal, in float64 on the CPU, without "
+            "relative tolerances or bounds of derivatives, got another call. Sum without a plan."
+        )
+    values, bounds = formulas.evaluate_fixed(crystals.positions, crystals.cells, plan)
+    return PairSums(crystals.n_atoms, values, bounds)
 
 
 def _one_by_one(
@@ -409,6 +435,7 @@ def lattice_sums(
     tolerance: float = ...,
     relative: bool = ...,
     on_error: OnError = ...,
+    plan: FixedPlan | None = ...,
 ) -> LatticeSums: ...
 
 
@@ -430,6 +457,7 @@ def lattice_sums(
     tolerance: float = 1e-8,
     relative: bool = False,
     on_error: OnError = "raise",
+    plan: FixedPlan | None = None,
 ) -> LatticeSums | list[LatticeSums]:
     """Return the lattice sums of all pairs of atoms of a crystal, or of each of many.
 
@@ -443,6 +471,8 @@ def lattice_sums(
         tolerance: Largest absolute error of a value, 1e-12 to 1e-2.
         relative: Whether the tolerance is relative to each value instead.
         on_error: "raise" for the first crystal that cannot be summed, or "skip" the bad ones.
+        plan: A plan for this crystal, from :func:`latticesums.fixed_plan`; potentials and tolerance
+            are then those of the plan.
 
     >>> atoms = Atoms([[0.0, 0, 0], [2, 2, 2]], [[0.0, 2, 2], [2, 0, 2], [2, 2, 0]])
     >>> lattice_sums(atoms, ["coulomb", "yukawa:0.5"]).values.shape
@@ -452,8 +482,9 @@ def lattice_sums(
     crystals: Sequence[Crystal] = crystal if many else [crystal]  # pyright: ignore
     if not crystals:
         return []
-    named = _named(potentials)
-    if not many and not relative and (quick := _compiled_sums(crystals[0], named, tolerance)):
+    named = _named(potentials if plan is None else plan.potentials)
+    is_quick = not many and not relative and plan is None
+    if is_quick and (quick := _compiled_sums(crystals[0], named, tolerance)):
         return quick
     positions = [np.asarray(c.positions, dtype=np.float64).reshape(-1, 3) for c in crystals]
     n_atoms = np.array([len(x) for x in positions])
@@ -467,6 +498,7 @@ def lattice_sums(
             graph_index=torch.from_numpy(np.repeat(np.arange(len(crystals)), n_atoms)),
             pbc=np.stack([np.broadcast_to(c.pbc, 3) for c in crystals]),
             on_error=on_error,
+            plan=plan,
         )
     bounds, ends = sums.bounds.numpy(), np.cumsum(n_atoms**2)
     blocks = np.split(sums.values.numpy(), ends[:-1])
@@ -478,15 +510,18 @@ def lattice_sums(
 
 
 class _Named(NamedTuple):
-    """Potentials, their names, and what the compiled sums need to know of them, or None."""
+    """Potentials, their names, what the compiled sums know of them, or None, and what sums them."""
 
     potentials: tuple[Potential, ...]
     names: tuple[str, ...]
-    description: tuple[NDArray[np.int64], Floats] | None
+    described: Any
+    sum: Callable[..., tuple[Floats, Floats] | None]
 
 
 def _named(potentials: Sequence[Potential | str]) -> _Named:
     """Return potentials with their names; what is given by name alone is looked up once."""
+    if potentials is DEFAULT_POTENTIALS:
+        return _named_before(DEFAULT_POTENTIALS)
     given = (potentials,) if isinstance(potentials, str) else tuple(potentials)
     if all(type(item) is str for item in given):
         return _named_before(given)
@@ -501,8 +536,11 @@ def _named_before(names: tuple[str, ...]) -> _Named:
 def _described(potentials: Sequence[Potential | str]) -> _Named:
     chosen = resolve(potentials)
     names = tuple(potential.name for potential in chosen)
+    from latticesums.compiled import sums as compiled  # numba is imported where it is needed
+
     is_compiled = supports(chosen) and not any(potential.tensors for potential in chosen)
-    return _Named(chosen, names, describe(chosen) if is_compiled else None)
+    described = compiled.Described(chosen) if is_compiled else None
+    return _Named(chosen, names, described, compiled.sums_of_one)
 
 
 def _compiled_sums(crystal: Crystal, named: _Named, tolerance: float) -> LatticeSums | None:
@@ -510,11 +548,9 @@ def _compiled_sums(crystal: Crystal, named: _Named, tolerance: float) -> Lattice
 
     None where they do not suffice: the long way round does it, or says what is wrong.
     """
-    if named.description is None or not np.asarray(crystal.pbc).all():
+    pbc = crystal.pbc
+    if named.described is None or not (pbc is True or np.asarray(pbc).all()):
         return None
-    from latticesums.compiled import sums as compiled  # numba is imported where it is needed
-
-    positions = np.array(crystal.positions, dtype=np.float64, order="C")
-    cells = np.array(crystal.cell, dtype=np.float64, order="C")[None]
-    found = compiled.sums_of_one(positions, cells, *named.description, check_tolerance(tolerance))
+    tolerance = check_tolerance(tolerance)
+    found = named.sum(crystal.positions, crystal.cell, named.described, tolerance)
     return found and LatticeSums(*found, named.names)

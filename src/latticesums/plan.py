@@ -93,6 +93,7 @@ def make_plan(
     share: Array | float = 1.0,
     *,
     heights: Array | float = 0.0,
+    balance: Array | None = None,
 ) -> Plan:
     """Return how to sum ``potentials`` over each crystal within ``tolerance``.
 
@@ -104,6 +105,8 @@ def make_plan(
         tolerance: Largest absolute error of a sum.
         share: Multiplies the tolerance, shape (n_potentials,) or (n_graphs, n_potentials).
         heights: Bounds of the distance of two atoms across the lattice in Å, shape (n_graphs,).
+        balance: Radius in Å at which both halves of a split cost the same, shape (n_graphs,); that
+            of sums of all pairs by default.
 
     Raises:
         ConfigError: If the tolerance is out of range.
@@ -120,7 +123,7 @@ def make_plan(
     tolerances = shared_tolerances(tolerance, share, shape)
     planned = tolerances / _parameter_growth(potentials, lattice, n_atoms, tolerances)
     if lattice.dimension == 3:
-        halves = _balance(potentials, lattice, waves, n_atoms, planned)
+        halves = _balance(potentials, lattice, waves, n_atoms, planned, balance)
     elif lattice.dimension:
         budget = truncation_budget(planned)
         halves = balance_lower(potentials, lattice, waves, 2 * np.pi / lengths.max(1), budget)
@@ -173,10 +176,12 @@ def _balance(
     waves: Lattice,
     n_atoms: NDArray[np.int64],
     tolerances: Array,
+    balanced: Array | None,
 ) -> Halves:
     """Return where the halves end in crystals: half of the budget for each."""
     budget = truncation_budget(tolerances)
-    balanced = balanced_radius(lattice.volume, n_atoms, tolerances.min(1))
+    if balanced is None:
+        balanced = balanced_radius(lattice.volume, n_atoms, tolerances.min(1))
     split = np.zeros(tolerances.shape, dtype=bool)
     radius, wave_radius = np.zeros_like(balanced), np.zeros_like(balanced)
     alpha, truncation = np.zeros(tolerances.shape), np.zeros(tolerances.shape)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Absolute tolerances a sum can be asked for.
 TOLERANCE_RANGE = (1e-12, 1e-2)
+# Measured times in ns of both halves in sums over charges, an image of a pair, a wave of an atom.
+_IMAGE_OF_PAIR, _WAVE_OF_ATOM = 45.0, 5.0
 _FARTHEST = 1e6  # Å; a potential that reaches farther is not summed directly
 
 
@@ -99,6 +101,26 @@ def balanced_radius(volume: Array, n_atoms: NDArray[np.int64], tolerance: float 
     per_image = 60.0 * pairs + 600
     images = np.clip(np.sqrt(product * per_wave / per_image), 1.0, 200.0)
     return (3 * volume * images / (4 * np.pi)) ** (1 / 3)
+
+
+def balanced_radius_of_charges(cells: Array, n_atoms: NDArray[np.int64], tolerance: float) -> Array:
+    """Return the radius (Å) at which images of pairs and waves of atoms cost the same (eq. 22)."""
+    product = 8.75 * (math.log(1 / tolerance) + 1) ** 3 / math.pi**3
+    images = np.sqrt(product * _WAVE_OF_ATOM * n_atoms / (_IMAGE_OF_PAIR * 0.5 * n_atoms**2))
+    volume = np.abs(np.linalg.det(cells))
+    return (3 * volume * np.clip(images, 0.02, 200) / (4 * math.pi)) ** (1 / 3)
+
+
+def share_of_charges(charges: Array, tolerance: float) -> tuple[float, float]:
+    """Return the tolerance of a sum of a pair, and how much its error counts in the energy."""
+    weight = 0.5 * float(np.abs(charges).sum()) ** 2
+    share = min(tolerance / max(weight, 1e-300), TOLERANCE_RANGE[1])
+    if not share >= TOLERANCE_RANGE[0]:
+        raise ConfigError(
+            f"`tolerance` must be at least {weight * TOLERANCE_RANGE[0]:.1e} for these charges, "
+            f"got {tolerance:g}. Give a larger tolerance."
+        )
+    return share, weight
 
 
 def direct_radius(potential: Potential, lattice: Lattice, budget: Array) -> Array:

@@ -204,8 +204,17 @@ class Evaluated:
     itself: Array
 
 
-def evaluated(potentials: Sequence[Potential], found: Terms, plan: Plan) -> Evaluated:
-    """Return values and slopes of potentials, or of their halves where the plan splits them."""
+def evaluated(
+    potentials: Sequence[Potential], found: Terms, plan: Plan, *, ends_smoothly: bool = False
+) -> Evaluated:
+    """Return values and slopes of potentials, or of their halves where the plan splits them.
+
+    Args:
+        potentials: What is summed.
+        found: Images and waves.
+        plan: What is split, and how.
+        ends_smoothly: Whether images enter one crystal's radius with value and slope 0.
+    """
     n_images, n_waves, shape = len(found.squares), len(found.wave_squares), plan.alpha.shape
     q = len(potentials)
     terms, slopes = np.empty((q, n_images)), np.empty((q, n_images))
@@ -242,7 +251,25 @@ def evaluated(potentials: Sequence[Potential], found: Terms, plan: Plan) -> Eval
             falls[p] *= factor
             zero[is_split, p] = potential.fourier_at_zero(widths).numpy() / found.volumes[is_split]
             itself[is_split, p] = potential.long_at_zero(widths).numpy()
+    if ends_smoothly:
+        square = float(plan.radius[0]) ** 2
+        for p, potential in enumerate(potentials):
+            edge, steep = at_radius(potential, float(plan.radius[0]), float(plan.alpha[0, p]))
+            terms[p] -= edge + steep * (found.squares - square)
+            slopes[p] -= steep
     return Evaluated(terms, slopes, weights, falls, zero, itself)
+
+
+def at_radius(potential: Potential, radius: float, alpha: float) -> tuple[float, float]:
+    """Return what a potential, or its short half, is at a radius in Å, and its slope by r^2."""
+    square = torch.tensor([radius**2], dtype=torch.float64)
+    with torch.no_grad():
+        if alpha > 0:
+            width = torch.tensor([alpha], dtype=torch.float64)
+            found = potential.short_and_slope(square, width)
+        else:
+            found = potential.value_and_slope(square)
+    return float(found[0]), float(found[1])
 
 
 def _write(value: Array, slope: Array, found: tuple[Tensor, Tensor]) -> None:
@@ -263,9 +290,7 @@ def _write_some(
         value[chosen], slope[chosen] = found[0].numpy(), found[1].numpy()
 
 
-def add_pairs(
-    found: Terms, given: Evaluated, n_atoms: Indices
-) -> tuple[Array, Array]:
+def add_pairs(found: Terms, given: Evaluated, n_atoms: Indices) -> tuple[Array, Array]:
     """Return the sums of all ordered pairs, and the largest short halves of each crystal.
 
     Returns:

@@ -99,7 +99,7 @@ INSIDE: dict[str, list[str]] = {
         "plan",
         "rounding compiled",
         "neighbours terms",
-        "derivatives differentiable",
+        "derivatives differentiable fixed",
         "formulas",
         "pairs",
         "directed energies orbits partial points testing",

@@ -20,13 +20,30 @@ class _Kept(threading.local):
 
     Attributes:
         integers: Room for a few, and ``place``, their address.
+        given: What a caller gave, and ``given_at``, its address.
         arguments: Address of the memory, twice, and its size in numbers.
     """
 
     def __init__(self) -> None:
         self.integers = np.zeros(8, np.int64)
         self.place = address(self.integers)
+        self.given = np.zeros(0)
         self.grow(1 << 16)
+
+    def take(self, positions: NDArray[np.float64], cell: NDArray[np.float64]) -> int:
+        """Copy positions, and a cell behind them, to memory that stays; return where they lie."""
+        n = positions.size
+        if self.given.size < n + 9:
+            self.given = np.zeros(2 * n + 9)
+            self.given_at = address(self.given)
+        self.given[:n] = positions.ravel()
+        self.given[n : n + 9] = cell.ravel()
+        return self.given_at
+
+    def farthest(self, n: int) -> float:
+        """Return the sum of the squares of the first numbers taken: none is farther than that."""
+        numbers = self.given[:n]
+        return float(np.vdot(numbers, numbers))
 
     def grow(self, n: int) -> None:
         """Give room for n numbers, beginning with a cache line."""

@@ -1,7 +1,7 @@
 """Energies of charges and their derivatives, from potentials at images and at waves.
 
 The structure factor of all charges takes the place of the pairs: the work grows like atoms times
-waves. Phases are written twice, for as many atoms at a time as a block has.
+waves. Where the phases of all atoms are too many, they are written twice, a block at a time.
 """
 
 from collections.abc import Callable
@@ -21,8 +21,11 @@ from latticesums.compiled.phases import (
     take_orders,
     write_phases_of,
 )
+from latticesums.compiled.simd import LANES
 from latticesums.compiled.terms import E_IMAGES, E_ORDER, E_OWN, E_WAVES, E_WIDTH
 from latticesums.compiled.waves import WIDEST
+
+FEW_PHASES = 1 << 19  # these stay in the second-level cache, or not far from it
 
 
 @part
@@ -67,10 +70,10 @@ def _add_images(
 
 
 @part
-def _add_structure(phases, n_waves, begin, last, charges, even, odd):
+def _add_structure(phases, block, n_waves, begin, last, charges, even, odd):
     """Add the structure factors of a block of atoms."""
     for k in range(n_waves):
-        at = 2 * k * WIDEST
+        at = 2 * (block * n_waves + k) * WIDEST
         cosine = sine = 0.0
         for a in range(last - begin):
             cosine += charges[begin + a] * phases[at + a]
@@ -80,8 +83,9 @@ def _add_structure(phases, n_waves, begin, last, charges, even, odd):
 
 
 @part
-def _add_waves(phases, n_waves, even, odd, waves, at_waves, begin, last, charges, seen, sites,
-               gradient):  # fmt: skip
+def _add_waves(
+    phases, block, n_waves, even, odd, waves, at_waves, begin, last, charges, seen, sites, gradient
+):
     """Add what waves add to potentials and derivatives at a block of atoms.
 
     ``even`` and ``odd`` are structure factors times the weights.
@@ -89,7 +93,7 @@ def _add_waves(phases, n_waves, even, odd, waves, at_waves, begin, last, charges
     for a in range(4 * WIDEST):
         seen[a] = 0.0
     for k in range(n_waves):
-        at, w = 2 * k * WIDEST, at_waves + k
+        at, w = 2 * (block * n_waves + k) * WIDEST, at_waves + k
         c, s = even[k], odd[k]
         x, y, z = waves[0, w], waves[1, w], waves[2, w]
         for a in range(WIDEST):
@@ -132,18 +136,23 @@ def _add_crystal(
     take_orders(orders, at_waves, n_waves, room)
     for k in range(n_waves):
         even[k] = odd[k] = 0.0
-    for begin in range(first, last, WIDEST):
-        n = min(WIDEST, last - begin)
-        write_phases_of(fractions, begin, n, n_waves, top, room)
-        _add_structure(room.phases, n_waves, begin, begin + n, charges, even, odd)
+    at_once = room.fractions.shape[1] - LANES
+    for start in range(first, last, at_once):
+        n = min(at_once, last - start)
+        write_phases_of(fractions, start, n, n_waves, top, room)
+        for begin in range(start, start + n, WIDEST):
+            end, block = min(begin + WIDEST, start + n), (begin - start) // WIDEST
+            _add_structure(room.phases, block, n_waves, begin, end, charges, even, odd)
     _strain_waves(even, odd, weights, falls, waves, at_waves, n_waves, strain)
-    for begin in range(first, last, WIDEST):
-        n = min(WIDEST, last - begin)
-        write_phases_of(fractions, begin, n, n_waves, top, room)
-        _add_waves(
-            room.phases, n_waves, even, odd, waves, at_waves, begin, begin + n, charges, seen,
-            sites, gradient,
-        )  # fmt: skip
+    for start in range(first, last, at_once):
+        n = min(at_once, last - start)
+        if last - first > at_once:
+            write_phases_of(fractions, start, n, n_waves, top, room)
+        for begin in range(start, start + n, WIDEST):
+            _add_waves(
+                room.phases, (begin - start) // WIDEST, n_waves, even, odd, waves, at_waves, begin,
+                min(begin + WIDEST, start + n), charges, seen, sites, gradient,
+            )  # fmt: skip
     total = 0.0
     for i in range(first, last):
         total += charges[i]
@@ -159,8 +168,9 @@ def _add_crystals(
     fractions, zero, itself, charges, sites, gradient, strain, magnitudes, memory, size,
 ):  # fmt: skip
     """Write potentials and derivatives of all crystals; return 0, or the room that is needed."""
-    _, _, most_waves, top = largest_sizes(ends, offsets, n_graphs)
-    room = room_for_phases(memory, WIDEST, most_waves, top)
+    most_atoms, _, most_waves, top = largest_sizes(ends, offsets, n_graphs)
+    is_small = 2 * most_waves * most_atoms <= FEW_PHASES
+    room = room_for_phases(memory, most_atoms if is_small else WIDEST, most_waves, top)
     even, odd = numbers(memory, most_waves), numbers(memory, most_waves)
     seen = numbers(memory, 4 * WIDEST)
     if used(memory) > size:
@@ -178,12 +188,11 @@ def _add_crystals(
             codes, vectors, terms, slopes, image, image + ends[c, E_OWN], ends[c, E_IMAGES],
             first, last, charges, sites, gradient, strain[c],
         )  # fmt: skip
-        if ends[c, E_WAVES] > wave:
-            _add_crystal(
-                first, last, wave, ends[c, E_WAVES] - wave, ends[c, E_ORDER], waves, weights,
-                falls, orders, fractions, zero[c], itself[c], charges, sites, gradient, strain[c],
-                room, even, odd, seen,
-            )  # fmt: skip
+        _add_crystal(
+            first, last, wave, ends[c, E_WAVES] - wave, ends[c, E_ORDER], waves, weights, falls,
+            orders, fractions, zero[c], itself[c], charges, sites, gradient, strain[c], room, even,
+            odd, seen,
+        )  # fmt: skip
         for k in range(3):
             for l in range(k):
                 strain[c, k, l] = strain[c, l, k]

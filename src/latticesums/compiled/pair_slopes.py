@@ -110,7 +110,7 @@ def _turn_around(phases, n_atoms, n_waves, room):
 @part
 def _pull_phases(weights, p, begin, n_atoms, n_waves, room):
     """Add the derivatives by phases of one potential, and write those by the weights of waves."""
-    step, pulls = whole_blocks(2 * n_waves), room.pulls
+    step = whole_blocks(2 * n_waves)
     write_product(
         room.both, room.columns, room.turned, n_atoms, n_atoms * WIDEST, n_atoms, 2 * n_waves,
         WIDEST, step, False,
@@ -138,8 +138,8 @@ def _strain_waves(weights, falls, p, begin, n_waves, waves, seen, strain):
 
 @part
 def _pull_crystal(
-    first, n_atoms, start, begin, n_waves, top, waves, weights, falls, orders, fractions, zero,
-    loss, gradient, strain, phases, room,
+    first, n_atoms, start, begin, n_waves, top, waves, weights, falls, orders, fractions, loss,
+    gradient, strain, phases, room,
 ):  # fmt: skip
     """Add the derivatives of the waves of a crystal."""
     take_orders(orders, begin, n_waves, phases)
@@ -167,12 +167,6 @@ def _pull_crystal(
         gradient[first + i, 0] += x
         gradient[first + i, 1] += y
         gradient[first + i, 2] += z
-    for p in range(weights.shape[0]):
-        total = 0.0
-        for row in range(start, start + n_atoms * n_atoms):
-            total += loss[row, p]
-        for axis in range(3):
-            strain[axis, axis] -= zero[p] * total
 
 
 @part
@@ -213,9 +207,15 @@ def _pull_crystals(
             fill(room.columns, 0.0)
             _pull_crystal(
                 offsets[c], n_atoms, out_offsets[c], wave, ends[c, E_WAVES] - wave,
-                ends[c, E_ORDER], waves, weights, falls, orders, fractions, zero[c], loss,
-                gradient, strain[c], phases, room,
+                ends[c, E_ORDER], waves, weights, falls, orders, fractions, loss, gradient,
+                strain[c], phases, room,
             )  # fmt: skip
+        for p in range(zero.shape[1]):
+            total = 0.0
+            for row in range(out_offsets[c], out_offsets[c + 1]):
+                total += loss[row, p]
+            for axis in range(3):
+                strain[c, axis, axis] -= zero[c, p] * total
         image, wave = ends[c, E_IMAGES], ends[c, E_WAVES]
     return 0
 

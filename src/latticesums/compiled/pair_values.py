@@ -46,7 +46,7 @@ def _add_images(codes, terms, begin, own_end, end, n_atoms, values, start, own, 
 
 @part
 def _write_waves(weights, p, begin, n_waves, n_atoms, room, scaled, product):
-    """Write the sums of one potential over waves, rows of :func:`step_of` numbers."""
+    """Write the sums of one potential over waves, a row for each atom."""
     step = whole_blocks(n_atoms)
     size = 2 * n_waves * WIDEST
     for block in range((n_atoms + WIDEST - 1) // WIDEST):

@@ -28,7 +28,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from latticesums.compiled import support
 from latticesums.compiled.calls import KEPT, address, in_memory
@@ -290,36 +290,50 @@ def _sums(
     return CompiledSums(values, bounds, failures, cells, tolerance)
 
 
+class Described:
+    """Potentials as the compiled sums take them: their kinds and parameters, and where they lie."""
+
+    def __init__(self, potentials: tuple[Potential, ...]) -> None:
+        self.kinds, self.parameters = describe(potentials)
+        self.n_potentials = len(self.kinds)
+        self.kinds_at, self.parameters_at = address(self.kinds), address(self.parameters)
+
+
 def sums_of_one(
-    positions: Floats, cells: Floats, kinds: Ints, parameters: Floats, tolerance: float
+    positions: ArrayLike, cell: ArrayLike, described: Described, tolerance: float
 ) -> tuple[Floats, Floats] | None:
     """Return the sums of one crystal and their bounds as fast as they can be called.
 
     Args:
-        positions: Writable array in C order, shape (n_atoms, 3).
-        cells: The same for the lattice vectors, shape (1, 3, 3).
-        kinds: What :func:`describe` returns of the potentials.
-        parameters: The same.
+        positions: Cartesian coordinates in Å, shape (n_atoms, 3).
+        cell: Lattice vectors as rows in Å, shape (3, 3).
+        described: What is summed.
         tolerance: Largest absolute error of a sum.
 
     Returns:
         Shapes (n_atoms, n_atoms, n_potentials) and (n_potentials,); None if something is wrong.
     """
-    n, n_potentials = len(positions), len(kinds)
-    if not n or positions.shape != (n, 3) or cells.shape != (1, 3, 3):
+    points, rows = np.asarray(positions, np.float64), np.asarray(cell, np.float64)
+    n, n_potentials = len(points), described.n_potentials
+    if not n or points.shape != (n, 3) or rows.shape != (3, 3):
         return None
-    if not np.vdot(positions, positions) <= FAR**2:
+    own = KEPT
+    place = own.take(points, rows)
+    if not own.farthest(3 * n) <= FAR**2:
         return None
-    values, bounds = np.empty((n, n, n_potentials)), np.empty(n_potentials)
-    tables, table = _tables()
-    integers, place = KEPT.integers, KEPT.place
+    size = n * n * n_potentials
+    numbers = np.empty(size + n_potentials)  # values, and bounds behind them
+    found, integers, first = address(numbers), own.integers, own.place
     integers[:7] = 0, n, 0, n * n, 0, 0, 0  # where atoms and pairs begin and end; what is wrong
+    tables, table = _tables()
     in_memory(
         kernel("evaluate"), 0, 1, n, 0, 0, n_potentials, tables.shape[1], tables.shape[2],
-        tolerance, _budget(tolerance), address(positions), 0, place, 0, place + 16, address(cells),
-        address(kinds), address(parameters), table, address(values), address(bounds), place + 32,
+        tolerance, _budget(tolerance), place, 0, first, 0, first + 16, place + 24 * n,
+        described.kinds_at, described.parameters_at, table, found, found + 8 * size, first + 32,
     )  # fmt: skip
-    return None if integers[4] else (values, bounds)
+    if integers[4]:
+        return None
+    return numbers[:size].reshape(n, n, n_potentials), numbers[size:]
 
 
 def _budget(tolerance: float) -> float:

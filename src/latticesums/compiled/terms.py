@@ -5,7 +5,6 @@ Potentials are evaluated on these lists, whatever they are; ``pair_values`` adds
 begin with the own images of an atom, which are the same for all, and go on with pairs i < j.
 """
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -251,9 +250,7 @@ def _list_crystals(
     lattice = blocks_of(memory, 3, 3, 3)
     if used(memory) > size:
         return used(memory)
-    n_images, n_waves = _sizes(
-        n_graphs, cells, transforms, references, radii, wave_radii, lattice
-    )
+    n_images, n_waves = _sizes(n_graphs, cells, transforms, references, radii, wave_radii, lattice)
     most_atoms = LANES
     for c in range(n_graphs):
         most_atoms = max(most_atoms, offsets[c + 1] - offsets[c] + LANES)

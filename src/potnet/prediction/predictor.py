@@ -300,7 +300,7 @@ class Predictor:
 
     @cached_property
     def _copies(self) -> list[Network]:
-        return [copy.deepcopy(member).double() for member in self.members]
+        return [copy.deepcopy(member).double().requires_grad_(False) for member in self.members]
 
     @contextmanager
     def in_double(self) -> Iterator[list[Network]]:
@@ -308,7 +308,8 @@ class Predictor:
         with _TURNS:
             for double, member in zip(self._copies, self.members, strict=True):
                 # Less work than a new copy. Nothing tells for certain that no weight has changed.
-                double.load_state_dict(member.state_dict())
+                with torch.no_grad():
+                    torch._foreach_copy_(_numbers(double), _numbers(member))
             yield self._copies
 
     def _standardised(self, batch: Batch) -> NDArray[np.float64]:
@@ -543,6 +544,11 @@ def predict_each(
                 refused[Failure(item.id, stage, str(outcome))] = None
                 predictions.append(())
             yield Said(item, tuple(predictions), tuple(refused))
+
+
+def _numbers(member: Network) -> list[Tensor]:
+    """Return all that a network has learned, and what it keeps beside."""
+    return [*member.parameters(), *member.buffers()]
 
 
 def load(source: str | os.PathLike[str], *, device: str = "cpu") -> Predictor:
