@@ -131,3 +131,19 @@ def test_atoms_far_away_have_the_derivatives_of_those_nearby():
         values = pair_sums(x, cells[0]).values
         slopes.append(torch.autograd.grad(values[:3].sum(), x)[0])
     assert (slopes[0] - slopes[1]).abs().max() < 1e-6
+
+
+def test_a_bad_crystal_of_a_batch_is_named_and_the_others_have_derivatives():
+    positions, cells, n_atoms, owner = a_batch()
+    broken = positions.clone()
+    broken[4] = broken[3]
+    x = broken.requires_grad_()
+    found = pair_sums(x, cells, graph_index=owner, on_error="skip")
+    assert list(found.failures) == [1]
+    assert str(found.failures[1]).startswith("crystal 1: atoms 0 and 1 must be")
+    assert found.bounds[1].isnan().all()
+    assert not found.bounds[[0, 2]].isnan().any()
+    (slope,) = torch.autograd.grad(found.values.nan_to_num(0.0).sum(), x)
+    alone = positions[owner == 2].clone().requires_grad_()
+    (expected,) = torch.autograd.grad(pair_sums(alone, cells[2]).values.sum(), alone)
+    assert torch.equal(slope[owner == 2], expected)

@@ -45,6 +45,9 @@ def sums(salt: potnet.Crystal) -> None:
     pairs = potnet.pair_sums(positions, cell, [latticesums.Yukawa(0.5)], tolerance=1e-9)
     assert_type(pairs, latticesums.PairSums)
     assert_type(pairs.values, torch.Tensor)
+    plan = latticesums.fixed_plan(salt, "coulomb", tolerance=1e-9, strain=0.1)
+    assert_type(plan, latticesums.FixedPlan)
+    assert_type(latticesums.lattice_sums(salt, plan=plan), latticesums.LatticeSums)
 
 
 def potentials(rate: torch.Tensor) -> list[latticesums.Potential]:

@@ -103,6 +103,7 @@ INSIDE: dict[str, list[str]] = {
         "formulas",
         "pairs",
         "directed energies orbits partial points testing",
+        "for_jax",
     ],
     "latticesums.compiled": [
         "seals",

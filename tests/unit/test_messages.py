@@ -94,3 +94,15 @@ def test_shipped_messages_are_those_of_numba_to_the_last_bit(monkeypatch):
         found.append(with_gradients(*inputs))
     module._kernel.cache_clear()
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_messages_in_one_crystal_are_those_of_its_pairs():
+    sums, weight, states, i, j = (t.double() if t.is_floating_point() else t
+                                  for t in some_pairs([7], 3, 5, 11))  # fmt: skip
+    found, expected = [], []
+    for result, order in ((found, slice(None)), (expected, torch.arange(49).flip(0))):
+        given = [t.clone().requires_grad_() for t in (sums, weight, states)]
+        received = module.tensor_messages(given[0][order], *given[1:], i[order], j[order])
+        result += [received.detach(), *torch.autograd.grad((received**2).sum(), given)]
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, rtol=1e-12, atol=1e-12)
