@@ -3,12 +3,14 @@
 ``--die-at 7`` kills the process, without any chance to clean up, in the seventh call of
 ``os.fsync`` (a file is written but not in place) or ``os.replace`` (before it happens). With
 ``--store STORE`` the crystals come from a store and their features are computed while loading; the
-process then dies in the given computation of features: in the middle of an epoch.
+process then dies in the given computation of features: in the middle of an epoch. Of several
+processes it is the last that dies.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -40,6 +42,7 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=1)
     parser.add_argument("--width", type=int)
     parser.add_argument("--store")
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=NUMBER")
     arguments = parser.parse_args()
     register()
     config = dict(STREAMED if arguments.store else CONFIG, devices=arguments.devices)
@@ -47,10 +50,13 @@ def main() -> None:
     if arguments.devices > 1:
         # Sums over a batch depend on how it is shared out; compare what does not.
         config |= {
-            "network_settings": {"plain": True, "width": arguments.width},
+            "network_settings": {"plain": True, "width": arguments.width or 8},
             "members": 1,
         }
-    if arguments.die_at:
+    changes = (text.partition("=") for text in arguments.set)
+    config |= {name: int(value) for name, _, value in changes}
+    rank = int(os.environ.get("RANK", "0"))
+    if arguments.die_at and rank == arguments.devices - 1:
         die_at(arguments.die_at, [(TinyFeatures, "__call__")] if arguments.store else WRITING)
     train(dataset, TrainingConfig(**config), arguments.folder, resume=True)
 

@@ -71,6 +71,12 @@ def train(
     device: Annotated[
         str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.")
     ] = None,
+    devices: Annotated[
+        int | None, typer.Option(metavar="N", help="Processes on each machine.")
+    ] = None,
+    nodes: Annotated[
+        int | None, typer.Option(metavar="N", help="Machines, each with torchrun.")
+    ] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Any setting; repeatable."),
@@ -115,6 +121,8 @@ def train(
         "split": None if split is None else split_settings(split),
         "seed": seed,
         "device": device,
+        "devices": devices,
+        "n_nodes": nodes,
     }
     told = settings_from(setting or []) | {k: v for k, v in flags.items() if v is not None}
     chosen = TrainingConfig.read(config, **told) if config else TrainingConfig(**told)
@@ -126,6 +134,11 @@ def train(
         raise ConfigError(
             "train: --folds, --learning-curve and --resume --export-now each go alone, got "
             f"{' and '.join(got)}. Choose one."
+        )
+    if several and chosen.devices * chosen.n_nodes > 1:
+        raise ConfigError(
+            f"train: {several[0]} must have one process, got {chosen.devices * chosen.n_nodes}. "
+            "Train the folds one after the other, or each by a command of its own (--split)."
         )
     callbacks = [TensorBoard()] if tensorboard else []
     columns = tuple(dict.fromkeys(column_of(name) for name in chosen.targets))
@@ -156,6 +169,8 @@ def train(
             callbacks=callbacks,
             export_now=export_now,
         )
+    if not result.metrics:
+        return  # the first process of the run says what came of it
     page = training_report(output)
     show_metrics(result.metrics.get("test") or result.metrics["val"], dataset.units)
     typer.echo(f"Model:  {result.model}\nReport: {page}")

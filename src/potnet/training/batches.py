@@ -143,9 +143,14 @@ class Loader(ABC):
         for group in groups:
             counted = self.counted[group].sum()
             n_labels = float((counted if counted > 0 else 1) / world_size)
-            cut = in_parts(group[rank::world_size], self.pair_counts, self.max_pairs)
+            mine = self._share(group, rank, world_size) if world_size > 1 else group
+            cut = in_parts(mine, self.pair_counts, self.max_pairs)
             parts += [Part(rows, n_labels, k == len(cut) - 1) for k, rows in enumerate(cut)]
         return self._load(parts)
+
+    def _share(self, group: NDArray[np.int64], rank: int, world_size: int) -> NDArray[np.int64]:
+        """Return what a process takes of a group, which is in the order of size."""
+        return group[rank::world_size]
 
     @abstractmethod
     def _load(self, parts: Sequence[Part]) -> Iterator[Minibatch]:
@@ -180,6 +185,10 @@ class StreamedFeatures(Loader):
     ) -> None:
         super().__init__(survey, targets, device, max_pairs)
         self.features, self.crystals, self.workers = features, crystals, workers
+
+    def _share(self, group: NDArray[np.int64], rank: int, world_size: int) -> NDArray[np.int64]:
+        """Return a stretch of the group in the order of the data: each process reads its own."""
+        return np.array_split(np.sort(group), world_size)[rank]
 
     def _load(self, parts: Sequence[Part]) -> Iterator[Minibatch]:
         waiting: deque[Future[Batch]] = deque()

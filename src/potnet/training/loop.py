@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from potnet.data.dataset import Dataset
 from potnet.devices import device
-from potnet.errors import ConfigError, DataError
+from potnet.errors import ConfigError, DataError, PotNetError
 from potnet.features import Batch
 from potnet.targets import chosen_targets, groups, in_units, is_probability
 from potnet.training.calibrate import calibrate
@@ -106,7 +106,7 @@ def train(
     told = Callbacks(callbacks, progress) if fabric.is_global_zero else Callbacks()
     report = told.progressed
     lock = folder.locked() if fabric.is_global_zero else nullcontext()
-    with _own_state_of_torch(fabric, config), lock:
+    with _own_state_of_torch(fabric, config), lock, _together(fabric, folder):
         network = first_network(config, len(transforms), kept=kept)
         if fabric.is_global_zero:
             folder.open(config, resume=resume)
@@ -125,6 +125,7 @@ def train(
             classes=chosen.classes,
             weights=weights,
         )
+        _require_crystals_for_all(fabric, config, len(prepared.split.train))
         run = folder.begun_as(fingerprints(prepared, config, network))
         if fabric.is_global_zero:
             folder.describe(prepared, run, fabric)
@@ -181,6 +182,40 @@ def _launched(config: TrainingConfig) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def _require_crystals_for_all(fabric: Fabric, config: TrainingConfig, n_train: int) -> None:
+    """Raise unless every process has a crystal in every step."""
+    n_steps = math.ceil(n_train / config.batch_size)
+    if n_train // n_steps < fabric.world_size:
+        raise ConfigError(
+            f"training config: a step must have a crystal for each of {fabric.world_size} "
+            f"processes, got {n_train} training crystals in {n_steps} steps. Raise `batch_size`, "
+            "or take fewer processes."
+        )
+
+
+@contextmanager
+def _together(fabric: Fabric, folder: RunFolder) -> Iterator[None]:
+    """Say in a sentence that another process of the run has ended, which ends this one, too.
+
+    Those that are left find a closed connection, or are told to end by torchrun.
+    """
+    sentence = (
+        f"{folder.path}: all {fabric.world_size} processes must live until training ends, got one "
+        "that has ended. Start all again with --resume, which goes on from the last checkpoint."
+    )
+    try:
+        yield
+    except RuntimeError as error:
+        is_lost = isinstance(error, torch.distributed.DistError) or "by peer" in str(error)
+        if fabric.world_size == 1 or not is_lost:
+            raise
+        raise PotNetError(sentence) from None
+    except SystemExit:
+        if fabric.world_size == 1:
+            raise
+        raise PotNetError(sentence) from None
 
 
 @contextmanager
