@@ -72,7 +72,7 @@ function binary(found, row) {
   phases.forEach((phase) => {
     const isEnd = phase.formation_energy === 0;
     const at = { x: x(phase.shares[1]), y: isEnd ? height - 16 : y(phase.formation_energy) + 17, "text-anchor": isEnd && phase.shares[1] === 1 ? "end" : isEnd ? "start" : "middle" };
-    if (phases.length < 12 || isEnd || isPart(found, phase)) part("text", { ...at, class: isEnd ? "strong" : "" }, lowered(phase.formula));
+    if (phases.length < 12 || isEnd || isPart(found, phase)) part("text", { ...at, class: isEnd ? "strong" : "halo" }, lowered(phase.formula));
   });
   crystalMark(part, titled, x(shares(found)[1]), row, y, found);
   return svg;
