@@ -326,8 +326,20 @@ def long_sums(
     step = max(1, working // max(1, n_graphs * k2.shape[1]))
     for start in range(0, n_pairs, step):
         block = slice(start, start + step)
-        cosines = (2 * math.pi * fractions[:, block] @ integers.mT).cos()
+        turns = 2 * math.pi * fractions[:, block]
         across = (-h2[:, block, None] * t[:, None]).exp()
+        if d == 1:  # few waves: one after the other, in an order that no other crystal changes
+            along = torch.zeros_like(across)
+            for wave in range(integers.shape[1]):
+                cosine = (turns * integers[:, wave, None]).cos()
+                along = along + cosine * waves[:, wave, None]
+            along, long = along * across, torch.zeros_like(across[..., :1])
+            for node in range(count):
+                each = along[..., node, None] * weights[:, node, None]
+                long = long + (each + across[..., node, None] * flat[:, node, None])
+            parts.append(long)
+            continue
+        cosines = (turns @ integers.mT).cos()
         if cosines.shape[1] == 1:  # the product of a row and a matrix has an order of its own
             along = (cosines * waves.mT).contiguous().sum(2)[:, None] * across
             long = (along * weights.mT + across * flat.mT).contiguous().sum(2)[:, None]

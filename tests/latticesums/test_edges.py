@@ -197,7 +197,7 @@ def random_crystals(n: int, seed: int = 3):
         yield Atoms(fractions @ cell, cell)
 
 
-@pytest.mark.parametrize("d", [3, 2])
+@pytest.mark.parametrize("d", [3, 2, 1])
 def test_nothing_depends_on_what_else_is_in_the_batch(d):
     crystals = list(random_crystals(25))
     n_atoms = np.array([len(c.positions) for c in crystals])
