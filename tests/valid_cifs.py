@@ -1,15 +1,13 @@
-"""Valid CIF files by chance, with the atoms that they stand for, and what other programs read.
+"""Valid CIF files by chance, with the atoms that they stand for, and what programs read of them.
 
-``python tests/valid_cifs.py 5000`` prints a table: style of the symmetry by reader, and how many
-files each reads right, refuses, or reads as another crystal.
+``benchmarks/readers.py`` counts what each program makes of thousands of them, and why.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import re
-import sys
-import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -27,7 +25,10 @@ TOLERANCE = 0.12  # Å, of the digits of the file
 
 
 class File(NamedTuple):
-    """A CIF, how it states its symmetry, and the atoms: symbols and scaled positions."""
+    """A CIF, how it states its symmetry, the atoms that it stands for, and the sites it lists.
+
+    Atoms and sites are symbols and scaled positions; the cell has lattice vectors as rows, in Å.
+    """
 
     text: str
     style: str
@@ -35,6 +36,7 @@ class File(NamedTuple):
     symbols: list[str]
     scaled: np.ndarray
     cell: np.ndarray
+    listed: tuple[list[str], np.ndarray]
 
 
 def files(seed: str, count: int) -> Iterator[File]:
@@ -118,8 +120,11 @@ def _file(setting: gemmi.SpaceGroup, rng: random.Random) -> File | None:
     if not rows or len(symbols) > MAX_ATOMS:
         return None
     style, symmetry = _symmetry(setting, rng)
-    text = _text(parameters, symmetry, rows, Counter(symbols), rng)
-    return File(text, style, setting, symbols, np.concatenate(orbits), matrix)
+    content = _content(Counter(symbols), float(np.linalg.det(matrix)), rng)
+    text = _text(parameters, symmetry, rows, content, rng)
+    places = np.array([[float(x) for x in written] for _, _, written, _ in rows])
+    listed = [symbol for symbol, *_ in rows], places
+    return File(text, style, setting, symbols, np.concatenate(orbits), matrix, listed)
 
 
 def _is_free(scaled: np.ndarray, n_new: int, cell: np.ndarray) -> bool:
@@ -166,11 +171,30 @@ def _symmetry(setting: gemmi.SpaceGroup, rng: random.Random) -> tuple[str, str]:
     return style, styles[style]
 
 
+def _content(counts: Counter[str], volume: float, rng: random.Random) -> str:
+    """Return lines that state some of formula, Z, weight, density, F(000) and volume, all right."""
+    units = math.gcd(*counts.values())
+    formula = " ".join(f"{s}{n // units}" for s, n in sorted(counts.items()))
+    mass = sum(gemmi.Element(s).weight * n for s, n in counts.items())
+    electrons = sum(gemmi.Element(s).atomic_number * n for s, n in counts.items())
+    lines = {
+        "_chemical_formula_sum": f"'{formula}'",
+        "_cell_formula_units_Z": units,
+        "_chemical_formula_weight": f"{mass / units:.{rng.choice([1, 2, 4])}f}",
+        "_exptl_crystal_density_diffrn": f"{1.66053906892 * mass / volume:.3f}",
+        "_exptl_crystal_F_000": electrons,
+        "_cell_volume": f"{volume:.{rng.choice([1, 2, 3])}f}",
+    }
+    if rng.random() < 0.3:
+        return ""
+    return "".join(f"{tag} {value}\n" for tag, value in lines.items() if rng.random() < 0.5)
+
+
 def _text(
     parameters: list[float],
     symmetry: str,
     rows: list[tuple[str, int, list[str], random.Random]],
-    counts: Counter[str],
+    content: str,
     rng: random.Random,
 ) -> str:
     tags = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
@@ -189,22 +213,46 @@ def _text(
         columns.append("occupancy")
         lines = [f"{line} {rng.choice(['1', '1.0', '1.000', '.'])}" for line in lines]
     atoms = "loop_\n" + "".join(f"_atom_site_{c}\n" for c in columns) + "\n".join(lines) + "\n"
-    formula = " ".join(f"{s}{n}" for s, n in sorted(counts.items()))
-    extra = rng.choice(["", f"_chemical_formula_sum '{formula}'\n", "_journal_name_full 'Acta'\n"])
-    text = rng.choice(["data_x\n", "# made\n\ndata_a_b\n"]) + extra
+    extra = rng.choice(["", "_journal_name_full 'Acta'\n"])
+    text = rng.choice(["data_x\n", "# made\n\ndata_a_b\n"]) + extra + content
     text += symmetry + cell + atoms if rng.random() < 0.5 else cell + symmetry + atoms
     return text.replace("\n", "\r\n") if rng.random() < 0.2 else text
 
 
 def is_right(file: File, symbols: list[str], scaled: np.ndarray) -> bool:
     """Return whether atoms that were read are those of the file, each once."""
-    if Counter(symbols) != Counter(file.symbols):
+    return are_same((file.symbols, file.scaled), (symbols, scaled), file.cell)
+
+
+def are_same(
+    expected: tuple[list[str], np.ndarray], found: tuple[list[str], np.ndarray], cell: np.ndarray
+) -> bool:
+    """Return whether two lists of atoms are the same in any order, up to the digits of a file."""
+    if Counter(expected[0]) != Counter(found[0]):
         return False
-    apart = np.asarray(scaled)[:, None] - file.scaled
-    distances = np.linalg.norm((apart - np.round(apart)) @ file.cell, axis=-1)
-    distances[np.array(symbols)[:, None] != np.array(file.symbols)] = np.inf
+    apart = np.asarray(found[1])[:, None] - expected[1]
+    distances = np.linalg.norm((apart - np.round(apart)) @ cell, axis=-1)
+    distances[np.array(found[0])[:, None] != np.array(expected[0])] = np.inf
     nearest = distances.argmin(1)
     return len(set(nearest)) == len(nearest) and bool(distances.min(1).max() < TOLERANCE)
+
+
+def expanded(
+    listed: tuple[list[str], np.ndarray], setting: gemmi.SpaceGroup, cell: np.ndarray
+) -> tuple[list[str], np.ndarray]:
+    """Return the atoms that sites stand for in a setting; images closer than 0.12 Å are one."""
+    rotations, shifts = _operations(setting)
+    symbols, places = [], []
+    for symbol, position in zip(*listed, strict=True):
+        kept: list[np.ndarray] = []
+        for image in rotations @ position + shifts:
+            apart = np.array([image - other for other in kept]).reshape(-1, 3)
+            distances = np.linalg.norm((apart - np.round(apart)) @ cell, axis=1)
+            if not (distances < TOLERANCE).any():
+                kept.append(image)
+        symbols += [symbol] * len(kept)
+        places += kept
+    return symbols, np.array(places)
 
 
 def by_potnet(path: Path) -> tuple[list[str], np.ndarray]:
@@ -244,33 +292,40 @@ READERS: dict[str, Callable[[Path], tuple[list[str], np.ndarray]]] = {
 
 def outcome(reader: str, file: File, path: Path) -> str:
     """Return what a reader makes of a file: right, refused or wrong."""
+    return judge(reader, file, path)[0]
+
+
+def judge(reader: str, file: File, path: Path) -> tuple[str, str]:
+    """Return right, refused or wrong, and of what kind that is."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return "right" if is_right(file, *READERS[reader](path)) else "wrong"
-        except Exception:  # noqa: BLE001
-            return "refused"
+            found = READERS[reader](path)
+        except Exception as error:  # noqa: BLE001
+            what = re.sub(r"\s+", " ", re.sub(r"(['\"`]).*?\1|\d+|/\S+", "...", str(error)))
+            return "refused", f"{type(error).__name__}: {what[:60].strip()}"
+    if is_right(file, *found):
+        return "right", ""
+    return "wrong", _kind_of_wrong(file, found)
 
 
-def main(count: int, seed: str, readers: list[str]) -> None:
-    found: Counter[tuple[str, str, str]] = Counter()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "x.cif")
-        for index, file in enumerate(files(seed, count)):
-            path.write_text(file.text, newline="")
-            for reader in readers:
-                result = outcome(reader, file, path)
-                found[file.style, reader, result] += 1
-                if result != "right":
-                    print(f"{index} {reader} {result}: {file.setting.xhm()}, {file.style}")
-                if result != "right" and reader == "potnet":
-                    print(file.text)
-    print("style | reader | right | refused | wrong")
-    for style in sorted({key[0] for key in found}):
-        for reader in readers:
-            counts = (str(found[style, reader, kind]) for kind in ("right", "refused", "wrong"))
-            print(" | ".join([style, reader, *counts]))
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), (sys.argv[2:] or ["0"])[0], sys.argv[3:] or list(READERS))
+def _kind_of_wrong(file: File, found: tuple[list[str], np.ndarray]) -> str:
+    """Return by which mistake atoms come of a file that are not its own."""
+    alike = [s for s in SETTINGS if s.number == file.setting.number]
+    stated = gemmi.cif.read_string(file.text).sole_block().find_values("_atom_site_occupancy")
+    whole = [k for k in range(len(file.listed[0])) if not stated or stated[k] != "."]
+    without = [file.listed[0][k] for k in whole], file.listed[1][whole]
+    for listed, rest in ((file.listed, ""), (without, ", without the sites of occupancy '.'")):
+        if are_same(listed, found, file.cell):
+            return f"takes no symmetry: the listed sites alone{rest}"
+        if rest and are_same(expanded(listed, file.setting, file.cell), found, file.cell):
+            return "leaves out the sites of occupancy '.'"
+        for setting in alike:
+            if are_same(expanded(listed, setting, file.cell), found, file.cell):
+                return f"takes another setting (origin, axes or cell) of the group{rest}"
+    counts, right = Counter(found[0]), Counter(file.symbols)
+    if counts == right:
+        return "has atoms in other places"
+    return (
+        f"has too {'few' if counts < right else 'many' if right < counts else 'many and few'} atoms"
+    )
