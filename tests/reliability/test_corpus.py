@@ -94,6 +94,15 @@ def test_species_supply_what_a_file_of_vasp_4_does_not_say():
             "fractional_far_away.json",
             "away.json: coordinates far outside of the cell",
         ),
+        ("pmg_label_wrong.json", "which are taken: Fe1 for Na"),
+        ("mp_formula_wrong.json", "formula_pretty=KCl, but the atoms are Na1 Cl1"),
+        ("mp_nsites_wrong.json", "nsites=8, but the atoms are Na1 Cl1"),
+        ("optimade_formula_wrong.json", "chemical_formula_reduced=ClK, but the atoms are"),
+        ("formula_of_others.extxyz", "formula=KBr, but the atoms are Na1 Cl1"),
+        (
+            "squeezed.cif",
+            "what was masked (`_platon_squeeze_void_count_electrons`), such as solvent",
+        ),
         ("elements.lammpstrj", "no unit is stated, lengths are taken for Å"),
     ],
 )
@@ -102,7 +111,10 @@ def test_what_is_read_with_a_change_is_said(name, said, caplog):
     assert said in caplog.text
 
 
-@pytest.mark.parametrize("name", ["labels_of_sites.cif", "F000_gadolinium.cif", "F000_right.cif"])
+SILENT = ["labels_of_sites.cif", "F000_gadolinium.cif", "F000_right.cif", "mp_formula_right.json"]
+
+
+@pytest.mark.parametrize("name", SILENT)
 def test_what_agrees_is_read_without_a_word(name, caplog):
     assert io.read(FOLDER / name)
     assert not caplog.text

@@ -1,19 +1,26 @@
-"""What a source says of its numbers besides them: unit, kind of coordinates, periodicity."""
+"""What a source says of its numbers besides them: unit, coordinates, periodicity, content."""
 
 from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from potnet.crystal.checks import as_pbc
+from potnet.crystal.distances import closest_pair
+from potnet.crystal.elements import SYMBOLS
+from potnet.crystal.formula import parse_formula
+from potnet.crystal.radii import covalent_radii
 from potnet.errors import StructureError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from potnet.crystal.crystal import Crystal
 
 # Words for units of length other than Å, and keys whose unit is that of another quantity.
 _OTHER_UNITS = frozenset(("bohr", "bohrs", "au", "a.u", "a0", "atomic"))
@@ -29,6 +36,13 @@ _PERIODIC = frozenset(("periodic", "periodicity", "is_periodic"))
 MAX_SCALED = 100.0  # beyond it a fractional coordinate is a misprint, or Cartesian
 _USUAL = (-1.0, 2.0)  # of fractional coordinates; molecules may leave the cell
 _SLACK = 0.01  # scaled; of what is inside the cell
+_UNIT = (-0.1, 1.1)  # of coordinates that may be fractional
+_SHORTEST = 0.75  # of a bond, by the covalent radii
+_MAX_CROWD = 100  # atoms; so many do not fit where they must lie
+_FORMULAS = frozenset(("formula", "chemical_formula", "formula_pretty", "pretty_formula"))
+_FORMULAS |= {"full_formula", "reduced_formula", "chemical_formula_reduced", "composition"}
+_COUNTS = frozenset(("nsites", "natoms", "n_atoms", "num_atoms", "num_sites", "nat"))
+_SHARE = 0.01  # by which the share of an element may differ
 
 _log = logging.getLogger("potnet")
 
@@ -109,6 +123,58 @@ def check_scaled(scaled: NDArray[np.float64], cell: NDArray[np.float64], where: 
             "which looks Cartesian. Call them Cartesian, or divide by the cell."
         )
     say(f"{where}: coordinates far outside of the cell are taken for fractional: {got}.")
+
+
+def check_cartesian(crystal: Crystal, where: str) -> None:
+    """Raise if the coordinates of a crystal, which were called Cartesian, are fractional.
+
+    Fractional they are if all lie between 0 and 1, too close to each other for any bond, and none
+    is too close where the same numbers are shares of the lattice vectors.
+    """
+    positions, is_crowd = crystal.positions, 1 < crystal.n_atoms <= _MAX_CROWD
+    if not is_crowd or positions.min() < _UNIT[0] or positions.max() > _UNIT[1]:
+        return
+    numbers, cell = crystal.numbers, crystal.cell
+    if _is_bonded(numbers, crystal.scaled_positions, cell):
+        return
+    if _is_bonded(numbers, positions, cell):
+        raise StructureError(
+            f"{where}: positions must be in Å, got numbers between 0 and 1 that put atoms closer "
+            "than any bond, which look fractional. Call them so, or multiply them by the cell."
+        )
+
+
+def _is_bonded(
+    numbers: NDArray[np.int64], scaled: NDArray[np.float64], cell: NDArray[np.float64]
+) -> bool:
+    """Return whether the closest atoms are as far apart as a bond is long."""
+    i, j, distance = closest_pair(scaled, cell)
+    return distance >= _SHORTEST * float(covalent_radii(numbers[[i, j]]).sum())
+
+
+def say_content(claims: Mapping[str, Any], numbers: NDArray[np.int64], where: str) -> None:
+    """Say if a formula or a number of atoms among ``claims`` is not that of the atoms."""
+    found = Counter(numbers.tolist())
+    for key, value in claims.items():
+        name = str(key).lower()
+        is_wrong = name in _COUNTS and type(value) is int and value != len(numbers)
+        if name in _FORMULAS and (stated := _amounts(value)):
+            total = sum(stated.values())
+            shares = {n: stated.get(n, 0) / total - found[n] / len(numbers) for n in stated | found}
+            is_wrong = max(map(abs, shares.values())) > _SHARE
+        if is_wrong:
+            atoms = " ".join(f"{SYMBOLS[n]}{count}" for n, count in sorted(found.items()))
+            say(f"{where}: {key}={str(value)[:60]}, but the atoms are {atoms}, and are taken.")
+
+
+def _amounts(formula: Any) -> dict[int, float]:
+    """Return the amount of each element of a formula, or of a dictionary; none if it is neither."""
+    if isinstance(formula, Mapping):
+        formula = "".join(f"{symbol}{amount}" for symbol, amount in formula.items())
+    try:
+        return parse_formula(formula)
+    except StructureError:  # a name, a formula of another kind
+        return {}
 
 
 def _is_inside(positions: NDArray[np.float64], cell: NDArray[np.float64]) -> bool:

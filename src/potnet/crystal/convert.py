@@ -83,7 +83,7 @@ def from_jarvis(atoms: Any, id: str) -> Arguments:
             "Say whether `coords` are Cartesian."
         )
     cell = as_floats(data["lattice_mat"], "lattice_mat", (3, 3), where)
-    _check_lengths(cell, data.get("abc"), where)
+    _check_parameters(cell, data.get("abc"), data.get("angles"), where)
     symbols = [s.strip() if isinstance(s, str) else s for s in data["elements"]]
     numbers = [number_of(symbol, where) for symbol in symbols]
     coords = as_floats(data["coords"], "coords", (len(numbers), 3), where)
@@ -158,7 +158,8 @@ def _from_pymatgen_dict(data: Mapping[str, Any], id: str) -> Arguments:
     where = id or "pymatgen dictionary"
     lattice = data["lattice"]
     cell = as_floats(lattice["matrix"], "lattice.matrix", (3, 3), where)
-    _check_lengths(cell, [lattice.get(name) for name in "abc"], where)
+    angles = [lattice.get(name) for name in ("alpha", "beta", "gamma")]
+    _check_parameters(cell, [lattice.get(name) for name in "abc"], angles, where)
     numbers, scaled = [], []
     for index, site in enumerate(data["sites"]):
         shares = {s["element"]: float(s["occu"]) for s in site["species"]}
@@ -201,15 +202,25 @@ def _cartesian(
     return scaled @ cell
 
 
-def _check_lengths(cell: NDArray[np.float64], stated: Any, where: str) -> None:
-    """Raise if the lengths of the lattice vectors are not those that the source states beside."""
-    if stated is None or any(length is None for length in stated):
-        return
-    expected = np.array([float(length) for length in stated])
+def _check_parameters(cell: NDArray[np.float64], lengths: Any, angles: Any, where: str) -> None:
+    """Raise if the lattice vectors have other lengths or angles than the source states beside."""
     found = np.array([math.hypot(*vector) for vector in cell.tolist()])  # never overflows
-    if expected.shape != (3,) or not (abs(found - expected) <= 1e-3 * (1 + expected)).all():
+    _compare(found, lengths, 1e-3 * (1 + found), "lengths", where)
+    with np.errstate(all="ignore"):  # a cell without volume is refused later
+        units = cell / found[:, None]
+        cosines = [units[i] @ units[j] for i, j in ((1, 2), (0, 2), (0, 1))]
+        _compare(np.degrees(np.arccos(np.clip(cosines, -1, 1))), angles, 0.1, "angles", where)
+
+
+def _compare(
+    found: NDArray[np.float64], stated: Any, tolerance: Any, what: str, where: str
+) -> None:
+    if stated is None or any(value is None for value in stated):
+        return
+    expected = np.array([float(value) for value in stated])
+    if expected.shape != (3,) or not (abs(found - expected) <= tolerance).all():
         raise StructureError(
-            f"{where}: the lattice vectors must have the lengths that are stated beside them, got "
+            f"{where}: the lattice vectors must have the {what} that are stated beside them, got "
             f"{', '.join(f'{x:.6g}' for x in found)} and {', '.join(map(str, stated))}. "
             "Correct the one or the other."
         )

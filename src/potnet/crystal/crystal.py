@@ -22,6 +22,7 @@ from potnet.crystal.checks import (
     check_limits,
     check_tolerance,
 )
+from potnet.crystal.claims import check_cartesian
 from potnet.crystal.elements import SYMBOLS
 from potnet.crystal.formula import reduced_formula
 from potnet.crystal.lattice import determinant, integer_basis
@@ -395,4 +396,7 @@ class Crystal:
         """
         if isinstance(obj, Crystal):
             return obj.replace(id=id) if id else obj
-        return cls(**convert.from_any(obj, id))
+        crystal = cls(**convert.from_any(obj, id))
+        if isinstance(obj, Mapping):
+            check_cartesian(crystal, crystal.id or "crystal")
+        return crystal

@@ -9,6 +9,8 @@ from potnet.crystal.checks import as_floats
 from potnet.crystal.elements import number_of
 from potnet.errors import StructureError
 
+_TWIN = 0.01  # Å, by which coordinates of two kinds may differ
+
 
 def from_optimade(entry: Mapping[str, Any], id: str) -> dict[str, Any]:
     """Return the arguments of ``Crystal`` of an entry of type ``structures``.
@@ -37,10 +39,20 @@ def from_optimade(entry: Mapping[str, Any], id: str) -> dict[str, Any]:
             f"{got}. Correct the entry."
         )
     positions = data["cartesian_site_positions"]
+    positions = as_floats(positions, "cartesian_site_positions", (len(names), 3), where)
+    cell = as_floats(data["lattice_vectors"], "lattice_vectors", (3, 3), where)
+    scaled = data.get("fractional_site_positions")
+    if scaled is not None:
+        scaled = as_floats(scaled, "fractional_site_positions", (len(names), 3), where)
+        if abs(scaled @ cell - positions).max() > _TWIN:
+            raise StructureError(
+                f"{where}: `cartesian_site_positions` and `fractional_site_positions` must be the "
+                "same places, got others. Correct the entry."
+            )
     return {
         "numbers": [elements[name] for name in names],
-        "positions": as_floats(positions, "cartesian_site_positions", (len(names), 3), where),
-        "cell": as_floats(data["lattice_vectors"], "lattice_vectors", (3, 3), where),
+        "positions": positions,
+        "cell": cell,
         "pbc": [bool(flag) for flag in data.get("dimension_types") or (1, 1, 1)],
         "id": id,
         "info": {key: value for key, value in data.items() if key.startswith("_")},

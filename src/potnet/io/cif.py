@@ -46,6 +46,7 @@ _MODULATED = (
     "_atom_site_u_fourier",
     "_atom_site_rot_fourier",
 )
+_MASKED = ("_platon_squeeze_void_count", "_smtbx_masks_void_count", "_shelx_fab_file")
 _SITE = ("fract_x", "fract_y", "fract_z", "label", "type_symbol")
 _OCCUPANCIES = ("_atom_site_occ", "_atom_site_occupation", "_atom_site_occup", "_atom_site_sof")
 _ORDER = ("occupancy", "disorder_group", "calc_flag", "label_alt_id", "pdbx_pdb_model_num")
@@ -163,6 +164,8 @@ def _read_block(content: cif.Block, where: str) -> Crystal:
         )
     if block.has(("_atom_site_moment", "_space_group_symop_magn", "_space_group_magn")):
         say(f"{where}: the magnetic moments are not kept, only the atoms.")
+    if tag := block.has(_MASKED):
+        say(f"{where}: what was masked (`{tag}`), such as solvent, is not among the atoms.")
     cell, assumed = _read_cell(block, where)
     _check_volume(block, cell, where)
     sites = _read_sites(block, where)

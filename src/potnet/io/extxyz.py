@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potnet.crystal import MAX_ATOMS, NUMBERS, Crystal, number_of
-from potnet.crystal.claims import check_claims, periodicity
+from potnet.crystal.claims import check_cartesian, check_claims, periodicity, say_content
 from potnet.crystal.elements import SYMBOLS
 from potnet.errors import StructureError
 from potnet.io.found import NUMBER, Found, attempt
@@ -154,7 +154,10 @@ def _crystal(frame: _Frame, info: dict[str, Any], where: str, source: str) -> Cr
     check_claims(info, where)
     pbc = periodicity(taken, where)
     numbers, positions = _parse_atoms(frame, str(taken.get("properties", _DEFAULT)), source)
-    return Crystal(numbers, positions, np.reshape(lattice, (3, 3)), pbc, id=where, info=info)
+    crystal = Crystal(numbers, positions, np.reshape(lattice, (3, 3)), pbc, id=where, info=info)
+    check_cartesian(crystal, where)
+    say_content(info, crystal.numbers, where)
+    return crystal
 
 
 def _taken(info: dict[str, Any], where: str) -> dict[str, Any]:

@@ -64,6 +64,8 @@ _KINDS = {
     ".xsf": "xsf",
 }
 
+_ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar")
+
 _ONE = {"shelx": parse_shelx, "castep": parse_castep_cell, "espresso": parse_espresso}
 
 _OPENERS: dict[str, Callable[..., Any]] = {
@@ -245,6 +247,10 @@ def _parse(
 
 def _parse_with_ase(path: Path, name: str, id: str, is_named: bool) -> Iterator[Found]:
     """Yield what ASE finds, if the format is one that says enough."""
+    if name.lower().endswith(_ARCHIVES):
+        raise StructureError(
+            f"{path.name}: the file must be a structure, got an archive of files. Unpack it."
+        )
     if reason := refusal_of(name):
         raise StructureError(
             f"{path.name}: the format must state elements, unit, cell and symmetry, but {reason}. "

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from potnet.crystal import MAX_ATOMS, NUMBERS, Crystal, number_of
-from potnet.crystal.claims import check_scaled, say
+from potnet.crystal.claims import check_cartesian, check_scaled, say
 from potnet.errors import StructureError
 from potnet.io.found import NUMBER
 
@@ -116,7 +116,10 @@ class _Reader:
         if not is_cartesian:
             check_scaled(rows, cell, self.source)
         positions = rows * scale if is_cartesian else rows @ cell
-        return Crystal(numbers, positions, cell, id=self.source)
+        crystal = Crystal(numbers, positions, cell, id=self.source)
+        if is_cartesian:
+            check_cartesian(crystal, self.source)
+        return crystal
 
     def words(self) -> list[str]:
         """Return the words of the next line without the comment behind them."""

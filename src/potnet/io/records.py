@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from potnet.crystal import Crystal
+from potnet.crystal.claims import say_content
 from potnet.crystal.convert import name_in
 from potnet.errors import StructureError
+from potnet.io.elements import say_labels
 from potnet.io.found import Found, attempt
 
 MAX_LISTS = 4_000_000  # and objects, of one document: each takes some hundred bytes
@@ -35,11 +37,27 @@ def parse_json(text: str, source: str, id: str) -> Iterator[Found]:
         def build(item: Any = item, where: str = where) -> Crystal:
             own = name_in(item)
             try:
-                return Crystal.from_any(item, id=own or where).replace(id=own)
+                crystal = Crystal.from_any(item, id=own or where)
             except StructureError as error:
                 raise StructureError(f"{where}: {error}" if own else str(error)) from error
+            if isinstance(item, Mapping):
+                _say_what_differs(item, crystal, where)
+            return crystal.replace(id=own)
 
         yield attempt(name, where, build)
+
+
+def _say_what_differs(item: Mapping[str, Any], crystal: Crystal, where: str) -> None:
+    """Say which formula, number of atoms or labels beside a crystal are not its own."""
+    parts = [part for part in (item, item.get("attributes"), item.get("structure")) if part]
+    for part in parts:
+        if not isinstance(part, Mapping):
+            continue
+        say_content(part, crystal.numbers, where)
+        sites = part.get("sites")
+        labels = [site.get("label") for site in sites] if isinstance(sites, list) else []
+        if len(labels) == crystal.n_atoms and all(isinstance(label, str) for label in labels):
+            say_labels(labels, crystal.numbers, where)
 
 
 def check_size(text: str, source: str) -> None:

@@ -55,10 +55,14 @@ class _Reader:
         self.atoms: list[list[str]] = []
         self.instructions: dict[str, list[list[str]]] = {}
         self.elements: list[str] = []
+        is_over = False
         for words in _lines(text):
             name = words[0].upper()[:4]
-            if name in _END:
-                break
+            if name == "CELL" and "CELL" in self.instructions:
+                raise self.error("a file must hold one structure", "a second `CELL`", "Split it.")
+            is_over |= name in _END
+            if is_over and name != "CELL":
+                continue
             if name == "SFAC":
                 self._add_elements(words[1:])
             elif not _INSTRUCTIONS.fullmatch(name) and self._is_atom(words):
