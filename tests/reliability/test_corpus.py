@@ -101,7 +101,7 @@ def test_species_supply_what_a_file_of_vasp_4_does_not_say():
         ("formula_of_others.extxyz", "formula=KBr, but the atoms are Na1 Cl1"),
         (
             "squeezed.cif",
-            "what was masked (`_platon_squeeze_void_count_electrons`), such as solvent",
+            "masked (`_platon_squeeze_void_count_electrons`), such as solvent",
         ),
         ("elements.lammpstrj", "no unit is stated, lengths are taken for Å"),
     ],

@@ -37,6 +37,7 @@ _WATER = re.compile(r"[.\u00b7\u2022*]\s*(\d{0,3})\s*\(?H2\s?O\)?")  # of CaSO4.
 _TIMES = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(?=[(\[])", re.ASCII)  # of 2(H2 O)
 _FORMULAS = ("_chemical_formula_sum", "_chemical_formula_moiety")
 _OTHER_FORMULAS = ("_chemical_formula_structural", "_chemical_formula_iupac")
+_OTHER_FORMULAS += ("_chemical_formula_analytical", "_amcsd_formula_title")
 _RADIATION = ("_diffrn_radiation_probe", "_diffrn_radiation_type", "_diffrn_source")
 _PROBE = re.compile("neutron|^electron")
 _ATTACHED = ("_atom_site_attached_hydrogens", "_atom_site_implicit_hydrogens")
@@ -170,8 +171,9 @@ def _check_formula(block: Block, content: Content, where: str) -> bool:
             f"{where}: the cell must hold `_cell_formula_units_Z` {units:g} formulas, got "
             f"{found.total()} atoms. Complete the symmetry operations and the sites, or correct Z."
         )
-    if stated is None:
-        return False  # nothing stated, or not in a form that can be compared
+    if stated is None:  # nothing stated, or not in a form that can be compared
+        _say_other_formulas(block, set(found), where)
+        return False
     scale = found.total() / (sum(stated.values()) or 1)
     for number in dict.fromkeys([*stated, *found]):
         expected = scale * stated.get(number, 0)
@@ -192,6 +194,16 @@ def _check_formula(block: Block, content: Content, where: str) -> bool:
             "Complete the symmetry operations and the sites, or correct what is stated."
         )
     return is_counted
+
+
+def _say_other_formulas(block: Block, found: set[int], where: str) -> None:
+    """Say if a formula that nothing can be counted by has other elements than the atoms."""
+    for tag in _OTHER_FORMULAS:
+        text = block.first(tag)
+        stated = parse_moiety(text)
+        if stated and set(stated) - {1} != found - {1}:  # of hydrogen there is a rule
+            elements = ", ".join(SYMBOLS[number] for number in sorted(found))
+            say(f"{where}: `{tag}` is {text[:80]!r}, but the atoms are of {elements}.")
 
 
 def _check_weight(block: Block, content: Content, where: str) -> bool:
