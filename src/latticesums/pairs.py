@@ -16,7 +16,7 @@ from torch import Tensor
 from latticesums import differentiable, formulas
 from latticesums.compiled.support import supports
 from latticesums.derivatives import DerivativeBounds, derivative_bounds
-from latticesums.errors import ConfigError, LatticeSumsError
+from latticesums.errors import ConfigError, LatticeSumsError, StructureError
 from latticesums.fixed import FixedPlan
 from latticesums.inputs import Crystals, as_pbc, check_dtype, checked_batch, ordered_pairs
 from latticesums.lattice import Crystal
@@ -135,6 +135,12 @@ def pair_sums(
     >>> print(f"Madelung constant {2 * (s[1] - s[0]):.8f}")
     Madelung constant 1.74756459
     """
+    for name, given in (("positions", positions), ("cell", cell)):
+        if not isinstance(given, Tensor):
+            raise ConfigError(
+                f"pair_sums: `{name}` must be a tensor, got {type(given).__name__}. "
+                "Use torch.as_tensor, or lattice_sums for arrays."
+            )
     chosen = tuple(v.prepared(positions.device) for v in resolve(potentials))
     tolerance = check_tolerance(tolerance)
     if on_error not in ("raise", "skip"):
@@ -480,6 +486,12 @@ def lattice_sums(
     """
     many = isinstance(crystal, Sequence) and not hasattr(crystal, "cell")
     crystals: Sequence[Crystal] = crystal if many else [crystal]  # pyright: ignore
+    for item in crystals:
+        if not all(hasattr(item, name) for name in ("positions", "cell", "pbc")):
+            raise StructureError(
+                "lattice_sums: `crystal` must have positions, cell and pbc, or be a list of what "
+                f"has, got {type(item).__name__}. Use latticesums.Atoms(positions, cell)."
+            )
     if not crystals:
         return []
     named = _named(potentials if plan is None else plan.potentials)

@@ -14,6 +14,10 @@ def device(name: str | torch.device) -> torch.device:
         ConfigError: If this machine, or this torch, has no such device.
     """
     there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(_has_mps())}
+    if not isinstance(name, str | torch.device):
+        raise ConfigError(
+            f"device: it must be a name, got {type(name).__name__} {str(name)[:60]!r}. Use 'auto'."
+        )
     if name == "auto":
         return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if there[kind]))
     try:

@@ -25,6 +25,27 @@ from potnet.text import csv_cell
 AnyPath = str | os.PathLike[str]
 
 
+def as_path(path: object, name: str) -> Path:
+    """Return ``path`` as a Path.
+
+    Args:
+        path: Text, or an object that stands for a path.
+        name: Of the argument, for the message.
+
+    Raises:
+        ConfigError: If it is something else, or nothing that the system can name a file by.
+    """
+    try:
+        found = Path(path)  # pyright: ignore[reportArgumentType]
+        os.fsencode(found)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"`{name}` must be a path that this system can have, got {type(path).__name__} "
+            f"{str(path)[:60]!r}. Give text or a Path."
+        ) from error
+    return found
+
+
 def check_output(path: AnyPath, *, inputs: Iterable[AnyPath] = (), option: str = "output") -> Path:
     """Return ``path`` if a file can be written there, before any work is done for it.
 

@@ -292,10 +292,16 @@ def _only_words(dataset: Dataset) -> tuple[str, ...]:
     if len(dataset.words) == 1:
         _log.warning("No column holds numbers; %r is learned, as classes.", *dataset.words)
         return tuple(dataset.words)
-    got = ", ".join(dataset.words)
+    if dataset.words:
+        raise ConfigError(
+            "training config: `targets` must name one of the columns where none holds numbers, got "
+            f"none of {', '.join(dataset.words)}. Name it, such as --target."
+        )
+    first = dataset.crystals[0].info.items()
+    cells = ", ".join(f"{name} = {str(value)[:30]!r}" for name, value in list(first)[:3])
     raise ConfigError(
-        "training config: `targets` must name one of the columns where none holds numbers, got "
-        + (f"none of {got}. Name it, such as --target." if got else "a dataset without a column.")
+        "training config: the dataset must have a column of numbers, or of words that repeat, got "
+        f"{cells or 'none'}. Write plain numbers, and units in the header."
     )
 
 

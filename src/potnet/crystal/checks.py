@@ -24,7 +24,8 @@ SYMMETRY_TOLERANCE = 1e-3  # Å
 
 def check_tolerance(tolerance: float, id: str) -> None:
     """Raise unless ``tolerance``, in Å, is too short to join two atoms into one."""
-    if not 0 < tolerance < MIN_DISTANCE / 2:
+    is_number = isinstance(tolerance, float | int | np.floating | np.integer)
+    if not (is_number and 0 < tolerance < MIN_DISTANCE / 2):
         raise StructureError(
             f"{id or 'crystal'}: `tolerance` must lie between 0 and {MIN_DISTANCE / 2} Å, got "
             f"{tolerance}. Use the default, {SYMMETRY_TOLERANCE}."

@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 Arguments = dict[str, Any]  # what ``Crystal`` takes, by name; it does the checks
 
 
+def _require(obj: Any, names: tuple[str, ...], what: str, id: str) -> None:
+    """Raise unless an object has what makes it ``what``."""
+    if not all(hasattr(obj, name) for name in names):
+        raise StructureError(
+            f"{id or 'crystal'}: the object must be {what}, got {type(obj).__name__}. "
+            "Use Crystal.from_any, or read files with potnet.read."
+        )
+
+
 def from_any(obj: Any, id: str) -> Arguments:
     """Return the arguments that ``obj`` stands for, told apart by what it has."""
     if isinstance(obj, Mapping):
@@ -39,11 +48,12 @@ def from_any(obj: Any, id: str) -> Arguments:
 
 def from_ase(atoms: Any, id: str) -> Arguments:
     """Return the arguments of an ``ase.Atoms``, unless a site is partly occupied."""
-    info = dict(atoms.info)
+    _require(atoms, ("get_atomic_numbers", "get_positions", "cell", "pbc"), "ASE Atoms", id)
+    info = dict(getattr(atoms, "info", None) or {})
     where = id or str(info.get("id", "")) or "ASE Atoms"
     for site, shares in (info.get("occupancy") or {}).items():
         _check_ordered({str(e): float(share) for e, share in shares.items()}, site, where)
-    results = getattr(atoms.calc, "results", None) or {}
+    results = getattr(getattr(atoms, "calc", None), "results", None) or {}
     return {
         "numbers": atoms.get_atomic_numbers(),
         "positions": atoms.get_positions(),
@@ -56,6 +66,7 @@ def from_ase(atoms: Any, id: str) -> Arguments:
 
 def from_pymatgen(structure: Any, id: str) -> Arguments:
     """Return the arguments of a pymatgen ``Structure``, unless a site is disordered."""
+    _require(structure, ("lattice", "cart_coords", "__iter__"), "a pymatgen Structure", id)
     where = id or "pymatgen Structure"
     numbers = []
     for index, site in enumerate(structure):
@@ -73,7 +84,14 @@ def from_pymatgen(structure: Any, id: str) -> Arguments:
 
 def from_jarvis(atoms: Any, id: str) -> Arguments:
     """Return the arguments of a JARVIS ``Atoms`` or of its dictionary."""
+    if not isinstance(atoms, Mapping):
+        _require(atoms, ("lattice_mat", "to_dict"), "JARVIS Atoms or their dictionary", id)
     data = atoms if isinstance(atoms, Mapping) else atoms.to_dict()
+    if missing := [key for key in ("lattice_mat", "coords", "elements") if key not in data]:
+        raise StructureError(
+            f"{id or 'JARVIS atoms'}: the dictionary must have `{missing[0]}`, got "
+            f"{', '.join(map(str, list(data)[:8])) or 'no key'}. Compare it with to_dict()."
+        )
     where = id or "JARVIS atoms"
     cartesian = data.get("cartesian")
     if not isinstance(cartesian, (bool, np.bool_)):

@@ -181,7 +181,10 @@ class Crystal:
             StructureError: If ``matrix`` is not integer, singular, or asks for too many atoms.
         """
         where = self.id or "crystal"
-        given = np.asarray(matrix)
+        try:
+            given = np.asarray(matrix)
+        except (ValueError, RuntimeError):  # not rectangular, or a tensor with gradients
+            given = np.empty(0)
         given = np.repeat(given, 3) if given.ndim == 0 else given
         integer = given.shape in ((3,), (3, 3)) and given.dtype.kind in "iuf"
         if not integer or not np.array_equal(given, np.round(given)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, overload
@@ -96,9 +96,22 @@ class Dataset:
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
+        for name in ("ids", "crystals"):
+            given = getattr(self, name)
+            if not isinstance(given, Iterable) or isinstance(given, str | bytes):
+                raise DataError(
+                    f"{self._where}: `{name}` must be a list, got {type(given).__name__}. "
+                    "Give one for each crystal."
+                )
         set_field(self, "ids", tuple(str(id) for id in self.ids))
         if not isinstance(self.crystals, LazyCrystals):
             set_field(self, "crystals", tuple(self.crystals))
+            kinds = {type(c).__name__ for c in self.crystals if not isinstance(c, Crystal)}
+            if kinds:
+                raise DataError(
+                    f"{self._where}: `crystals` must be of Crystal, got {min(kinds)}. "
+                    "Make them with Crystal.from_any."
+                )
         n = len(self.crystals)
         if n == 0:
             raise DataError(f"{self._where}: must hold at least one crystal, got none.")

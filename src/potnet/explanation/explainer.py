@@ -17,9 +17,11 @@ from potnet.explanation.path import TOLERANCE, Slopes, mean_slopes
 from potnet.explanation.sensitivity import Sensitivity
 from potnet.features.by_distance import ByDistance, by_distance, edges_in_words
 from potnet.features.complete import CompleteFeatures
+from potnet.files import as_path
 from potnet.known import KnownCrystal, load_known
 from potnet.models.evidence import combined
-from potnet.prediction import Predictor, is_structure, load
+from potnet.prediction import Predictor, load
+from potnet.prediction.predictor import as_structures
 from potnet.sheet.properties import BUNDLED, property_of
 from potnet.sheet.stream import LAYERS
 
@@ -67,7 +69,7 @@ class Explainer:
         tolerance: float = TOLERANCE,
         n_known: int = N_KNOWN,
     ) -> None:
-        self.name = "" if isinstance(model, Predictor) else str(os.fspath(model))
+        self.name = "" if isinstance(model, Predictor) else str(as_path(model, "model"))
         self.predictor = model if isinstance(model, Predictor) else load(model)
         self.features = _complete(self.predictor)
         names = [target.name for target in self.predictor.card.targets]
@@ -225,7 +227,7 @@ def explain(
         ConfigError: If the model has no such property, or the edges do not ascend.
     """
     explainer = Explainer(model, properties, edges=edges, n_known=n_known)
-    items = [crystals] if is_structure(crystals) else crystals
+    items = as_structures(crystals, "explain")
     return [found for found in explainer.stream(items, on_error="raise")
             if isinstance(found, Explanation)]  # fmt: skip
 

@@ -144,7 +144,7 @@ class CompleteFeatures(Features):
         Raises:
             StructureError: If a crystal is not periodic in three directions.
         """
-        cells = [self.reduced(crystal) for crystal in crystals]
+        cells = [self.reduced(crystal) for crystal in _checked(crystals)]
         return self.batch(cells, [self.orbits(cell) for cell in cells])
 
     def once(self, crystals: Sequence[Crystal]) -> Batch:
@@ -156,7 +156,7 @@ class CompleteFeatures(Features):
         Raises:
             StructureError: If a crystal is not periodic in three directions.
         """
-        cells = [self.reduced(crystal) for crystal in crystals]
+        cells = [self.reduced(crystal) for crystal in _checked(crystals)]
         orbits = [
             np.arange(cell.n_atoms) if cell.n_atoms <= FEW_ATOMS else self.orbits(cell)
             for cell in cells
@@ -187,7 +187,7 @@ class CompleteFeatures(Features):
 
     def each_atom(self, crystals: Sequence[Crystal]) -> Batch:
         """Return features with a node for each atom of the cells as they are given, in order."""
-        for crystal in crystals:
+        for crystal in _checked(crystals):
             crystal.require_periodic()
         return self.batch(crystals, [np.arange(crystal.n_atoms) for crystal in crystals])
 
@@ -308,3 +308,14 @@ def _all_pairs(node_counts: Tensor, values: Tensor) -> Pairs:
     )
     n = torch.repeat_interleave(node_counts, counts)
     return Pairs(place // n, place % n, values, counts)
+
+
+def _checked(crystals: Sequence[Crystal]) -> Sequence[Crystal]:
+    """Return crystals as they are; raise if they are something else, or none."""
+    is_list = isinstance(crystals, list | tuple) and len(crystals) > 0
+    if not is_list or not all(isinstance(crystal, Crystal) for crystal in crystals):
+        raise StructureError(
+            f"features: `crystals` must be a list of Crystal, got {type(crystals).__name__} "
+            f"{str(crystals)[:60]!r}. Make them with Crystal.from_any."
+        )
+    return crystals

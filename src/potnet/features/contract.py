@@ -24,6 +24,9 @@ class Features(BaseModel, ABC):
     of its numbers changes, and implements a call. The two other methods have answers that are
     right for any features.
 
+    Raises:
+        ValueError: If a setting is of another type, or outside of its range: pydantic's own.
+
     Attributes:
         is_differentiable: Whether :meth:`differentiable` is implemented.
     """

@@ -5,12 +5,13 @@ from __future__ import annotations
 import glob
 import gzip
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from potnet.crystal import Crystal
 from potnet.errors import Failure, StructureError
-from potnet.files import atomic_write
+from potnet.files import as_path, atomic_write
 from potnet.io.cif import format_cif
 from potnet.io.extxyz import format_extxyz
 from potnet.io.pieces import Piece, kind_of, pieces_of, plain_name
@@ -143,13 +144,15 @@ class Pieces:
         recursive: bool = False,
         species: Sequence[str] = (),
     ) -> None:
-        self._sources = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+        is_many = isinstance(sources, Iterable) and not isinstance(sources, str | bytes)
+        given: list[Any] = [*sources] if is_many else [sources]
+        self._sources = [as_path(source, "source") for source in given]
         self._recursive, self._species = recursive, species
         self._drawn = self._files = self._all_files = 0
         self._share = 0.0  # of the file that is being read
 
     def __iter__(self) -> Iterator[Piece]:
-        found = [(Path(source), *_names(Path(source), self._recursive)) for source in self._sources]
+        found = [(source, *_names(source, self._recursive)) for source in self._sources]
         self._all_files = sum(len(names) for *_, names in found)
         for source, folder, names in found:
             if not names:
@@ -183,8 +186,8 @@ def write(crystals: Crystal | Iterable[Crystal], path: Source) -> None:
     Raises:
         StructureError: If the format is another, or cannot hold the crystals.
     """
-    path = Path(path)
-    many = [crystals] if isinstance(crystals, Crystal) else list(crystals)
+    path = as_path(path, "path")
+    many = _listed(crystals, path)
     kind = kind_of(path.name.removesuffix(".gz"))
     formats: dict[str, Callable[[list[Crystal]], str]] = {
         "cif": format_cif,
@@ -241,3 +244,17 @@ def _may_be_structure(path: Path, folder: Path) -> bool:
     companion = path.name in COMPANION_NAMES or os.path.splitext(name)[1] in COMPANION_SUFFIXES
     # A folder or a broken link with the name of a structure file is not passed over.
     return not hidden and not companion and bool(kind_of(name) or path.is_file())
+
+
+def _listed(crystals: Any, path: Path) -> list[Crystal]:
+    """Return one crystal or several as a list; raise if they are none."""
+    is_many = isinstance(crystals, Iterable) and not isinstance(crystals, str | bytes | Mapping)
+    found: list[Crystal] = []
+    for item in crystals if is_many else [crystals]:
+        if not isinstance(item, Crystal):
+            raise StructureError(
+                f"{path}: `crystals` must be one Crystal or several, got {type(item).__name__}. "
+                "Make them with Crystal.from_any, or read files with potnet.read."
+            )
+        found.append(item)
+    return found

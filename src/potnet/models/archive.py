@@ -38,7 +38,7 @@ from torch import Tensor
 from potnet.calibration import Calibration
 from potnet.crystal import Crystal
 from potnet.errors import ConfigError, ModelError, PotNetError
-from potnet.files import atomic_write
+from potnet.files import as_path, atomic_write
 from potnet.models.card import FORMAT, GoldenCrystal, ModelCard
 from potnet.models.catalogue import bundled
 from potnet.models.registry import first_fault
@@ -99,6 +99,7 @@ def save(
         ModelError: If the archive could not be loaded again: the members do not fit the card, a
             weight is not finite, or there are fewer than two golden crystals or they disagree.
     """
+    path = as_path(path, "path")
     weights = tensors_to_bytes(
         {
             f"member{k}.{name}": _stored(tensor)
@@ -237,7 +238,7 @@ def _find(source: str | os.PathLike[str]) -> tuple[Path, tuple[str, ...]]:
     found = bundled()
     if str(source) in found:
         return found[str(source)]
-    path = Path(source)
+    path = as_path(source, "model")
     if (path / "model" / CARD_NAME).is_file() and not (path / CARD_NAME).exists():
         return path / "model", ()  # the folder of a run
     if not path.exists():

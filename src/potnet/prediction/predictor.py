@@ -68,6 +68,14 @@ class Predictor:
         card: ModelCard,
         calibration: Calibration | None = None,
     ) -> None:
+        is_list = isinstance(members, list | tuple)
+        if is_list and not all(isinstance(member, torch.nn.Module) for member in members):
+            is_list = False
+        if not is_list or not isinstance(card, archive.ModelCard):
+            raise ModelError(
+                "Predictor: `members` must be a list of networks and `card` a ModelCard, got "
+                f"{type(members).__name__} and {type(card).__name__}. Use potnet.load."
+            )
         if not members:
             raise ModelError(
                 "Predictor: `members` must hold at least one network, got none. "
@@ -156,7 +164,15 @@ class Predictor:
 
         Returns:
             Values in the units of the targets, shape (n_graphs, n_targets).
+
+        Raises:
+            StructureError: If ``batch`` is something else.
         """
+        if not (hasattr(batch, "numbers") and hasattr(batch, "graph_index")):
+            raise StructureError(
+                f"predict_values: `batch` must be of features, got {type(batch).__name__}. "
+                "Make it with predictor.features(crystals), or use predict."
+            )
         return self._restored(self._standardised(batch))
 
     @overload
@@ -196,9 +212,9 @@ class Predictor:
             StructureError: If a crystal cannot be used.
             ModelError: If the network offers no embedding.
         """
-        if per not in ("crystal", "atom"):
+        if not isinstance(per, str) or per not in ("crystal", "atom"):
             raise ConfigError(f"embed: `per` must be crystal or atom, got {per!r}. Choose one.")
-        items = [crystals] if is_structure(crystals) else crystals
+        items = as_structures(crystals, "embed")
         found: list[NDArray[np.float32]] = []
         for batch in _batches(items, batch_size, "raise"):
             good = [item for item in batch if isinstance(item, Crystal)]
@@ -517,11 +533,7 @@ def predict_each(
     on_error: Literal["raise", "skip"] = "skip",
 ) -> Iterator[Said | Failure]:
     """Yield what several models say, crystal by crystal; see :func:`predict_stream`."""
-    if isinstance(crystals, str | os.PathLike) or not isinstance(crystals, Iterable):
-        raise StructureError(
-            f"predict: `crystals` must be structures, got {type(crystals).__name__} "
-            f"{str(crystals)[:60]!r}. Read files with potnet.read."
-        )
+    crystals = as_structures(crystals, "predict")
     for batch in _batches(crystals, batch_size, on_error):
         good = [item for item in batch if isinstance(item, Crystal)]
         made: list[tuple[Features, Batch]] = []
@@ -572,6 +584,22 @@ def is_structure(item: Any) -> bool:
         return True
     # ASE Atoms, pymatgen Structure and JARVIS Atoms have a cell; lists and tables have none.
     return any(hasattr(item, name) for name in ("get_cell", "lattice", "lattice_mat"))
+
+
+def as_structures(crystals: Any, where: str) -> Iterable[Any]:
+    """Return structures as something to go through, also where it is only one.
+
+    Raises:
+        StructureError: If it is neither one nor a collection, such as the name of a file.
+    """
+    if is_structure(crystals):
+        return [crystals]
+    if isinstance(crystals, str | bytes | os.PathLike) or not isinstance(crystals, Iterable):
+        raise StructureError(
+            f"{where}: `crystals` must be structures, got {type(crystals).__name__} "
+            f"{str(crystals)[:60]!r}. Read files with potnet.read."
+        )
+    return crystals
 
 
 def _batches(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from potnet.report.plots import BLUE, GREY, ORANGE, empty_figure
+from potnet.text import plot_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -75,11 +76,11 @@ def roc_curves(
             continue
         x, y = _curve(target, chance)
         colour = COLOURS[k] if k < len(COLOURS) else GREY
-        axes.plot(x, y, color=colour, linewidth=1.6, label=word)
+        axes.plot(x, y, color=colour, linewidth=1.6, label=plot_text(word))
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     axes.set_xlabel("share of the others taken for it")
     axes.set_ylabel("share found")
-    if 1 < len(curves) <= len(COLOURS):
+    if 1 < len(curves) <= len(COLOURS) and axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, loc="lower right")
     return figure
 

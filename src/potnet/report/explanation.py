@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from potnet.report.plots import BLUE, GREY, ORANGE, labelled
+from potnet.text import plot_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +28,8 @@ def explanation_plot(explanation: Explanation) -> Figure:
     left, right = figure.subplots(1, 2)
     p = explanation.prediction
     value = f"{explanation.property} {p.prediction:.4g} {p.unit}".rstrip()
-    figure.suptitle(f"{explanation.id or explanation.formula}: {value}", fontsize=11)
+    title = f"{explanation.id or explanation.formula}: {value}"
+    figure.suptitle(plot_text(title), fontsize=11)
     _draw_channels(left, explanation)
     _draw_sites(right, explanation)
     for axes in (left, right):
@@ -54,7 +56,7 @@ def _draw_channels(axes: Axes, found: Explanation) -> None:
             axes.barh(places, width, left=start, color=colour, label=label,
                       edgecolor="white", linewidth=0.5)  # fmt: skip
             start = start + width
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), map(plot_text, names))
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.legend(frameon=False, fontsize=8)
     axes.set_title("by channel and distance", fontsize=10)

@@ -23,6 +23,7 @@ from potnet.crystal.elements import number_of
 from potnet.errors import ConfigError
 from potnet.report.section import Section, direction, telling_section
 from potnet.sums import point_sums, resolve
+from potnet.text import plot_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -297,7 +298,7 @@ def _title(maps: Landscape, p: int) -> str:
     if name == "coulomb" and maps.charges:
         charges = ", ".join(f"{symbol} {charge:+g}" for symbol, charge in maps.charges.items())
         return f"Coulomb, $1/r$, charges {charges}".replace("-", "\N{MINUS SIGN}")
-    return titles.get(name, name)
+    return titles.get(name) or plot_text(name)
 
 
 def _formula(crystal: Crystal) -> str:
@@ -307,4 +308,4 @@ def _formula(crystal: Crystal) -> str:
 
 def _set_high(unit: str) -> str:
     """Return a unit with its exponent set high."""
-    return re.sub(r"\^(\S+)", r"$^{\1}$", unit)
+    return re.sub(r"\^([^\s$\\]+)", r"$^{\1}$", plot_text(unit))

@@ -6,6 +6,7 @@ that they work without a display and from several threads.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from potnet.text import plot_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +52,7 @@ def parity_plot(target: ArrayLike, prediction: ArrayLike, *, name: str, unit: st
     axes.set_xlabel(labelled("reference", unit))
     axes.set_ylabel(labelled("predicted", unit))
     mae = float(np.abs(y - x).mean())
-    note = f"MAE {mae:.3g} {unit}".rstrip() + f"\n{len(x):,} crystals"
+    note = f"MAE {mae:.3g} {plot_text(unit)}".rstrip() + f"\n{len(x):,} crystals"
     axes.text(0.04, 0.96, note, transform=axes.transAxes, va="top", fontsize=10)
     return figure
 
@@ -123,9 +126,14 @@ def learning_curve(
 
 
 def png(figure: Figure) -> bytes:
-    """Return a figure as PNG; the same figure gives the same bytes."""
+    """Return a figure as PNG; the same figure gives the same bytes.
+
+    Characters that the font lacks, in names of columns, become boxes without a word.
+    """
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()
 
 
@@ -133,14 +141,14 @@ def empty_figure(title: str, *, width: float, height: float) -> tuple[Figure, Ax
     """Return a figure with a title and bare axes; sizes in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(title, fontsize=11)
+    axes.set_title(plot_text(title), fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
 
 def labelled(what: str, unit: str) -> str:
     """Return the label of an axis."""
-    return f"{what} ({unit})" if unit else what
+    return plot_text(f"{what} ({unit})" if unit else what)
 
 
 def _pair(
