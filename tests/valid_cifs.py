@@ -315,17 +315,35 @@ def _kind_of_wrong(file: File, found: tuple[list[str], np.ndarray]) -> str:
     stated = gemmi.cif.read_string(file.text).sole_block().find_values("_atom_site_occupancy")
     whole = [k for k in range(len(file.listed[0])) if not stated or stated[k] != "."]
     without = [file.listed[0][k] for k in whole], file.listed[1][whole]
+    readings = []
     for listed, rest in ((file.listed, ""), (without, ", without the sites of occupancy '.'")):
-        if are_same(listed, found, file.cell):
-            return f"takes no symmetry: the listed sites alone{rest}"
-        if rest and are_same(expanded(listed, file.setting, file.cell), found, file.cell):
-            return "leaves out the sites of occupancy '.'"
-        for setting in alike:
-            if are_same(expanded(listed, setting, file.cell), found, file.cell):
-                return f"takes another setting (origin, axes or cell) of the group{rest}"
-    counts, right = Counter(found[0]), Counter(file.symbols)
-    if counts == right:
-        return "has atoms in other places"
-    return (
-        f"has too {'few' if counts < right else 'many' if right < counts else 'many and few'} atoms"
-    )
+        readings.append((f"takes no symmetry: the listed sites alone{rest}", listed))
+        own = "takes the atoms of the file" + rest
+        settings = [(own, file.setting), *((_OTHER + rest, s) for s in alike)]
+        readings += [(kind, expanded(listed, s, file.cell)) for kind, s in settings]
+    for kind, atoms in readings:
+        if are_same(atoms, found, file.cell):
+            return kind
+    for kind, atoms in readings:
+        if _is_covered(found, atoms, file.cell):
+            n_more = len(found[0]) - len(atoms[0])
+            how = "images near a special position twice" if n_more > 0 else "fewer atoms"
+            return f"{kind}, with {how}"
+    for setting in SETTINGS:
+        for listed in (file.listed, without):
+            if _is_covered(found, expanded(listed, setting, file.cell), file.cell):
+                return "takes another space group"
+    return "has other atoms"
+
+
+_OTHER = "takes another setting (origin, axes or cell) of the group"
+
+
+def _is_covered(
+    found: tuple[list[str], np.ndarray], atoms: tuple[list[str], np.ndarray], cell: np.ndarray
+) -> bool:
+    """Return whether each atom that was found lies where one of its element should."""
+    apart = np.asarray(found[1])[:, None] - atoms[1]
+    distances = np.linalg.norm((apart - np.round(apart)) @ cell, axis=-1)
+    distances[np.array(found[0])[:, None] != np.array(atoms[0])] = np.inf
+    return bool(distances.min(1).max() < 2 * TOLERANCE)

@@ -18,6 +18,7 @@ from potnet.data.record import Record, word
 from potnet.errors import Failure, PotNetError, StructureError, as_refusal
 from potnet.io import Names, Piece
 from potnet.parallel import in_order
+from potnet.text import printable
 
 #: Descriptions (see near_duplicates.py) that differ by less than these lengths in Å belong to the
 #: same crystal, or to one that has hardly been relaxed further.
@@ -286,9 +287,23 @@ def _concluded(
     findings = [*_of_reading(found), *_of_duplicates(found), *_of_columns(found)]
     if targets or not columns:
         findings += _of_classes(rows.words, targets)
+    if not columns and not any(finding.kind == "classes" for finding in findings):
+        findings += _of_odd_columns(rows.words)
     findings += _of_elements(found, rows.symbols)
     findings.sort(key=lambda finding: finding.severity != "problem")
     return CheckResult(**{**vars(found), "findings": tuple(findings)})
+
+
+def _of_odd_columns(words: Sequence[Mapping[str, str]]) -> list[Finding]:
+    """Return which columns cannot be learned: those of words of which hardly one repeats."""
+    first: dict[str, str] = {}
+    for row in words:
+        first = dict(row) | first
+    text = "neither numbers nor words that repeat, and no target"
+    return [
+        Finding("words", "notice", f"{printable(name)}: {text}, such as {printable(value, 40)!r}")
+        for name, value in first.items()
+    ]
 
 
 def _splits(rows: _Rows, split: Mapping[str, Sequence[str]] | None) -> Parts:

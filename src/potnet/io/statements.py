@@ -239,7 +239,7 @@ def _check_density(block: Block, content: Content, where: str) -> bool:
         stated = gemmi.cif.as_number(text)
         if not stated > 0:
             continue
-        if stated > 100:
+        if stated > 100 and abs(density / stated - 1) > tolerance:
             stated /= 1000  # kg/m^3
         decimals = text.partition(".")[2].partition("(")[0]
         rounding = 0.6 * 10.0 ** -len(decimals) / stated
