@@ -150,8 +150,16 @@ def _check_plan(
 
 
 def _floats(values: Tensor | ArrayLike) -> Tensor:
-    found = values if isinstance(values, Tensor) else torch.from_numpy(np.asarray(values, float))
-    return found.to(torch.float64)
+    try:
+        given = (
+            values if isinstance(values, Tensor) else torch.from_numpy(np.asarray(values, float))
+        )
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ConfigError(
+            f"energy: charges, positions and cell must be arrays of numbers, got '{error}'. "
+            "Give tensors or arrays."
+        ) from error
+    return given.to(torch.float64)
 
 
 def _check(

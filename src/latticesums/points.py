@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from latticesums.errors import ConfigError
+from latticesums.errors import ConfigError, StructureError
 from latticesums.lattice import Atoms, Crystal, reduced
 from latticesums.pairs import DEFAULT_POTENTIALS, pair_sums
 from latticesums.potentials import Potential, resolve
@@ -79,13 +79,25 @@ def point_sums(
     >>> bool(abs(sums.values[0, 0]) < 1e-6)  # as far from either ion
     True
     """
+    for name in ("positions", "cell", "pbc"):
+        if not hasattr(crystal, name):
+            raise StructureError(
+                f"point_sums: `crystal` must have positions, cell and pbc, got a "
+                f"{type(crystal).__name__} without `{name}`. Use latticesums.Atoms."
+            )
     crystal = Atoms(
         np.asarray(crystal.positions, dtype=np.float64),
         np.asarray(crystal.cell, dtype=np.float64),
         np.broadcast_to(np.asarray(crystal.pbc), 3),
     )
     chosen, n_atoms = resolve(potentials), len(crystal.positions)
-    points = np.ascontiguousarray(points, dtype=np.float64)
+    try:
+        points = np.ascontiguousarray(points, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ConfigError(
+            f"point_sums: `points` must be numbers, got '{error}'. "
+            "Give one row of Cartesian coordinates per point."
+        ) from error
     if points.ndim != 2 or points.shape[1] != 3:
         raise ConfigError(
             f"point_sums: `points` must have shape (n_points, 3), got {points.shape}. "

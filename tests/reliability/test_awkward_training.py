@@ -14,6 +14,8 @@ from salts import rock_salt
 from tiny_network import TinyFeatures, made_up_dataset, registered  # noqa: F401  (a fixture)
 
 import potnet
+from potnet import data
+from potnet.checks import check_records
 from potnet.errors import ConfigError, DataError, Failure, ModelError, StructureError
 from potnet.files import exclusive
 from potnet.models import archive
@@ -38,7 +40,21 @@ def size() -> np.ndarray:
     return np.array(made_up_dataset(40).targets["size"])
 
 
-NAMES = ["a/b", "a b", "../x", "Δ(eV)", "$\\frac{", "x" * 300, "con", "a\\b", ".", "=1+1", "<b>"]
+NAMES = [
+    "$\\frac{$",
+    "硬度 😀",
+    "a/b",
+    "a b",
+    "../x",
+    "Δ(eV)",
+    "$\\frac{",
+    "x" * 300,
+    "con",
+    "a\\b",
+    ".",
+    "=1+1",
+    "<b>",
+]
 
 
 def test_no_name_of_a_column_loses_a_training_or_leaves_the_folder(tmp_path):
@@ -93,6 +109,23 @@ def test_a_target_with_nothing_to_learn_is_said(tmp_path, caplog, settings):
     with caplog.at_level(logging.WARNING, "potnet"):
         train(with_columns({"y": np.ones(40)}), config(**settings), tmp_path / "run")
     assert "Target y is 1 for all" in caplog.text
+
+
+def test_words_that_do_not_repeat_are_named(tmp_path):
+    table = "".join(f"{k}.cif,{k}.5%\n" for k in range(4))
+    for k in range(4):
+        crystal = rock_salt(11, 17, 2.8 + k / 10)
+        potnet.write(crystal, tmp_path / f"{k}.cif")
+    (tmp_path / "t.csv").write_text("file,gap\n" + table)
+    dataset = data.open(tmp_path / "t.csv")
+    with pytest.raises(
+        ConfigError, match="column of numbers, or of words that repeat, got gap = '"
+    ):
+        train(dataset, config(), tmp_path / "run")
+    found = check_records(data.iter_records(tmp_path / "t.csv")).findings
+    assert [f.text for f in found if f.kind == "words"] == [
+        "gap: neither numbers nor words that repeat, and no target, such as '0.5%'"
+    ]
 
 
 def test_a_target_that_is_named_twice_is_learned_once(tmp_path):

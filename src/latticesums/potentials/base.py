@@ -339,8 +339,11 @@ def as_float64(value: Any, device: torch.device) -> Any:
 
 
 def as_number(value: Any) -> float:
-    """Return the number that a parameter holds."""
-    return value.item() if isinstance(value, Tensor) else float(value)
+    """Return the number that a parameter holds; infinite if it is larger than any float."""
+    try:
+        return value.item() if isinstance(value, Tensor) else float(value)
+    except OverflowError:
+        return math.inf
 
 
 def require_number(where: str, name: str, value: object, *, least: float = -math.inf) -> float:

@@ -64,6 +64,11 @@ def parse_potential(text: str) -> Potential:
     >>> parse_potential("coulomb to 6")
     CutOff(potential=Coulomb(exponent=1.0), cutoff=6.0)
     """
+    if not isinstance(text, str):
+        raise ConfigError(
+            f"potential: `text` must be a name, got {type(text).__name__}. "
+            'Use one such as "coulomb".'
+        )
     whole, to, cutoff = text.rpartition(" to ")
     if to:
         try:
@@ -107,6 +112,11 @@ def resolve(potentials: Sequence[Potential | str] | Potential | str) -> tuple[Po
     """
     if isinstance(potentials, str | Potential):
         potentials = (potentials,)
+    if not isinstance(potentials, Sequence):
+        raise ConfigError(
+            "lattice sums: `potentials` must be a list of potentials or their names, got "
+            f'{type(potentials).__name__}. Use one such as ["coulomb"].'
+        )
     if len(potentials) == 0:
         raise ConfigError(
             "lattice sums: `potentials` must hold at least one potential, got none. "
@@ -130,8 +140,16 @@ def unit_of(potential: Potential) -> str:
 
     An inverse power carries a length, a bounded potential carries nothing; a combination has the
     unit of its coefficients, which is the caller's.
+
+    Raises:
+        ConfigError: If it is no potential.
     """
     if isinstance(potential, Combination):
         return ""
+    if not isinstance(potential, Potential):
+        raise ConfigError(
+            f"unit_of: `potential` must be a potential, got {type(potential).__name__}. "
+            "Make one of a name with parse_potential."
+        )
     order = float(potential.order)
     return {0.0: "", 1.0: "1/Å"}.get(order, f"Å^-{order:g}")

@@ -364,7 +364,7 @@ class Crystal:
         Raises:
             StructureError: If the atoms are not a valid crystal, or sites are partly occupied.
         """
-        return cls(**convert.from_ase(atoms, id))
+        return cls(**convert.from_ase(atoms, _name(id)))
 
     @classmethod
     def from_pymatgen(cls, structure: Any, *, id: str = "") -> Crystal:
@@ -373,7 +373,7 @@ class Crystal:
         Raises:
             StructureError: If the structure is not a valid crystal, or a site is disordered.
         """
-        return cls(**convert.from_pymatgen(structure, id))
+        return cls(**convert.from_pymatgen(structure, _name(id)))
 
     @classmethod
     def from_jarvis(cls, atoms: Any, *, id: str = "") -> Crystal:
@@ -382,7 +382,7 @@ class Crystal:
         Raises:
             StructureError: If the atoms are not a valid crystal, or a key is missing.
         """
-        return cls(**convert.from_jarvis(atoms, id))
+        return cls(**convert.from_jarvis(atoms, _name(id)))
 
     @classmethod
     def from_any(cls, obj: Any, *, id: str = "") -> Crystal:
@@ -398,8 +398,17 @@ class Crystal:
             StructureError: If ``obj`` is none of these or not a valid crystal.
         """
         if isinstance(obj, Crystal):
-            return obj.replace(id=id) if id else obj
-        crystal = cls(**convert.from_any(obj, id))
+            return obj.replace(id=_name(id)) if _name(id) else obj
+        crystal = cls(**convert.from_any(obj, _name(id)))
         if isinstance(obj, Mapping):
             check_cartesian(crystal, crystal.id or "crystal")
         return crystal
+
+
+def _name(id: object) -> str:
+    """Return ``id``; raise if it is no text."""
+    if not isinstance(id, str):
+        raise StructureError(
+            f"crystal: `id` must be text, got {type(id).__name__}. Use str, or leave it out."
+        )
+    return id

@@ -144,8 +144,9 @@ class Pieces:
         recursive: bool = False,
         species: Sequence[str] = (),
     ) -> None:
-        is_many = isinstance(sources, Iterable) and not isinstance(sources, str | bytes)
-        given: list[Any] = [*sources] if is_many else [sources]
+        anything: Any = sources  # a caller may give what it likes
+        is_many = isinstance(anything, Iterable) and not isinstance(anything, str | bytes)
+        given: list[Any] = [*anything] if is_many else [anything]
         self._sources = [as_path(source, "source") for source in given]
         self._recursive, self._species = recursive, species
         self._drawn = self._files = self._all_files = 0
@@ -214,10 +215,11 @@ def write(crystals: Crystal | Iterable[Crystal], path: Source) -> None:
         file.write(content)
 
 
-def _nothing(source: Source) -> StructureError:
+def _nothing(source: object) -> StructureError:
+    is_folder = isinstance(source, str | os.PathLike) and Path(source).is_dir()
     return StructureError(
         f"{source}: the source must be a file, or a folder or pattern with structure files, got "
-        f"{'a folder without any' if Path(source).is_dir() else 'none'}. Check the path."
+        f"{'a folder without any' if is_folder else 'none'}. Check the path."
     )
 
 
