@@ -20,8 +20,6 @@ from potnet.errors import StructureError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from potnet.crystal.crystal import Crystal
-
 # Words for units of length other than Å, and keys whose unit is that of another quantity.
 _OTHER_UNITS = frozenset(("bohr", "bohrs", "au", "a.u", "a0", "atomic"))
 _OTHER_UNITS |= {"nm", "nanometer", "nanometers", "nanometre", "nanometres"}
@@ -125,17 +123,21 @@ def check_scaled(scaled: NDArray[np.float64], cell: NDArray[np.float64], where: 
     say(f"{where}: coordinates far outside of the cell are taken for fractional: {got}.")
 
 
-def check_cartesian(crystal: Crystal, where: str) -> None:
-    """Raise if the coordinates of a crystal, which were called Cartesian, are fractional.
+def check_cartesian(
+    numbers: NDArray[np.int64],
+    positions: NDArray[np.float64],
+    cell: NDArray[np.float64],
+    where: str,
+) -> None:
+    """Raise if the coordinates of a valid crystal, which were called Cartesian, are fractional.
 
     Fractional they are if all lie between 0 and 1, too close to each other for any bond, and none
     is too close where the same numbers are shares of the lattice vectors.
     """
-    positions, is_crowd = crystal.positions, 1 < crystal.n_atoms <= _MAX_CROWD
+    is_crowd = 1 < len(numbers) <= _MAX_CROWD
     if not is_crowd or positions.min() < _UNIT[0] or positions.max() > _UNIT[1]:
         return
-    numbers, cell = crystal.numbers, crystal.cell
-    if _is_bonded(numbers, crystal.scaled_positions, cell):
+    if _is_bonded(numbers, np.linalg.solve(cell.T, positions.T).T, cell):
         return
     if _is_bonded(numbers, positions, cell):
         raise StructureError(

@@ -401,7 +401,9 @@ class Crystal:
             return obj.replace(id=_name(id)) if _name(id) else obj
         crystal = cls(**convert.from_any(obj, _name(id)))
         if isinstance(obj, Mapping):
-            check_cartesian(crystal, crystal.id or "crystal")
+            check_cartesian(
+                crystal.numbers, crystal.positions, crystal.cell, crystal.id or "crystal"
+            )
         return crystal
 
 

@@ -155,7 +155,7 @@ def _crystal(frame: _Frame, info: dict[str, Any], where: str, source: str) -> Cr
     pbc = periodicity(taken, where)
     numbers, positions = _parse_atoms(frame, str(taken.get("properties", _DEFAULT)), source)
     crystal = Crystal(numbers, positions, np.reshape(lattice, (3, 3)), pbc, id=where, info=info)
-    check_cartesian(crystal, where)
+    check_cartesian(crystal.numbers, crystal.positions, crystal.cell, where)
     say_content(info, crystal.numbers, where)
     return crystal
 

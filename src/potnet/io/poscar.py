@@ -118,7 +118,7 @@ class _Reader:
         positions = rows * scale if is_cartesian else rows @ cell
         crystal = Crystal(numbers, positions, cell, id=self.source)
         if is_cartesian:
-            check_cartesian(crystal, self.source)
+            check_cartesian(crystal.numbers, crystal.positions, crystal.cell, self.source)
         return crystal
 
     def words(self) -> list[str]:
