@@ -30,7 +30,7 @@ from potnet.training import TrainingConfig, evaluate, loop, train
 from potnet.training.batches import Minibatch
 from potnet.training.finetune import resolved
 from potnet.training.run_folder import FORMER, fingerprints
-from potnet.training.trainer import Objective, Trainer, doubt
+from potnet.training.trainer import LIKELY, SURE, Objective, Trainer, doubt
 
 
 def config(**settings) -> TrainingConfig:
@@ -451,7 +451,7 @@ def test_going_on_never_keeps_weights_that_are_worse_than_those_it_began_with(re
 def test_a_network_that_goes_on_has_to_be_better_than_by_chance():
     rng = np.random.default_rng(0)
     first = rng.exponential(size=100)
-    trainer = SimpleNamespace(begins_trained=True, first_errors=None)
+    trainer = SimpleNamespace(begins_trained=True, first_errors=None, sureness=SURE)
     assert Trainer.margin(trainer, first) == 0
     assert Trainer.margin(trainer, first - 0.1) == pytest.approx(0)  # better for all alike
     change = rng.standard_normal(100)
@@ -462,8 +462,10 @@ def test_a_network_that_goes_on_has_to_be_better_than_by_chance():
     few = change[:5]
     expected = student.ppf(0.99, 4) * few.std(ddof=1) / np.sqrt(5)
     assert doubt(few) == pytest.approx(expected, rel=0.02)
+    expected = student.ppf(0.8, 98) * np.delete(change, 3).std(ddof=1) / np.sqrt(99)
+    assert doubt(later - first, LIKELY) == pytest.approx(expected, rel=1e-3)
     assert Trainer.margin(SimpleNamespace(begins_trained=False), later) == 0
-    one = SimpleNamespace(begins_trained=True, first_errors=first[:1])
+    one = SimpleNamespace(begins_trained=True, first_errors=first[:1], sureness=SURE)
     assert Trainer.margin(one, first[:1]) == np.inf  # one crystal says nothing
 
 

@@ -173,16 +173,15 @@ def transforms_asked(config: TrainingConfig, dataset: Dataset) -> Asked | dict[s
     """
     if config.finetune is None or config.transform != "auto":
         return config.transform
-    cards = archive.read_card(config.finetune).targets
     least = {name: np.nanmin(values, initial=np.inf) for name, values in dataset.targets.items()}
-    fits = {"log10": lambda x: x > 0, "nonnegative": lambda x: x >= 0}
-    return {
-        card.name: card.transform
-        for card in cards
-        if card.name in least
-        and fits.get(card.transform, bool)(least[card.name])
-        and card.transform in fits
-    }
+    found: dict[str, Asked] = {}
+    for card in archive.read_card(config.finetune).targets:
+        lowest = least.get(card.name, -np.inf)
+        if (card.transform == "log10" and lowest > 0) or (
+            card.transform == "nonnegative" and lowest >= 0
+        ):
+            found[card.name] = card.transform
+    return found
 
 
 def _becomes(name: str, unit: str, wanted: str) -> bool:

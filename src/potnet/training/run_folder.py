@@ -135,8 +135,8 @@ class RunFolder:
     def begun_as(self, fingerprints: Sequence[str]) -> str:
         """Return the one of some fingerprints with which a run here began, else the first."""
         path = self.path / "run.json"
-        known = json.loads(path.read_text("utf-8")).get("run") if path.exists() else None
-        return known if known in fingerprints else fingerprints[0]
+        known = json.loads(path.read_text("utf-8")).get("run") if path.exists() else ""
+        return next((found for found in fingerprints if found == known), fingerprints[0])
 
     def describe(self, prepared: Prepared, run: str, fabric: Fabric) -> None:
         """Write what a reader needs to repeat the run."""

@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 
 _LOSSES = {"l1": functional.l1_loss, "mse": functional.mse_loss, "huber": functional.huber_loss}
 FEWEST_CORRECTED = 5  # training crystals
-NORMAL_QUANTILE = 2.3263  # of 99 %
+# Quantiles of the normal distribution: how sure it must be that a network is better than it began.
+# One that predicts the quantity is changed by chance in one of a hundred cases; one that predicts
+# it computed in another way is likely to gain, and changed by chance in one of five.
+SURE, LIKELY = 2.3263, 0.8416
 _EVALUATION_BATCHES = 4  # Without gradients a batch may be so many times larger.
 
 
@@ -113,6 +116,8 @@ class Trainer:
         torch.manual_seed(generator_seed(config.seed, index))
         network = first_network(config, len(scales), index=index, kept=kept)
         self.begins_trained = bool(kept)
+        is_another = any(output != scale.name for output, scale in kept.items())
+        self.sureness = LIKELY if is_another else SURE
         _freeze(network, config.freeze)
         if network.references is not None and not kept:
             network.references.weight.data.copy_(torch.from_numpy(references))
@@ -226,7 +231,7 @@ class Trainer:
         if self.first_errors is None:
             self.first_errors = errors
             return 0.0
-        return doubt(errors - self.first_errors)
+        return doubt(errors - self.first_errors, self.sureness)
 
     def correct(self, prepared: Prepared) -> None:
         """Begin with a slope and a shift of each element, where what the network says gains by it.
@@ -256,7 +261,7 @@ class Trainer:
             after[used] = found.others
             errors = [np.abs(scale.settled(outputs) - known) for outputs in (before, after)]
             gain = errors[0] - errors[1]
-            if np.nanmean(gain) > doubt(gain):
+            if np.nanmean(gain) > doubt(gain, self.sureness):
                 for network in (self.network, self.average.network):
                     if network.references is not None:
                         found.apply(network, network.references, k)
@@ -316,24 +321,28 @@ class Trainer:
         self.scheduler.load_state_dict(state["scheduler"])
 
 
-def doubt(differences: NDArray[np.float64]) -> float:
+def doubt(differences: NDArray[np.float64], sureness: float = SURE) -> float:
     """Return how large the mean of ``differences`` may be by chance, inf if there are too few.
 
-    Of errors crystal by crystal, nan where unknown: in one of a hundred cases it is larger without
-    a reason (Student, Biometrika 6, 1 (1908); the quantile after Abramowitz and Stegun 26.7.5).
+    Student's quantile (Biometrika 6, 1 (1908); Abramowitz and Stegun 26.7.5) times their standard
+    error.
+
+    Args:
+        differences: Of errors, crystal by crystal, nan where unknown, shape (n,).
+        sureness: The quantile of the normal distribution: that of many crystals.
     """
     known = differences[np.isfinite(differences)]
     n = len(known) - 1
     if n < 2:
         return math.inf
-    z = NORMAL_QUANTILE
+    z = sureness
     quantile = (
         z
         + (z**3 + z) / (4 * n)
         + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
         + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
     )
-    return float(quantile * known.std(ddof=1) / math.sqrt(len(known)))
+    return quantile * float(known.std(ddof=1)) / math.sqrt(len(known))
 
 
 def _freeze(network: Network, names: Sequence[str]) -> None:
