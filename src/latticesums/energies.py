@@ -25,7 +25,7 @@ from latticesums.pairs import pair_sums
 from latticesums.plan import Plan, make_plan
 from latticesums.potentials import Potential, resolve
 from latticesums.radii import balanced_radius_of_charges, share_of_charges
-from latticesums.terms import add_charges, evaluated, list_terms
+from latticesums.terms import add_charges, can_list, evaluated, list_terms
 
 #: e^2 / Å in eV: energies of charges in units of the elementary charge times this are in eV.
 COULOMB_CONSTANT = 14.3996454784255
@@ -218,7 +218,8 @@ def _energy(
     is_near = positions.device.type == "cpu" and not potential.tensors
     if not asks and is_near and pbc.all() and potential.can_split:
         with torch.no_grad():
-            return _without_tape(positions, cell, charges, potential, tolerance, boundary)
+            if can_list(_plan(positions, cell, charges, potential, tolerance)[0]):
+                return _without_tape(positions, cell, charges, potential, tolerance, boundary)
     with torch.enable_grad():
         x = positions if asks and positions.requires_grad else positions.detach().requires_grad_()
         strain = torch.zeros(3, 3, dtype=x.dtype, device=x.device, requires_grad=True)

@@ -88,7 +88,7 @@ def energy(
 
     def whole(x: Any, a: Any, q: Any) -> energies.Energies:
         return energies.energy(
-            np.asarray(x), np.asarray(a), np.asarray(q),
+            np.array(x), np.array(a), np.array(q),
             potential=potential, tolerance=tolerance, charged=charged,
         )  # fmt: skip
 

@@ -71,6 +71,19 @@ def _owners(ends: Indices) -> Indices:
     return np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
 
 
+#: Lattice vectors that may be looked at for a pair; longer cells go by other ways.
+_MOST_VECTORS = 200_000
+
+
+def can_list(plan: Plan) -> bool:
+    """Return whether the images of crystals can be listed: not of needles, with one list for all.
+
+    Vectors of pairs are wrapped, and so as long as half a cell.
+    """
+    longest = 0.5 * np.linalg.norm(plan.basis, axis=2).sum(1)
+    return bool((plan.lattice.most(plan.radius + longest) < _MOST_VECTORS).all())
+
+
 def list_terms(
     positions: Array, cells: Array, n_atoms: Indices, plan: Plan, references: Array | None = None
 ) -> Terms:
@@ -84,8 +97,13 @@ def list_terms(
         references: Reduced bases that decide which waves there are; those of the cells by default.
 
     Raises:
-        StructureError: If two atoms are on one spot.
+        StructureError: If two atoms are on one spot, or a cell is too long for a list.
     """
+    if not can_list(plan):
+        raise StructureError(
+            "crystal 0: `cell` must not be so much longer than wide, got lengths of "
+            f"{np.linalg.norm(plan.basis, axis=2).max():.3g} Å. Sum without a plan."
+        )
     n_graphs, offsets = len(cells), np.concatenate([[0], np.cumsum(n_atoms)])
     near = bring_near(positions, cells, n_atoms)
     rests = np.empty((0, 3)) if near is None else near.rests
