@@ -101,6 +101,7 @@ def run(options: argparse.Namespace) -> None:
             }
         )
         every = max(1, len(samples) // 8)
+        n_bytes = sum(path.stat().st_size for path in options.output.glob("*.parquet"))
         found = {
             "model": MODEL,
             "workers": options.workers,
@@ -109,6 +110,7 @@ def run(options: argparse.Namespace) -> None:
             "crystals": now.crystals,
             "cpu_ms_a_crystal": 1000 * now.cpu / now.crystals,
             "crystals_a_second": now.crystals / seconds,
+            "table_bytes_a_crystal": n_bytes / (SHARD * now.shards),
             "samples": samples[::every] + samples[-1:],
             "note": options.note,
         }

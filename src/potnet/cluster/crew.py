@@ -82,7 +82,8 @@ class Crew:
         self._todo: deque[_Job] = deque()
         self._times: list[float] = []
         self._unborn = 0  # workers that died before they could work, in turn
-        self._limit, self._looked = 1, -LOOK
+        self._limit = self._fit = 1
+        self._looked = -LOOK
         self.n_workers = self.n_deaths = 0  # at most at once; in all
 
     def close(self) -> None:
@@ -111,14 +112,18 @@ class Crew:
                     yield from self._take(ref)
 
     def _grow(self) -> None:
-        """Start workers where there is work for them: at first few, then twice as many."""
+        """Start workers where there is work for them: those that fit, and beyond, twice as many.
+
+        Those that do not fit wait, by which Ray knows that more machines are wanted.
+        """
         if time.monotonic() - self._looked > LOOK:
             self._looked = time.monotonic()
-            self._limit = max(1, self._room()) if self._most is None else self._most
+            self._fit = max(1, self._room())
+            self._limit = self._fit if self._most is None else self._most
         busy = [worker for worker in self._refs.values() if worker.job is not None]
         starting, there = len(self._refs) - len(busy), len(busy) + len(self._idle)
         wanted = min(self._limit, len(self._todo) + len(busy)) - there - starting
-        allowed = max(self._least - there, there, 1) - starting
+        allowed = max(self._least, self._fit, 2 * there) - there - starting
         for _ in range(min(wanted, allowed)):
             worker = _Worker(self._start())
             self._refs[worker.actor.load.remote()] = worker
