@@ -165,7 +165,7 @@ class Crew:
         worker = self._refs.pop(ref)
         job, worker.job = worker.job, None
         try:
-            done = ray.get(ref)
+            done: Any = ray.get(ref)
         except RayTaskError as error:
             self._idle.append(worker)
             yield from self._again(job, error.cause)

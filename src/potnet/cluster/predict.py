@@ -137,7 +137,7 @@ def predict(
     names = tuple(models), tuple(properties)
     settings = Settings(*names, hull, device, kind, wide, batch_size, tuple(species))
     key = settings.key(settings.maker("cpu"))
-    sources = find_sources(map(os.fspath, given), recursive=recursive)
+    sources = find_sources([os.fspath(item) for item in given], recursive=recursive)
     folder = OutputFolder(os.fspath(output))
     least, most = (workers, workers) if isinstance(workers, int) else workers or (1, None)
     with _owned(folder), connected(cluster):
