@@ -401,3 +401,15 @@ def test_importing_potnet_and_reading_cif_does_not_import_ase():
         "sys.exit(any(m in sys.modules for m in ('ase', 'torch', 'scipy', 'matplotlib')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_crystal_far_outside_of_its_cell_is_read_as_it_was_written(tmp_path, caplog):
+    cell = np.eye(3) * 4
+    for far in ([10.0, 0, 0], [-6.0, 0, 0], [1e4, 0, 0]):
+        crystal = Crystal([22, 22], [far, [2, 2, 2]], cell)
+        for name in ("a.cif", "a.vasp", "a.extxyz", "a.xsf", "a.json"):
+            io.write(crystal, tmp_path / name)
+            (again,) = io.read(tmp_path / name)
+            apart = (again.scaled_positions - crystal.scaled_positions) % 1
+            np.testing.assert_allclose(np.minimum(apart, 1 - apart), 0, atol=1e-9)
+    assert not caplog.text

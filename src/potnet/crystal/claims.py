@@ -32,7 +32,7 @@ _OTHER_QUANTITIES = re.compile(
 _SCALED = frozenset(("scaled", "fractional", "fract", "frac", "direct", "reduced", "crystal"))
 _PERIODIC = frozenset(("periodic", "periodicity", "is_periodic"))
 MAX_SCALED = 100.0  # beyond it a fractional coordinate is a misprint, or Cartesian
-_USUAL = (-1.0, 2.0)  # of fractional coordinates; molecules may leave the cell
+USUAL = (-1.0, 2.0)  # of fractional coordinates; molecules may leave the cell
 _SLACK = 0.01  # scaled; of what is inside the cell
 _UNIT = (-0.1, 1.1)  # of coordinates that may be fractional
 _SHORTEST = 0.75  # of a bond, by the covalent radii
@@ -110,7 +110,7 @@ def check_scaled(scaled: NDArray[np.float64], cell: NDArray[np.float64], where: 
         cell: Lattice vectors as rows in Å.
         where: For the message.
     """
-    is_far = ((scaled < _USUAL[0]) | (scaled > _USUAL[1])).any(1)
+    is_far = ((scaled < USUAL[0]) | (scaled > USUAL[1])).any(1)
     if not is_far.any():
         return
     far = scaled[is_far][0].tolist()

@@ -12,7 +12,7 @@ import numpy as np
 from gemmi import cif
 
 from potnet.crystal import Crystal
-from potnet.crystal.claims import MAX_SCALED, check_scaled, say
+from potnet.crystal.claims import MAX_SCALED, USUAL, check_scaled, say
 from potnet.errors import StructureError
 from potnet.io.asymmetric import Sites, cell_of, expand, last_digit
 from potnet.io.block import UNKNOWN, Block
@@ -140,7 +140,7 @@ def _format_block(crystal: Crystal, name: str) -> str:
         "_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\n_atom_site_occupancy",
     ]
     scaled = crystal.scaled_positions
-    if abs(scaled).max() > MAX_SCALED:  # valid, but taken for a misprint when it is read
+    if scaled.min() < USUAL[0] or scaled.max() > USUAL[1]:  # valid, but doubtful when it is read
         scaled = scaled - np.floor(scaled)
     for index, (symbol, xyz) in enumerate(
         zip(crystal.symbols, scaled.tolist(), strict=True), start=1
