@@ -35,10 +35,9 @@ if TYPE_CHECKING:
 
 _LOSSES = {"l1": functional.l1_loss, "mse": functional.mse_loss, "huber": functional.huber_loss}
 FEWEST_CORRECTED = 5  # training crystals
-# Quantiles of the normal distribution: how sure it must be that a network is better than it began.
-# One that predicts the quantity is changed by chance in one of a hundred cases; one that predicts
-# it computed in another way is likely to gain, and changed by chance in one of five.
-SURE, LIKELY = 2.3263, 0.8416
+# Quantile of the normal distribution: how sure it must be that a network that predicts the quantity
+# already is better than it began; it is changed by chance in one of a hundred cases.
+SURE = 2.3263
 _EVALUATION_BATCHES = 4  # Without gradients a batch may be so many times larger.
 
 
@@ -117,7 +116,8 @@ class Trainer:
         network = first_network(config, len(scales), index=index, kept=kept)
         self.begins_trained = bool(kept)
         is_another = any(output != scale.name for output, scale in kept.items())
-        self.sureness = LIKELY if is_another else SURE
+        # Computed in another way, all that is better is kept: there is more to gain than to lose.
+        self.sureness = 0.0 if is_another else SURE
         _freeze(network, config.freeze)
         if network.references is not None and not kept:
             network.references.weight.data.copy_(torch.from_numpy(references))
@@ -331,6 +331,8 @@ def doubt(differences: NDArray[np.float64], sureness: float = SURE) -> float:
         differences: Of errors, crystal by crystal, nan where unknown, shape (n,).
         sureness: The quantile of the normal distribution: that of many crystals.
     """
+    if not sureness:
+        return 0.0
     known = differences[np.isfinite(differences)]
     n = len(known) - 1
     if n < 2:
