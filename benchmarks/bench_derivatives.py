@@ -5,7 +5,7 @@
 Rock salt with displaced atoms. ``energy`` returns energy, potentials, forces and stress of charges;
 ``pair_sums`` the three default sums of all pairs and, by a backward pass, the derivatives of a
 random loss by positions and cell: by formulas, and for comparison by the tape of torch. Errors are
-those against a hundredth of the tolerance. One thread; the least of some repeats.
+those against a fifth of the tolerance, or the tape. One thread; the least of some repeats.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def energy_row(n: int) -> dict:
     positions, cell, charges = rock_salt(n)
     plan = fixed_plan(Atoms(positions, cell), "coulomb", charges=charges, tolerance=TOLERANCE)
     found = energy(positions, cell, charges, tolerance=TOLERANCE)
-    exact = energy(positions, cell, charges, tolerance=1e-2 * TOLERANCE)
+    exact = energy(positions, cell, charges, tolerance=0.2 * TOLERANCE)
 
     def plain() -> None:
         energy(positions, cell, charges, tolerance=TOLERANCE)

@@ -103,12 +103,15 @@ def energy(
     x, a, q = (_floats(v) for v in (positions, cell, charges))
     index = None if graph_index is None else torch.as_tensor(graph_index)
     x, a, n_atoms = checked_batch(x, a, index)
-    (chosen,) = (v.prepared(x.device) for v in resolve(potential))
+    chosen = _potential(potential).prepared(x.device)
     crystals = Crystals(x, a, n_atoms, as_pbc(pbc, len(a)))
     _check(q, crystals, chosen, charged, boundary)
     if plan is not None:
         _check_plan(plan, (x, a, q), crystals, chosen)
-        return _without_tape(x, a[0], q, chosen, tolerance, boundary, plan)
+        weight = 0.5 * float(q.abs().sum()) ** 2
+        planned = plan.within(a[0].numpy(), len(x)), weight
+        basis = plan.halves.basis
+        return _without_tape(x, a[0], q, chosen, tolerance, boundary, planned, basis)
     found = []
     start = 0
     for graph, n in enumerate(n_atoms.tolist()):
@@ -121,6 +124,8 @@ def energy(
         except LatticeSumsError as error:
             message = str(error).removeprefix("crystal 0: ")
             raise type(error)(f"crystal {graph}: {message}") from None
+    if len(found) == 1:
+        return found[0]
     stresses = [one.stress for one in found if one.stress is not None]
     return Energies(
         energy=torch.cat([x.new_zeros(0), *(one.energy for one in found)]),
@@ -129,6 +134,20 @@ def energy(
         stress=torch.cat(stresses) if stresses and len(stresses) == len(found) else None,
         error_bound=torch.cat([x.new_zeros(0), *(one.error_bound for one in found)]),
     )
+
+
+def _potential(given: Potential | str) -> Potential:
+    """Return a potential; one that is given by its name is looked up once."""
+    if isinstance(given, str):
+        return _potential_before(given)
+    (chosen,) = resolve(given)
+    return chosen
+
+
+@lru_cache(maxsize=64)
+def _potential_before(name: str) -> Potential:
+    (chosen,) = resolve(name)
+    return chosen
 
 
 def _check_plan(
@@ -218,8 +237,11 @@ def _energy(
     is_near = positions.device.type == "cpu" and not potential.tensors
     if not asks and is_near and pbc.all() and potential.can_split:
         with torch.no_grad():
-            if can_list(_plan(positions, cell, charges, potential, tolerance)[0]):
-                return _without_tape(positions, cell, charges, potential, tolerance, boundary)
+            planned = _plan(positions, cell, charges, potential, tolerance)
+            if can_list(planned[0]):
+                return _without_tape(
+                    positions, cell, charges, potential, tolerance, boundary, planned
+                )
     with torch.enable_grad():
         x = positions if asks and positions.requires_grad else positions.detach().requires_grad_()
         strain = torch.zeros(3, 3, dtype=x.dtype, device=x.device, requires_grad=True)
@@ -245,18 +267,23 @@ def _without_tape(
     potential: Potential,
     tolerance: float,
     boundary: str,
-    fixed: FixedPlan | None = None,
+    planned: tuple[Plan, float],
+    references: NDArray[np.float64] | None = None,
 ) -> Energies:
-    """Return the energy of one crystal and its derivatives, by their formulas."""
+    """Return the energy of one crystal and its derivatives, by their formulas.
+
+    Args:
+        positions, cell, charges: Of one crystal, without gradients.
+        potential: What is summed.
+        tolerance: Largest error.
+        boundary: See :func:`energy`.
+        planned: How to sum, and how much an error of a sum of pairs counts in the energy.
+        references: The cell of a fixed plan, which says what waves there are.
+    """
+    plan, weight = planned
     x, a, q = positions.numpy(), cell.numpy(), charges.numpy()
-    if fixed is None:
-        plan, weight = _plan(positions, cell, charges, potential, tolerance)
-        references = None
-    else:
-        plan, weight = fixed.within(a, len(x)), 0.5 * float(np.abs(q).sum()) ** 2
-        references = fixed.halves.basis
     found = list_terms(x, a[None], np.array([len(x)]), plan, references)
-    given = evaluated([potential], found, plan, ends_smoothly=fixed is not None)
+    given = evaluated([potential], found, plan, ends_smoothly=references is not None)
     sites, gradient, strain, magnitude = add_charges(found, given, q)
     volume, strain = found.volumes[0], strain[0]
     own = int(found.ends[0, 2])

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -69,22 +70,34 @@ class FixedPlan:
         Raises:
             ConfigError: If the cell or the number of atoms is not what the plan is for.
         """
-        check_cells(cell[None])
-        stretches = np.linalg.svd(np.linalg.solve(self.cell, cell), compute_uv=False)
-        strain = float(np.abs(stretches - 1).max())
-        if n_atoms != self.n_atoms or not strain <= self.strain * (1 + 1e-9):
-            got = f"{n_atoms} atoms" if n_atoms != self.n_atoms else f"a strain of {strain:.3g}"
-            raise ConfigError(
-                f"fixed plan: `crystal` must have {self.n_atoms} atoms and a cell within a strain "
-                f"of {self.strain:g} of the one that the plan was made for, got {got}. Make a new "
-                "plan."
-            )
-        plan = _stretched(self.halves, cell, self.potentials)
-        return replace(
-            plan,
-            wave_radius=self.halves.wave_radius * (1 + self.strain),
-            tolerance=np.full(plan.truncation.shape, self.tolerance),
+        if n_atoms != self.n_atoms:
+            self.refuse(f"{n_atoms} atoms")
+        return _within(self, np.ascontiguousarray(cell).tobytes())
+
+    def refuse(self, got: str) -> NoReturn:
+        """Raise, saying what the plan is for."""
+        raise ConfigError(
+            f"fixed plan: `crystal` must have {self.n_atoms} atoms and a cell within a strain "
+            f"of {self.strain:g} of the one that the plan was made for, got {got}. Make a new "
+            "plan."
         )
+
+
+@lru_cache(maxsize=16)  # where the cell stays, so does the plan
+def _within(fixed: FixedPlan, rows: bytes) -> Plan:
+    """Return a fixed plan for a cell, or raise if that is too far from its own."""
+    cell = np.frombuffer(rows).reshape(3, 3)
+    check_cells(cell[None])
+    stretches = np.linalg.svd(np.linalg.solve(fixed.cell, cell), compute_uv=False)
+    strain = float(np.abs(stretches - 1).max())
+    if not strain <= fixed.strain * (1 + 1e-9):
+        fixed.refuse(f"a strain of {strain:.3g}")
+    plan = _stretched(fixed.halves, cell, fixed.potentials)
+    return replace(
+        plan,
+        wave_radius=fixed.halves.wave_radius * (1 + fixed.strain),
+        tolerance=np.full(plan.truncation.shape, fixed.tolerance),
+    )
 
 
 def fixed_plan(

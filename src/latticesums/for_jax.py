@@ -112,9 +112,10 @@ def energy(
 def _called_back(function: Any, pulled: Any, shape: Any) -> Any:
     """Return a function of JAX that is computed by numpy, as its derivatives are."""
 
-    @jax.custom_vjp
-    def value(*given: Any) -> Any:
+    def called(*given: Any) -> Any:
         return jax.pure_callback(function, shape, *given, vmap_method="sequential")
+
+    value: Any = jax.custom_vjp(called)
 
     def forth(*given: Any) -> tuple[Any, Any]:
         return value(*given), given

@@ -153,7 +153,7 @@ def _wave_sums(found: Terms, given: Evaluated) -> Array:
     """Return the sums of the magnitudes of the weights of waves, shape (n_graphs, n_potentials)."""
     owner, n_graphs = found.wave_owner, len(found.ends)
     sizes = [np.bincount(owner, np.abs(row), minlength=n_graphs) for row in given.weights]
-    return np.stack(sizes, 1)
+    return np.stack(sizes, 1).astype(np.float64)
 
 
 @dataclass(frozen=True)

@@ -487,7 +487,7 @@ def lattice_sums(
     many = isinstance(crystal, Sequence) and not hasattr(crystal, "cell")
     crystals: Sequence[Crystal] = crystal if many else [crystal]  # pyright: ignore
     for item in crystals:
-        if not all(hasattr(item, name) for name in ("positions", "cell", "pbc")):
+        if not (hasattr(item, "positions") and hasattr(item, "cell") and hasattr(item, "pbc")):
             raise StructureError(
                 "lattice_sums: `crystal` must have positions, cell and pbc, or be a list of what "
                 f"has, got {type(item).__name__}. Use latticesums.Atoms(positions, cell)."

@@ -23,6 +23,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -215,7 +216,7 @@ class Potential(ABC):
         return replace(self, **{name: as_float64(v, device) for name, v in values.items()})
 
     def _parameters(self) -> tuple[object, ...]:
-        return tuple(getattr(self, f.name) for f in fields(self))
+        return tuple(getattr(self, name) for name in _names_of(type(self)))
 
     def _key(self) -> tuple[object, ...]:
         values = self._parameters()
@@ -313,6 +314,12 @@ class Sum(Combination):
     def _key(self) -> tuple[object, ...]:
         keys = ((id(c) if isinstance(c, Tensor) else c, part) for c, part in self.parts)
         return (Sum, *keys)
+
+
+@cache
+def _names_of(kind: type[Potential]) -> tuple[str, ...]:
+    """Return the names of the parameters of a class."""
+    return tuple(f.name for f in fields(kind))
 
 
 def with_slope(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:

@@ -325,7 +325,8 @@ class Predictor:
             for double, member in zip(self._copies, self.members, strict=True):
                 # Less work than a new copy. Nothing tells for certain that no weight has changed.
                 with torch.no_grad():
-                    torch._foreach_copy_(_numbers(double), _numbers(member))
+                    for own, given in zip(_numbers(double), _numbers(member), strict=True):
+                        own.copy_(given)
             yield self._copies
 
     def _standardised(self, batch: Batch) -> NDArray[np.float64]:
