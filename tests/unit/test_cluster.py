@@ -159,7 +159,7 @@ def test_batches_of_ray_data_have_the_rows_of_a_sheet(
 ) -> None:
     table = parquet.read_table(inputs / "p1.parquet")
     batch = table if as_table else table.to_pydict()
-    found = Predictor([str(small_archive)], batch_size=5)(batch).to_pylist()
+    found = Predictor([str(small_archive)])(batch).to_pylist()
     bad = [row for row in found if row["failure"]]
     assert [row["id"] for row in bad] == [salts[3].id]
     assert "row 4" in bad[0]["failure"]
