@@ -25,7 +25,7 @@ from rivals.sums_job import least_time
 from latticesums import Atoms, lattice_sums
 
 NAMES = ("NaCl-2", "perovskite-5", "quartz-9", "cell-40", "cell-200", "aniso-3x3x30")
-RIVALS = ("pymatgen", "torch-pme", "jax-pme")
+RIVALS = ("pymatgen", "torch-pme", "jax-pme", "nvalchemi")
 #: Crystals of a batch; jax-pme sums over each atom of each of them.
 BATCHES = {"NaCl-2": 256, "perovskite-5": 128, "quartz-9": 64, "cell-40": 8, "aniso-3x3x30": 16}
 TOLERANCE = 1e-6

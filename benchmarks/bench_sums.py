@@ -156,7 +156,7 @@ def make_environment(folder: Path, name: str) -> None:
     """Make the environment of a rival from its pinned requirements."""
     venv.create(folder, with_pip=True)
     pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet"]
-    if name == "torch-pme":  # the build for CPUs, as in the Makefile
+    if name in ("torch-pme", "nvalchemi"):  # the build for CPUs, as in the Makefile
         wheel = f"torch=={torch.__version__}"
         subprocess.run([*pip, wheel], check=False)
     requirements = HERE / "rivals" / f"{name}-requirements.txt"
