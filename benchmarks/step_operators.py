@@ -3,7 +3,7 @@
 A step on a GPU is bound by launches, each of which costs the host some microseconds. An operator
 that computes launches a kernel or two; here torch's profiler counts those of one step on a CPU
 (forward, backward, optimizer, averaged weights), without views and allocations. Messages are the
-tensor algebra that a GPU does, not the fused form of a CPU.
+tensor algebra that a GPU does, not the fused form of a CPU, and all matrices move together.
 
     python benchmarks/step_operators.py    # writes benchmarks/results/step_operators.json
 """
@@ -112,6 +112,7 @@ def main() -> None:
     trainer, loader = trainer_of(crystals_like_oxides(BATCH_SIZE))
     minibatches = list(loader.minibatches([np.arange(BATCH_SIZE)] * 2))
     completenet.messages = tensor_messages
+    trainer.optimizer.in_one_stack = True
     first, second = ([minibatch] for minibatch in minibatches)
     trainer.step_through(first)  # makes the optimizer's buffers
     found = count(lambda: trainer.step_through(second))

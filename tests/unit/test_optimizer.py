@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from potnet.training.optimizer import BLOCK, SHORTEST_SIDE, Muon, orthogonalised
+from potnet.training.optimizer import BLOCK, SHORTEST_SIDE, Muon, Tiles
 
 
 @pytest.fixture(autouse=True)
@@ -44,10 +44,10 @@ def adamw(network: nn.Module, learning_rate: float, weight_decay: float) -> torc
 
 
 def together(matrices: torch.Tensor) -> torch.Tensor:
-    """Return the orthogonalised matrices of a stack, or of one."""
+    """Return the orthogonalised matrices of a stack, or of one, with singular values of 1."""
     alone = matrices.ndim == 2
-    stack = matrices[None] if alone else matrices
-    found = orthogonalised(list(stack), [1.0] * len(stack))
+    stack = list(matrices[None] if alone else matrices)
+    found = [move / max(move.shape) ** 0.5 for move in Tiles(stack).orthogonalised(stack)]
     return found[0] if alone else torch.stack(found)
 
 
@@ -73,9 +73,21 @@ def test_the_size_of_a_matrix_does_not_matter_and_nothing_stays_nothing():
 
 def test_matrices_of_many_shapes_become_what_each_becomes_alone():
     shapes = [(40, 40), (90, 40), (40, 70), (90, 40), (30, 30), (40, 40)]
-    matrices, sizes = [torch.randn(shape) for shape in shapes], [1.0, 2.0, 3.0, 4.0, 5.0, 0.1]
-    for matrix, size, result in zip(matrices, sizes, orthogonalised(matrices, sizes), strict=True):
+    matrices = [torch.randn(shape) for shape in shapes]
+    for matrix, result in zip(matrices, Tiles(matrices).orthogonalised(matrices), strict=True):
+        size = max(matrix.shape) ** 0.5
         assert torch.allclose(result, size * together(matrix), atol=1e-5 * size)
+
+
+def test_tiles_serve_again_for_other_matrices_of_the_same_shapes():
+    shapes = [(40, 40), (90, 40), (40, 70)]
+    first, second = ([torch.randn(shape) for shape in shapes] for _ in range(2))
+    tiles = Tiles(first)
+    tiles.orthogonalised(first)
+    assert tiles.hold(second)
+    assert not tiles.hold(second[1:])
+    again, new = tiles.orthogonalised(second), Tiles(second).orthogonalised(second)
+    assert all(torch.equal(a, b) for a, b in zip(again, new, strict=True))
 
 
 def test_a_step_asks_for_few_operators():
@@ -86,7 +98,7 @@ def test_a_step_asks_for_few_operators():
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
         optimizer.step()
     called = Counter(event.name for event in profiler.events())
-    # Two matrices of one shape: both momenta in two calls, and each product of both in one.
+    # All momenta in two calls, and each product of all matrices in one.
     assert called["aten::_foreach_lerp_"] + called["aten::_foreach_lerp"] == 2
     assert called["aten::bmm"] == 14
     assert called["aten::baddbmm"] == 5

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import groupby
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,6 +32,7 @@ POLYNOMIALS = (
 
 # The calls that do the same to all tensors of a list, which torch's own optimizers use too.
 foreach = SimpleNamespace(
+    copy_=torch._foreach_copy_,  # pyright: ignore[reportPrivateImportUsage]
     lerp=torch._foreach_lerp,  # pyright: ignore[reportPrivateImportUsage]
     lerp_=torch._foreach_lerp_,  # pyright: ignore[reportPrivateImportUsage]
     mul_=torch._foreach_mul_,  # pyright: ignore[reportPrivateImportUsage]
@@ -48,7 +48,7 @@ class Muon(AdamW):
     directions take all the learning. The step has the root mean square of a typical one of AdamW
     (Liu et al. 2025, "Muon is scalable for LLM training"), so that both share a learning rate and
     a decay. Unlike torch's ``Muon``, which multiplies matrices one by one in bfloat16, it takes
-    those of one shape together and keeps float32: on a CPU without bfloat16 a step of torch's takes
+    all of them together and keeps float32: on a CPU without bfloat16 a step of torch's takes
     seconds.
 
     Args:
@@ -58,6 +58,10 @@ class Muon(AdamW):
         momentum: Share of the momentum that a step keeps.
         orthogonal: Whether matrices are treated differently at all; if not, this is AdamW.
         fused: Whether AdamW moves each parameter in one pass over memory.
+
+    Attributes:
+        in_one_stack: Whether matrices of all sizes are multiplied together, or on a CPU those of
+            one shorter side; None is what the device likes better.
     """
 
     # RMS of a step of AdamW, in learning rates.
@@ -74,6 +78,8 @@ class Muon(AdamW):
         fused: bool = False,
     ) -> None:
         self.momentum = momentum
+        self.in_one_stack: bool | None = None
+        self._stacks: dict[tuple[int, ...], Tiles] = {}
         groups = _groups(network, weight_decay, orthogonal)
         super().__init__(groups, lr=learning_rate, fused=fused)
 
@@ -102,63 +108,106 @@ class Muon(AdamW):
         averages = [self.state[weight]["momentum"] for weight in weights]
         foreach.lerp_(averages, gradients, 1 - self.momentum)
         ahead = foreach.lerp(gradients, averages, self.momentum)  # as Nesterov looks ahead
-        widths = [BLOCK if len(weight) > BLOCK else weight.shape[1] for weight in weights]
-        blocks = [part.split(width, 1) for part, width in zip(ahead, widths, strict=True)]
-        sizes = [
-            group["lr"] * self.SIZE * max(block.shape) ** 0.5 for part in blocks for block in part
-        ]
-        moved = iter(orthogonalised([block for part in blocks for block in part], sizes))
-        moves = [
-            next(moved) if len(part) == 1 else torch.cat([next(moved) for _ in part], 1)
-            for part in blocks
-        ]
+        blocks = _blocks(ahead)
+        moves = self._orthogonalised(blocks)
         foreach.mul_(weights, 1 - group["lr"] * group["weight_decay"])
-        foreach.sub_(weights, moves)
+        foreach.sub_(_blocks(weights), moves, alpha=group["lr"] * self.SIZE)
+
+    def _orthogonalised(self, blocks: Sequence[Tensor]) -> list[Tensor]:
+        """Return the moves of all blocks, in order."""
+        # A GPU waits for launches; a CPU for products, of which columns of zeros take some too.
+        together = self.in_one_stack
+        if together is None:
+            together = blocks[0].device.type != "cpu"
+        alike: dict[int, list[int]] = {}
+        for place, block in enumerate(blocks):
+            alike.setdefault(0 if together else min(block.shape), []).append(place)
+        moves: dict[int, Tensor] = {}
+        for places in map(tuple, alike.values()):
+            some = [blocks[place] for place in places]
+            tiles = self._stacks.get(places)
+            if tiles is None or not tiles.hold(some):
+                tiles = self._stacks[places] = Tiles(some)
+            moves.update(zip(places, tiles.orthogonalised(some), strict=True))
+        return [moves[place] for place in range(len(blocks))]
 
 
-def orthogonalised(matrices: Sequence[Tensor], sizes: Sequence[float]) -> list[Tensor]:
-    """Return the nearest matrices whose singular values are all the same, roughly.
+def _blocks(matrices: Sequence[Tensor]) -> list[Tensor]:
+    """Return the columns of matrices that are made orthogonal together, as views."""
+    widths = [BLOCK if len(matrix) > BLOCK else matrix.shape[1] for matrix in matrices]
+    parts = [matrix.split(width, 1) for matrix, width in zip(matrices, widths, strict=True)]
+    return [block for part in parts for block in part]
 
-    Only small square matrices are multiplied again and again, and those of all matrices with
-    equally many rows or columns, whichever are fewer, together.
+
+class Tiles:
+    """Matrices of any shapes in one stack of square tiles, so that few calls multiply all of them.
+
+    A matrix stands upright and is cut across into tiles as wide as the widest of all; what it does
+    not fill is zero. All steps are the same for a matrix with columns of zeros at its end, and its
+    square X^T X is the sum over its tiles.
 
     Args:
-        matrices: Any number, of any shapes (n_rows, n_columns).
-        sizes: What the singular values of each are to be.
-
-    Returns:
-        size U V^T of each U S V^T, same shape; singular values end up within a third of their size
-        if they are above a thousandth of the Frobenius norm, and below it otherwise.
+        matrices: Any number, each of shape (n_rows, n_columns).
     """
-    tall = [matrix.mT if matrix.shape[0] < matrix.shape[1] else matrix for matrix in matrices]
-    # Those of one shape, and those of one shorter side, stand together: parts of them are views.
-    order = sorted(range(len(tall)), key=lambda k: tall[k].shape[::-1])
-    groups = [list(places) for _, places in groupby(order, key=lambda k: tall[k].shape)]
-    # By the largest number first, whose square the norm could not hold.
-    tiny = torch.finfo(tall[0].dtype).tiny
-    largest = torch.stack(foreach.norm([tall[k] for k in order], math.inf)).clamp_min_(tiny)
-    scales = largest[:, None, None].split([len(places) for places in groups])
-    stacks = [
-        torch.stack([tall[k] for k in places]) / scale
-        for places, scale in zip(groups, scales, strict=True)
-    ]
-    moves: list[Tensor] = []
-    for _, alike in groupby(stacks, key=lambda stack: stack.shape[-1]):
-        parts = list(alike)
-        factors = _factors(torch.cat([stack.mT @ stack for stack in parts]))
-        shares = factors.split([len(stack) for stack in parts])
-        for stack, factor in zip(parts, shares, strict=True):
-            moves += (stack @ factor).unbind()
-    foreach.mul_(moves, [sizes[k] for k in order])
-    found = dict(zip(order, moves, strict=True))
-    return [
-        found[k].mT if found[k].shape != matrix.shape else found[k]
-        for k, matrix in enumerate(matrices)
-    ]
+
+    def __init__(self, matrices: Sequence[Tensor]) -> None:
+        like = matrices[0]
+        self._shapes = [matrix.shape for matrix in matrices]
+        self._side = side = max(min(shape) for shape in self._shapes)
+        counts = [-(-max(shape) // side) for shape in self._shapes]
+        self._counts = counts
+        owners = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+        self._owners = owners.to(like.device)
+        sizes = torch.tensor([max(shape) ** 0.5 for shape in self._shapes])
+        self._sizes = sizes.to(like)[:, None, None]
+        self._stack = like.new_zeros(len(owners), side, side)
+        self._views = self._views_of(self._stack)
+
+    def hold(self, matrices: Sequence[Tensor]) -> bool:
+        """Return whether the stack was made for such matrices."""
+        like, shapes = matrices[0], [matrix.shape for matrix in matrices]
+        mine = self._stack
+        return (mine.device, mine.dtype, self._shapes) == (like.device, like.dtype, shapes)
+
+    def _views_of(self, stack: Tensor) -> list[Tensor]:
+        """Return the part of a stack that belongs to each matrix, in its shape."""
+        views = []
+        for (n_rows, n_columns), tiles in zip(self._shapes, stack.split(self._counts), strict=True):
+            whole = tiles.view(-1, self._side)
+            is_wide = n_rows < n_columns
+            views.append(
+                whole[:n_columns, :n_rows].mT if is_wide else whole[:n_rows, :n_columns]
+            )  # fmt: skip
+        return views
+
+    def orthogonalised(self, matrices: Sequence[Tensor]) -> list[Tensor]:
+        """Return the nearest matrices whose singular values are all the same, roughly.
+
+        Only small square matrices are multiplied again and again.
+
+        Args:
+            matrices: Of the shapes that the stack was made for.
+
+        Returns:
+            U V^T of each U S V^T times the root of its longer side, same shape, as views; singular
+            values end up within a third of that if they are above a thousandth of the Frobenius
+            norm, and below it otherwise.
+        """
+        # By the largest number first, whose square the norm could not hold.
+        tiny = torch.finfo(self._stack.dtype).tiny
+        largest = torch.stack(foreach.norm(matrices, math.inf)).clamp_min_(tiny)
+        foreach.copy_(self._views, matrices)
+        tiles = self._stack / largest[self._owners, None, None]
+        grams = tiles.new_zeros(len(largest), *tiles.shape[1:])
+        grams.index_add_(0, self._owners, tiles.mT @ tiles)
+        factors = _factors(grams, self._sizes)
+        return self._views_of(tiles @ factors[self._owners])
 
 
-def _factors(gram: Tensor) -> Tensor:
+def _factors(gram: Tensor, sizes: Tensor) -> Tensor:
     """Return what each X is to be multiplied with, from X^T X of each, shape (n, side, side).
+
+    Singular values become ``sizes``, shape (n, 1, 1).
 
     Each polynomial takes X to X (a + b X^T X + c (X^T X)^2). All these factors commute, so X is
     multiplied once, with their product.
@@ -171,7 +220,7 @@ def _factors(gram: Tensor) -> Tensor:
         gram = gram @ (step @ step)
         step = _polynomial(gram, *coefficients)
         factor = factor @ step
-    return factor.mul_(square.rsqrt_())
+    return factor.mul_(square.rsqrt_().mul_(sizes))
 
 
 def _polynomial(x: Tensor, a: float, b: float, c: float) -> Tensor:
