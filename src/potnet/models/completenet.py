@@ -14,7 +14,7 @@ B(i), which do not turn with the crystal, and h(i) go through a small network.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -80,7 +80,27 @@ class GatedLinear(nn.Module):
 
 def compressed(x: Tensor) -> Tensor:
     """Return a smooth odd function of ``x`` that grows like its square root."""
-    return x / (1 + x * x).sqrt().sqrt()  # three times as fast as a power of 1/4
+    return _Compressed.apply(x)  # type: ignore[no-any-return]
+
+
+class _Compressed(torch.autograd.Function):
+    """x / t with t = u^(1/4), u = 1 + x^2; its derivative, (1 + 1/u) / 2t, in three operators."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:  # type: ignore[override]
+        u = 1 + x * x
+        t = u.sqrt().sqrt()  # three times as fast as a power of 1/4
+        ctx.save_for_backward(x, u, t)
+        return x / t
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        x, u, t = ctx.saved_tensors
+        if torch.is_grad_enabled():  # derivatives of derivatives are wanted
+            u = 1 + x * x
+            t = u.sqrt().sqrt()
+        half = 0.5 * gradient / t
+        return torch.addcdiv(half, half, u)
 
 
 class Directions(nn.Module):
@@ -100,7 +120,7 @@ class Directions(nn.Module):
         """Return squared lengths and products, shape (n_nodes, 2 * n_vectors)."""
         vectors = messages(sums, self.filters.weight, self.send(x), i, j)
         left, right = self.mix(vectors).chunk(2, -1)
-        lengths, products = (vectors * vectors).sum(1), (left * right).sum(1)
+        lengths, products = vectors.square().sum(1), (left * right).sum(1)
         return compressed(torch.cat([lengths, products], -1))
 
 
