@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 
 from latticesums.bounds import Lattice
 from latticesums.errors import ConfigError
+from latticesums.inputs import require_crystal
 from latticesums.lattice import Crystal, check_cells, gram_schmidt_lengths, reduce_cells
 from latticesums.plan import Plan, make_plan
 from latticesums.potentials import Combination, Potential, resolve
@@ -167,7 +168,8 @@ def fixed_plan(
 
 
 def _check(crystal: Crystal, potentials: Sequence[Potential], strain: float) -> None:
-    if not 0 <= strain <= 0.3:
+    require_crystal("fixed plan", crystal)
+    if not isinstance(strain, float | int) or not 0 <= strain <= 0.3:
         raise ConfigError(
             f"fixed plan: `strain` must lie between 0 and 0.3, got {strain}. Make a new plan when "
             "the cell has changed by more."

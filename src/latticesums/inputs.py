@@ -42,6 +42,23 @@ class Crystals:
         return np.flatnonzero(np.repeat(chosen, self.n_atoms**2))
 
 
+def require_crystal(where: str, item: object) -> None:
+    """Raise unless ``item`` has positions, cell and pbc.
+
+    Args:
+        where: Name of the function, for the message.
+        item: What should be a crystal.
+
+    Raises:
+        StructureError: If it lacks one of them.
+    """
+    if not (hasattr(item, "positions") and hasattr(item, "cell") and hasattr(item, "pbc")):
+        raise StructureError(
+            f"{where}: `crystal` must have positions, cell and pbc, got {type(item).__name__}. "
+            "Use latticesums.Atoms(positions, cell)."
+        )
+
+
 def as_pbc(pbc: ArrayLike | Tensor, n_graphs: int) -> NDArray[np.bool_]:
     """Return the periodic directions of each crystal, shape (n_graphs, 3)."""
     flags = np.asarray(pbc.detach().cpu() if isinstance(pbc, Tensor) else pbc)

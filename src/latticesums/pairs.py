@@ -16,9 +16,16 @@ from torch import Tensor
 from latticesums import differentiable, formulas
 from latticesums.compiled.support import supports
 from latticesums.derivatives import DerivativeBounds, derivative_bounds
-from latticesums.errors import ConfigError, LatticeSumsError, StructureError
+from latticesums.errors import ConfigError, LatticeSumsError
 from latticesums.fixed import FixedPlan
-from latticesums.inputs import Crystals, as_pbc, check_dtype, checked_batch, ordered_pairs
+from latticesums.inputs import (
+    Crystals,
+    as_pbc,
+    check_dtype,
+    checked_batch,
+    ordered_pairs,
+    require_crystal,
+)
 from latticesums.lattice import Crystal
 from latticesums.potentials import Combination, Expansion, Potential, largest_of_each, resolve
 from latticesums.radii import TOLERANCE_RANGE, check_tolerance
@@ -487,11 +494,7 @@ def lattice_sums(
     many = isinstance(crystal, Sequence) and not hasattr(crystal, "cell")
     crystals: Sequence[Crystal] = crystal if many else [crystal]  # pyright: ignore
     for item in crystals:
-        if not (hasattr(item, "positions") and hasattr(item, "cell") and hasattr(item, "pbc")):
-            raise StructureError(
-                "lattice_sums: `crystal` must have positions, cell and pbc, or be a list of what "
-                f"has, got {type(item).__name__}. Use latticesums.Atoms(positions, cell)."
-            )
+        require_crystal("lattice_sums", item)
     if not crystals:
         return []
     named = _named(potentials if plan is None else plan.potentials)

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from latticesums.errors import ConfigError, StructureError
+from latticesums.errors import ConfigError
+from latticesums.inputs import require_crystal
 from latticesums.lattice import Atoms, Crystal, reduced
 from latticesums.pairs import DEFAULT_POTENTIALS, pair_sums
 from latticesums.potentials import Potential, resolve
@@ -79,12 +80,7 @@ def point_sums(
     >>> bool(abs(sums.values[0, 0]) < 1e-6)  # as far from either ion
     True
     """
-    for name in ("positions", "cell", "pbc"):
-        if not hasattr(crystal, name):
-            raise StructureError(
-                f"point_sums: `crystal` must have positions, cell and pbc, got a "
-                f"{type(crystal).__name__} without `{name}`. Use latticesums.Atoms."
-            )
+    require_crystal("point_sums", crystal)
     crystal = Atoms(
         np.asarray(crystal.positions, dtype=np.float64),
         np.asarray(crystal.cell, dtype=np.float64),
