@@ -14,7 +14,7 @@ from latticesums.errors import ConfigError
 from latticesums.inputs import Crystals
 from latticesums.neighbours import images_within, near_positions
 from latticesums.plan import Plan, make_plan
-from latticesums.potentials import Expansion, Potential
+from latticesums.potentials import Expansion, Potential, Shell
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -131,9 +131,13 @@ def _rounding(potential: Potential, plan: Plan, p: int, closest: Array) -> tuple
         potential.short(nearest, torch.from_numpy(split)).numpy() if potential.can_split else 0.0,
         potential.value(nearest).numpy(),
     )
+    if isinstance(potential, Shell):  # it is not the nearest image that counts most
+        half = np.ones_like(radius)
     count, n_waves = plan.lattice.most(radius) + 1, plan.waves.most(k)
     steep = (potential.order + 3) / closest + 2 * alpha**2 * radius + potential.decay
     steep = steep + 2 * radius * potential.least_alpha**2
+    if isinstance(potential, Shell):
+        steep = steep + 2 / float(potential.width) + 6 / float(potential.cutoff)
     total = count * np.abs(half) * steep
     units = 30 + 4 * potential.order + 5 * np.sqrt(count) + 2 * (plan.reach + radius) * steep
     gradient, strain = units * total, units * total * radius

@@ -69,3 +69,23 @@ def test_derivatives_of_slabs_have_no_bound():
     with pytest.raises(ConfigError, match="`bound_derivatives` must be False"):
         pair_sums(torch.zeros(1, 3), torch.eye(3) * 4, pbc=[True, True, False],
                   bound_derivatives=True)  # fmt: skip
+
+
+def test_rounding_is_allowed_for_where_a_shell_is_steep_and_not_where_the_nearest_atom_is():
+    cell, positions = np.diag([4.0, 4.3, 4.6]), torch.tensor([[0.0, 0, 0], [0.5, 0.2, 0.3]])
+    far = (positions.double() + torch.tensor(cell[2]) * torch.tensor([[0.0], [200.0]])).numpy()
+    near = (positions.double()).numpy()
+    shell = Shell(2.7, 0.3, 4.7)  # next to nothing at the nearest atom
+    strains, bounds = [], []
+    for place in (near, far):
+        x = torch.tensor(place, requires_grad=True)
+        strain = torch.zeros(3, 3, dtype=torch.float64, requires_grad=True)
+        deform = torch.eye(3, dtype=torch.float64) + strain
+        sums = pair_sums(
+            x @ deform, torch.tensor(cell) @ deform, [shell], tolerance=1e-9, bound_derivatives=True
+        )
+        strains.append(torch.autograd.grad(sums.values[1, 0], strain)[0])
+        bounds.append(float(sums.derivative_bounds.strain[0, 0]))
+    error = float((strains[0] - strains[1]).abs().max())
+    assert 0 < error <= sum(bounds)
+    assert max(bounds) < 1e-10
