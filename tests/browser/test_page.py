@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples" / "crystals"
 # npm install --prefix .venv/axe axe-core@4 (make setup does it where there is npm)
 AXE = ROOT / ".venv" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
+N_MANY = 900  # crystals, so that it takes a while
 LOOKS = [("light", WIDE), ("dark", PHONE)]
 pytestmark = pytest.mark.timeout(600)
 
@@ -210,15 +211,13 @@ def test_a_formula_of_a_spreadsheet_in_an_id_stays_text(open_page, tmp_path) -> 
 def test_what_runs_can_be_cancelled(open_page, tmp_path) -> None:
     page = open_page()
     text = (EXAMPLES / "Al2O3-corundum.cif").read_text()
-    for k in range(250):
+    for k in range(N_MANY):
         (tmp_path / f"{k:03}.cif").write_text(text.replace("4.76", f"4.{700 + k}"))
     page.set_input_files("#files", sorted(tmp_path.iterdir()))
-    page.wait_for_selector("#list tbody tr:nth-child(2)")
-    assert page.is_visible("#progress")
-    page.click("#cancel")
+    page.click("#cancel")  # as soon as it is there
     page.wait_for_selector("#cancel", state="hidden")
     assert page.text_content("#said").startswith("Cancelled")
-    assert int(page.text_content("#said").split()[1]) < 250, "what came before stays"
+    assert int(page.text_content("#said").split()[1]) < N_MANY, "what came before stays"
 
 
 def test_the_keyboard_alone_gets_to_a_judged_structure(open_page) -> None:
