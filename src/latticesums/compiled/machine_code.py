@@ -105,10 +105,15 @@ def _emitted(target: Any, bitcode: bytes) -> bytes:
     """Return machine code."""
     import llvmlite.binding as llvm
 
+    _say_once()
+    return target.emit_object(llvm.parse_bitcode(bitcode))
+
+
+@cache
+def _say_once() -> None:
     logging.getLogger("latticesums").info(
         "Preparing the lattice sums for this machine: seconds, once."
     )
-    return target.emit_object(llvm.parse_bitcode(bitcode))
 
 
 def _stored(name: str, make: Callable[[], bytes]) -> bytes:

@@ -27,4 +27,6 @@ def import_torch() -> None:
     finally:
         del sys.modules[_DEFERRED]
         gc.enable()
-    vars(torch).pop("_meta_registrations", None)
+    name = _DEFERRED.rpartition(".")[2]
+    if hasattr(torch, name):
+        delattr(torch, name)

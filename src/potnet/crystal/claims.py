@@ -137,7 +137,8 @@ def check_cartesian(
     is_crowd = 1 < len(numbers) <= _MAX_CROWD
     if not is_crowd or positions.min() < _UNIT[0] or positions.max() > _UNIT[1]:
         return
-    if _is_bonded(numbers, np.linalg.solve(cell.T, positions.T).T, cell):
+    scaled: NDArray[np.float64] = np.linalg.solve(cell.T, positions.T).T.astype(np.float64)
+    if _is_bonded(numbers, scaled, cell):
         return
     if _is_bonded(numbers, positions, cell):
         raise StructureError(

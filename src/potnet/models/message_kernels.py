@@ -16,7 +16,8 @@ from latticesums.compiled.memory import blocks_at, line_at, rows_at
 
 # Sums of products may be reordered; arrays lie in memory that Python gave.
 FAST: dict[str, Any] = {"fastmath": True}
-_inlined: Any = numba.njit(inline="always", error_model="numpy", _nrt=False, **FAST)
+_INLINED: dict[str, Any] = {"inline": "always", "error_model": "numpy", "_nrt": False, **FAST}
+_inlined: Any = numba.njit(**_INLINED)
 
 
 @_inlined

@@ -87,6 +87,7 @@ def _ridge(
     penalties = np.full(rows.shape[1], penalty)
     penalties[-1] = 1e-6
     normal = rows.T @ rows + np.diag(penalties)
-    coefficients = np.linalg.solve(normal, rows.T @ values)
+    coefficients: NDArray[np.float64] = np.linalg.solve(normal, rows.T @ values).astype(np.float64)
     own = np.einsum("nk,nk->n", rows, np.linalg.solve(normal, rows.T).T)
-    return coefficients, (values - rows @ coefficients) / np.maximum(1 - own, 1e-6)
+    others: NDArray[np.float64] = (values - rows @ coefficients) / np.maximum(1 - own, 1e-6)
+    return coefficients, others
