@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -65,8 +64,7 @@ def test_the_client_of_the_sdk_gets_answers_and_the_sentence_of_a_refusal() -> N
             refused = await client.call_tool("explain", {"content": "no structure"})
             return {tool.name for tool in tools.tools}, known, refused
 
-    with ThreadPoolExecutor() as pool:  # this thread may have a loop already, of a browser
-        names, known, refused = pool.submit(asyncio.run, talk()).result()
+    names, known, refused = asyncio.run(talk())
     assert names == set(CALLS)
     assert known.structured_content["crystals"][0]["formula"] == "NaCl"
     assert refused.is_error
