@@ -142,7 +142,8 @@ def list_terms(
         waves=whole(waves[:, :n_waves]),
         wave_squares=wave_squares[:n_waves],
         fractions=fractions,
-        volumes=np.abs(np.linalg.det(cells)),
+        # Of the reduced basis: in a nearly singular one, rounding takes digits of the volume.
+        volumes=np.abs(np.linalg.det(plan.basis if references is None else cells)),
     )
 
 
