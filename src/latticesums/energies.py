@@ -434,8 +434,9 @@ def _by_waves(
     halves = torch.where(first == second, 0.5, 1.0) * terms.detach()
     n_waves, weights, flat, itself = 0, charges.new_zeros(1), charges.new_zeros(()), 0.0
     if alpha > 0:
-        volume = torch.linalg.det(cell).abs()
-        k = _waves(cell, plan, k_max)
+        basis = torch.from_numpy(plan.transform[0]).to(cell) @ cell
+        volume = torch.linalg.det(basis).abs()
+        k = _waves(basis, plan, k_max)
         n_waves = len(k)
         weights = 2 / volume * potential.fourier((k * k).sum(1), alpha)
         phases = positions @ k.T
@@ -460,13 +461,12 @@ def _by_waves(
     return sites, rounding
 
 
-def _waves(cell: Tensor, plan: Plan, k_max: float) -> Tensor:
-    """Return one of each pair of wave vectors up to a length."""
-    basis = torch.from_numpy(plan.transform[0]).to(cell) @ cell
+def _waves(basis: Tensor, plan: Plan, k_max: float) -> Tensor:
+    """Return one of each pair of wave vectors up to a length, by the reduced basis."""
     reciprocal = 2 * math.pi * torch.linalg.inv(basis).T
     box = np.floor(k_max / (2 * np.pi) * np.linalg.norm(plan.basis[0], axis=1) + 1e-9)
-    ranges = [torch.arange(-b, b + 1, dtype=cell.dtype) for b in box]
-    grid = torch.cartesian_prod(*ranges).view(-1, 3).to(cell.device)
+    ranges = [torch.arange(-b, b + 1, dtype=basis.dtype) for b in box]
+    grid = torch.cartesian_prod(*ranges).view(-1, 3).to(basis.device)
     grid = grid[len(grid) // 2 + 1 :]  # the later half has the negatives of the former
     with torch.no_grad():
         near = ((grid @ reciprocal) ** 2).sum(1) <= k_max**2 * (1 + 1e-9)

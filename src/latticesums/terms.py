@@ -143,7 +143,7 @@ def list_terms(
         wave_squares=wave_squares[:n_waves],
         fractions=fractions,
         # Of the reduced basis: in a nearly singular one, rounding takes digits of the volume.
-        volumes=np.abs(np.linalg.det(plan.basis if references is None else cells)),
+        volumes=np.abs(np.linalg.det(plan.basis)),
     )
 
 

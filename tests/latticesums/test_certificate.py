@@ -37,6 +37,11 @@ def test_nasty_cells_keep_the_certificate(certificate):
     assert tally.refused["compiled", "atoms on one spot"] == tally.cases["coincident images"]
 
 
+def test_a_nearly_singular_basis_takes_no_digits_of_the_volume(certificate):
+    tally = certificate.run([463, 539])
+    assert tally.violations == []
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_a_thousand_more_nasty_cells_keep_it(certificate):
