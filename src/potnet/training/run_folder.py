@@ -220,29 +220,25 @@ def fingerprints(prepared: Prepared, config: TrainingConfig, network: Network) -
 
     What is hashed of the settings is where they differ from the defaults, which were others before.
     """
-    return tuple(
-        _fingerprint(prepared, config, network, TrainingConfig(members=1, **defaults))
-        for defaults in ({}, *FORMER)
-    )
-
-
-def _fingerprint(
-    prepared: Prepared, config: TrainingConfig, network: Network, defaults: TrainingConfig
-) -> str:
     # A run that is prolonged stays the same run.
     first = {"epochs": config.cycles[0] if config.cycles else config.epochs, "cycles": ()}
-    decisive = defaults.differences(TrainingConfig(**config.to_dict() | first))
+    chosen = TrainingConfig(**config.to_dict() | first)
     # Whole, for a default of the network may be another one when the run continues.
-    decisive.append(network.settings.model_dump_json())
-    parts = prepared.split.named(prepared.dataset.ids)
+    decisive = [network.settings.model_dump_json()]
     if config.finetune is not None:
         decisive.append(origin_card(config).weights_sha256)
     if excluding(prepared.scales):
         decisive.append("softmax")  # which classes had not before
     if prepared.weights is not None:
         decisive.append(hashlib.sha256(prepared.weights.tobytes()).hexdigest())
-    text = json.dumps([decisive, prepared.dataset.sha256, parts])
-    return hashlib.sha256(text.encode()).hexdigest()
+    parts = prepared.split.named(prepared.dataset.ids)
+
+    def fingerprint(defaults: dict[str, Any]) -> str:
+        differences = TrainingConfig(members=1, **defaults).differences(chosen)
+        text = json.dumps([[*differences, *decisive], prepared.dataset.sha256, parts])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    return tuple(fingerprint(defaults) for defaults in ({}, *FORMER))
 
 
 def _write_table(path: Path, header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
