@@ -168,14 +168,14 @@ TEXTS = {
                 {"name": "Na", "chemical_symbols": ["Na", "vacancy"], "concentration": [0.5, 0.5]}
             ]
         ),
-        "`species` 'Na' must be one element with concentration 1, got Na 0.5, vacancy 0.5",
+        r"species 'Na' must be one element of `concentration` 1, got Na \+ vacancy of \[0.5, 0.5\]",
     ),
-    "o04.json disorder": (optimade(structure_features=["disorder"]), "the feature 'disorder'"),
+    "o04.json disorder": (optimade(structure_features=["disorder"]), "must be empty, got disorder"),
     "o05.json missing vector": (
         optimade(lattice_vectors=[[4, 0, 0], [0, 4, 0], None]),
-        "`cell` must",
+        "`lattice_vectors` must be numbers",
     ),
-    "o06.json other sites": (optimade(nsites=3), "`nsites` must be the number of sites, got 3"),
+    "o06.json other sites": (optimade(nsites=3), "each of the sites, got 2 for 3"),
     # CSV
     "c01.csv empty": ("", "the header must name a column of structures"),
     "c02.csv no structures": ("id,y\na,1\n", r"column of structures .* got id, y"),

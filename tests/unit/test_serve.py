@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
 
-from potnet.crystal.bonds import drawn_bonds
+from potnet.crystal.picture import drawn_bonds
 from potnet.serve import Limits, make_app
 from potnet.serve.reading import read_texts
 from potnet.serve.schemas import POSCAR

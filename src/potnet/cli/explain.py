@@ -218,7 +218,7 @@ def _show_sites(found: Explanation) -> None:
 
 
 def _show_sensitivity(found: Explanation) -> None:
-    from potnet.explanation.sensitivity import VOIGT
+    from potnet.explanation.explanation import VOIGT
 
     s, unit = found.sensitivity, found.prediction.unit
     typer.echo(f"1 % more volume: {0.01 * s.volume:+.3g} {unit}".rstrip())

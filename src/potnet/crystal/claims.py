@@ -12,9 +12,8 @@ import numpy as np
 
 from potnet.crystal.checks import as_pbc
 from potnet.crystal.distances import closest_pair
-from potnet.crystal.elements import SYMBOLS
+from potnet.crystal.elements import SYMBOLS, covalent_radii
 from potnet.crystal.formula import parse_formula
-from potnet.crystal.radii import covalent_radii
 from potnet.errors import StructureError
 
 if TYPE_CHECKING:

@@ -25,8 +25,7 @@ from potnet.crystal.checks import (
 from potnet.crystal.claims import check_cartesian
 from potnet.crystal.elements import SYMBOLS
 from potnet.crystal.formula import reduced_formula
-from potnet.crystal.lattice import determinant, integer_basis
-from potnet.crystal.translations import Atoms, Fold
+from potnet.crystal.translations import Atoms, Fold, determinant, integer_basis
 from potnet.errors import StructureError
 from potnet.text import printable
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from potnet.crystal.lattice import integer_basis
-from potnet.crystal.radii import covalent_radii
+from potnet.crystal.elements import covalent_radii
+from potnet.crystal.translations import integer_basis
 from potnet.errors import StructureError
 
 if TYPE_CHECKING:

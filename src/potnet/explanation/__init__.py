@@ -1,8 +1,7 @@
 """Why a model predicts what it predicts: shares that add up, sensitivities, known crystals."""
 
 from potnet.explanation.explainer import EDGES, OUTPUTS, Explainer, explain, explainers
-from potnet.explanation.explanation import COLUMNS, Explanation, Share
-from potnet.explanation.sensitivity import Sensitivity
+from potnet.explanation.explanation import COLUMNS, Explanation, Sensitivity, Share
 
 __all__ = [
     "COLUMNS",

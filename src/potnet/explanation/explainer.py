@@ -12,9 +12,8 @@ from potnet.crystal import Crystal
 from potnet.crystal.elements import SYMBOLS
 from potnet.crystal.layers import single_layer
 from potnet.errors import ConfigError, Failure, ModelError, PotNetError, StructureError
-from potnet.explanation.explanation import Explanation
+from potnet.explanation.explanation import Explanation, Sensitivity
 from potnet.explanation.path import TOLERANCE, Slopes, mean_slopes
-from potnet.explanation.sensitivity import Sensitivity
 from potnet.features.by_distance import ByDistance, by_distance, edges_in_words
 from potnet.features.complete import CompleteFeatures
 from potnet.files import as_path

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from potnet.crystal.radii import covalent_radii
+from potnet.crystal.elements import covalent_radii
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

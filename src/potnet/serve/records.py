@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from potnet.crystal import Crystal
-from potnet.crystal.bonds import drawn_bonds
+from potnet.crystal.picture import drawn_bonds
 from potnet.errors import Failure
 from potnet.known import SOURCE
 from potnet.text import printable

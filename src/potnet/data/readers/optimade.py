@@ -6,9 +6,8 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from potnet.crystal import number_of
 from potnet.data.readers.rows import RawRecord
-from potnet.errors import DataError, StructureError
+from potnet.errors import DataError
 
 _NEEDED = ("lattice_vectors", "cartesian_site_positions", "species_at_sites", "species")
 
@@ -23,7 +22,6 @@ def row_of_resource(resource: Mapping[str, Any], place: str) -> RawRecord:
 
     Raises:
         DataError: If an attribute that the structure needs was not sent.
-        StructureError: If the structure is disordered or not periodic.
     """
     attributes = resource["attributes"]
     if resource.get("type", "structures") != "structures":
@@ -36,18 +34,11 @@ def row_of_resource(resource: Mapping[str, Any], place: str) -> RawRecord:
         raise DataError(
             f"{place}: a structure must have `{absent}`, got none. Name it in response_fields."
         )
-    values = dict(_flat({k: v for k, v in attributes.items() if k.startswith("_")}))
-    info = {k: v for k, v in attributes.items() if not k.startswith("_") and _is_scalar(v)}
-    try:
-        structure = _structure(attributes, place)
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        if isinstance(error, StructureError):
-            raise
-        raise DataError(
-            f"{place}: the attributes must be those of OPTIMADE, got {type(error).__name__}: "
-            f"{error}. Download the response again."
-        ) from error
-    return RawRecord(place, resource.get("id", ""), structure, values, info=info)
+    provided = {k: v for k, v in attributes.items() if k.startswith("_")}
+    standard = {k: v for k, v in attributes.items() if not k.startswith("_")}
+    info = {k: v for k, v in standard.items() if isinstance(v, (str, int, float))}
+    structure = {"type": "structures", "attributes": standard}
+    return RawRecord(place, resource.get("id", ""), structure, dict(_flat(provided)), info=info)
 
 
 def check_response(head: Mapping[str, Any], place: str) -> None:
@@ -73,41 +64,6 @@ def check_response(head: Mapping[str, Any], place: str) -> None:
         )
 
 
-def _structure(attributes: Mapping[str, Any], place: str) -> dict[str, Any]:
-    features = attributes.get("structure_features") or []
-    disorder = [name for name in features if name in ("disorder", "assemblies", "implicit_atoms")]
-    if disorder or attributes.get("assemblies"):
-        raise StructureError(
-            f"{place}: the structure must be ordered and complete, got the feature "
-            f"{(disorder or ['assemblies'])[0]!r}. Replace it by an ordered model."
-        )
-    numbers = {}
-    for species in attributes["species"]:
-        name, symbols = species["name"], species["chemical_symbols"]
-        shares = species.get("concentration", [1.0])
-        whole = len(symbols) == len(shares) == 1 and abs(shares[0] - 1) <= 1e-3
-        if not whole or species.get("attached"):
-            raise StructureError(
-                f"{place}: `species` {name!r} must be one element with concentration 1, got "
-                f"{', '.join(f'{s} {c}' for s, c in zip(symbols, shares, strict=False))}. "
-                "Replace the disordered sites by an ordered model."
-            )
-        numbers[name] = number_of(symbols[0], f"{place}: species {name!r}")
-    sites = attributes["species_at_sites"]
-    stated = attributes.get("nsites")
-    if stated is not None and stated != len(sites):
-        raise StructureError(
-            f"{place}: `nsites` must be the number of sites, got {stated} for {len(sites)}. "
-            "Download the response again."
-        )
-    return {
-        "numbers": [numbers[name] for name in sites],
-        "positions": attributes["cartesian_site_positions"],
-        "cell": attributes["lattice_vectors"],
-        "pbc": attributes.get("dimension_types") or True,
-    }
-
-
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the items of nested mappings, with points between the keys."""
     for key, value in values.items():
@@ -115,7 +71,3 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _is_scalar(value: Any) -> bool:
-    return isinstance(value, (str, int, float))
