@@ -30,19 +30,22 @@ from torch.profiler import ProfilerActivity, profile
 
 import potnet
 from latticesums import Coulomb, London, Pauli, pair_sums
+from potnet.training.features import compute_features
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "gpu.json"
 SECONDS = 480.0
+CORES = os.cpu_count() or 1
 POTENTIALS = (Coulomb(), London(), Pauli())
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Where and how much: a device, and whether only the script is tried."""
+    """Where and how much: a device, whether only the script is tried, what is learned from."""
 
     device: str
     quick: bool
+    data: Path | None = None
 
     def n(self, many: int, few: int) -> int:
         """Return ``many``, or ``few`` of a try."""
@@ -57,12 +60,18 @@ class Setting:
 
 def tests(setting: Setting) -> dict[str, Any]:
     """Return what the tests marked ``gpu`` say."""
-    words = ["-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider"]
-    words += ["--collect-only"] if setting.quick else ["tests"]
+    words = ["-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", "-W", "default"]
+    words += ["--collect-only"] if setting.quick else _files_of_tests()
     done = subprocess.run(
         [sys.executable, *words], cwd=HERE.parent, capture_output=True, text=True, timeout=240
     )
-    return {"code": done.returncode, "says": done.stdout[-2000:]}
+    return {"code": done.returncode, "says": done.stdout[-6000:]}
+
+
+def _files_of_tests() -> list[str]:
+    """Return the files that have tests for a GPU: to import all others takes longer."""
+    files = sorted((HERE.parent / "tests").rglob("test_*.py"))
+    return [str(path) for path in files if "@pytest.mark.gpu" in path.read_text(encoding="utf-8")]
 
 
 def sums(setting: Setting) -> dict[str, Any]:
@@ -98,32 +107,56 @@ def sums(setting: Setting) -> dict[str, Any]:
 
 def training(setting: Setting) -> dict[str, Any]:
     """Return seconds of an epoch at three batch sizes, launches of a step, and how busy it is."""
-    found: dict[str, Any] = {}
+    crystals = crystals_like_oxides(setting.n(13_827, 8))
+    if setting.data is not None:
+        crystals = list(potnet.data.open(setting.data).crystals)
+    start = time.perf_counter()
+    batch, *_ = compute_features(potnet.CompleteFeatures(), crystals, workers=setting.n(CORES, 1))
+    found: dict[str, Any] = {"crystals": len(crystals), "pairs": len(batch.pairs["complete"].i)}
+    found["features_s"] = time.perf_counter() - start
+    rows = np.arange(len(crystals))
     for batch_size in (128, 512, 2048):
         batch_size = setting.n(batch_size, 4)
-        crystals = crystals_like_oxides(setting.n(13_827, 8))
-        trainer, loader = trainer_of(crystals, batch_size=batch_size, device=setting.device)
-        rows = np.arange(len(crystals))
-        trainer.train_epoch(loader, rows)
-        start = setting.wait()
-        trainer.train_epoch(loader, rows)
-        found[f"batch {batch_size}"] = {"epoch_s": setting.wait() - start}
-        if setting.device.startswith("cuda"):
-            steps = [rows[k : k + batch_size] for k in range(0, 20 * batch_size, batch_size)]
-            minibatches = [m for m in loader.minibatches([s for s in steps if len(s)])]
-            with profile(activities=[ProfilerActivity.CUDA]) as profiler:
-                start = setting.wait()
-                trainer.step_through(minibatches)
-                seconds = setting.wait() - start
-            kernels = [e for e in profiler.events() if e.device_type.name == "CUDA"]
-            busy = sum(e.device_time for e in kernels) / 1e6
-            found[f"batch {batch_size}"] |= {
-                "launches_per_step": len(kernels) / len(minibatches),
-                "busy": busy / seconds,
-            }
+        for is_recorded in (True, False):
+            trainer, loader = trainer_of(batch, batch_size=batch_size, device=setting.device)
+            if not is_recorded:
+                trainer._recorder = None
+            start = setting.wait()
+            trainer.train_epoch(loader, rows)
+            first = setting.wait()
+            losses = [trainer.train_epoch(loader, rows) for _ in range(2)]
+            seconds = (setting.wait() - first) / 2
+            name = f"batch {batch_size}{'' if is_recorded else ', step by step'}"
+            found[name] = {"epoch_s": seconds, "first_epoch_s": first - start, "losses": losses}
+            if setting.device.startswith("cuda"):
+                found[name] |= _looked_into(trainer, loader, rows, batch_size, setting)
         if setting.quick:
             break
     return found
+
+
+def _looked_into(
+    trainer: Any, loader: Any, rows: Any, batch_size: int, setting: Setting
+) -> dict[str, Any]:
+    """Return what the device does in a step: kernels, its own time, and its share of all."""
+    n_steps = min(20, len(rows) // batch_size)
+    steps = np.split(rows[: n_steps * batch_size], n_steps)
+    minibatches = list(loader.minibatches(steps))
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        trainer.step_through(minibatches)
+        setting.wait()
+    kernels = [e for e in profiler.events() if e.device_type.name == "CUDA"]
+    busy = sum(e.device_time for e in kernels) / 1e6
+    start = setting.wait()
+    trainer.step_through(minibatches)
+    seconds = setting.wait() - start
+    return {
+        "kernels_per_step": len(kernels) / n_steps,
+        "step_ms": 1e3 * seconds / n_steps,
+        "busy": busy / seconds,
+        "graphs": len(trainer._recorder._graphs) if trainer._recorder else 0,
+        "memory_gb": torch.cuda.max_memory_allocated() / 1e9,
+    }
 
 
 def prediction(setting: Setting) -> dict[str, Any]:
@@ -139,6 +172,45 @@ def prediction(setting: Setting) -> dict[str, Any]:
         values[device] = np.array([row.prediction for row in rows])
     found["largest difference"] = float(abs(values["cpu"] - values[setting.device]).max())
     return found
+
+
+def screening(setting: Setting) -> dict[str, Any]:
+    """Return crystals per second of ``potnet predict`` with all cores, its start beside."""
+    found: dict[str, Any] = {"workers": setting.n(CORES, 1)}
+    numbers = setting.n(200_000, 300), setting.n(20_000, 100)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        kinds = [crystal.as_dict() for crystal in crystals_like_oxides(1000 if CORES > 1 else 10)]
+        for n in numbers:
+            with (folder / f"{n}.jsonl").open("w") as file:
+                file.writelines(
+                    json.dumps(kinds[k % len(kinds)] | {"id": f"c{k}"}) + "\n" for k in range(n)
+                )
+        for device in dict.fromkeys(("cpu", setting.device)):
+            seconds = []
+            for n in numbers:
+                words = ["predict", f"{n}.jsonl", "-m", "mp-formation-energy", "--device", device]
+                words += ["--workers", str(found["workers"]), "-o", f"{device}-{n}.csv"]
+                start = time.perf_counter()
+                done = _potnet(words, folder)
+                seconds.append(time.perf_counter() - start)
+                if done.returncode:
+                    return found | {device: (done.stdout + done.stderr)[-500:]}
+            rate = (numbers[0] - numbers[1]) / (seconds[0] - seconds[1])
+            found[device] = {"crystals_per_s": rate, "start_s": seconds[1] - numbers[1] / rate}
+    return found
+
+
+def _potnet(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    program = "from potnet.cli import app; app()"
+    return subprocess.run(
+        [sys.executable, "-c", program, *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
 
 
 def commands(setting: Setting) -> dict[str, Any]:
@@ -159,25 +231,18 @@ def commands(setting: Setting) -> dict[str, Any]:
             "predict": ["predict", "data.jsonl", "-m", "run/model", "-o", "out.csv"],
         }.items():
             words += ["--device", setting.device] if name == "predict" else []
-            program = "from potnet.cli import app; app()"
-            done = subprocess.run(
-                [sys.executable, "-c", program, *words],
-                cwd=folder,
-                capture_output=True,
-                text=True,
-                timeout=120,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            )
+            done = _potnet(words, folder)
             found[name] = {"code": done.returncode, "says": (done.stdout + done.stderr)[-500:]}
     return found
 
 
 CHECKS: tuple[Callable[[Setting], dict[str, Any]], ...] = (
+    tests,
     training,
     prediction,
+    screening,
     sums,
     commands,
-    tests,
 )
 
 
@@ -188,9 +253,10 @@ def main(words: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--quick", action="store_true", help="few crystals: to try the script")
     parser.add_argument("--only", nargs="+", choices=[check.__name__ for check in CHECKS])
     parser.add_argument("--seconds", type=float, default=SECONDS, help="after which none begins")
+    parser.add_argument("--data", type=Path, help="crystals to learn from, instead of made-up ones")
     parser.add_argument("--output", type=Path, default=RESULT)
     options = parser.parse_args(words)
-    setting = Setting(options.device, options.quick)
+    setting = Setting(options.device, options.quick, options.data)
     cuda = torch.cuda.is_available()
     results: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if cuda else platform.processor() or "cpu",

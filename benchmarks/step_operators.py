@@ -25,6 +25,8 @@ from lightning_fabric import Fabric
 from torch.profiler import ProfilerActivity, profile
 
 from potnet.crystal import Crystal
+from potnet.features import Batch
+from potnet.features.complete import CompleteFeatures
 from potnet.models import completenet
 from potnet.models.messages import tensor_messages
 from potnet.targets import Scale
@@ -64,7 +66,7 @@ def crystals_like_oxides(n: int, seed: int = 0) -> list[Crystal]:
 
 
 def trainer_of(
-    crystals: list[Crystal], *, batch_size: int = BATCH_SIZE, device: str = "cpu"
+    batch: Batch, *, batch_size: int = BATCH_SIZE, device: str = "cpu"
 ) -> tuple[Trainer, HeldFeatures]:
     """Return a trainer of the default network, and what it learns from, with made-up targets."""
     config = TrainingConfig(epochs=100, batch_size=batch_size, device=device)
@@ -74,11 +76,10 @@ def trainer_of(
         config,
         0,
         scales=[Scale("x", "", "none", 0.0, 1.0)],
-        n_train=len(crystals),
+        n_train=len(batch),
         references=np.zeros((N_REFERENCES, 1)),
     )
-    batch, *_ = compute_features(trainer.network.features, crystals)
-    targets = np.random.default_rng(1).normal(size=(len(crystals), 1))
+    targets = np.random.default_rng(1).normal(size=(len(batch), 1))
     return trainer, HeldFeatures(Survey.of(batch), targets, fabric.device)
 
 
@@ -109,7 +110,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=Path, default=RESULT)
     output = parser.parse_args().output
-    trainer, loader = trainer_of(crystals_like_oxides(BATCH_SIZE))
+    batch, *_ = compute_features(CompleteFeatures(), crystals_like_oxides(BATCH_SIZE))
+    trainer, loader = trainer_of(batch)
     minibatches = list(loader.minibatches([np.arange(BATCH_SIZE)] * 2))
     completenet.messages = tensor_messages
     trainer.optimizer.in_one_stack = True

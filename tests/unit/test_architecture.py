@@ -84,6 +84,7 @@ INSIDE: dict[str, list[str]] = {
         "config metrics average checkpoint optimizer features",
         "callbacks classification correction extrapolate",
         "batches finetune",
+        "cuda_graph",
         "prepared",
         "trainer run_folder evaluate",
         "calibrate",

@@ -163,6 +163,7 @@ class CompleteNet(Network):
     """
 
     name = "completenet"
+    is_recordable = True
     Settings = CompleteNetSettings
     settings: CompleteNetSettings
 

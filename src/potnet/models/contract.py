@@ -39,9 +39,13 @@ class Network(nn.Module, ABC):
         references: A function of the composition that the network adds to its output: row Z is the
             part of the element Z, and rows beyond 118, if any, those that are divided by the atoms
             in the reduced formula. Training fits it before it begins. None if there is none.
+        is_recordable: Whether a step on a GPU may be recorded and replayed: crystals that are added
+            to a batch change nothing for the others while training either, the same operations
+            are done for all batches of a shape, and none waits for the device.
     """
 
     name: ClassVar[str]
+    is_recordable: ClassVar[bool] = False
     Settings: ClassVar[type[BaseModel]]
     settings: Any
     references: nn.Embedding | None

@@ -39,14 +39,20 @@ class Minibatch:
         targets: Standardised targets, 0 where missing, shape (n_graphs, n_targets).
         mask: Weight of each target, 1 by default, 0 where it is missing, shape
             (n_graphs, n_targets).
-        n_labels: Sum of the weights in the step over all processes, divided by the processes.
+        n_labels: Sum of the weights in the step over all processes, divided by the processes; on
+            the device where a graph reads it.
         ends_step: Whether no other part of the step follows.
     """
 
     __slots__ = ("batch", "targets", "mask", "n_labels", "ends_step")
 
     def __init__(
-        self, batch: Batch, targets: Tensor, mask: Tensor, n_labels: float, ends_step: bool = True
+        self,
+        batch: Batch,
+        targets: Tensor,
+        mask: Tensor,
+        n_labels: float | Tensor,
+        ends_step: bool = True,
     ) -> None:
         self.batch, self.targets, self.mask, self.n_labels = batch, targets, mask, n_labels
         self.ends_step = ends_step

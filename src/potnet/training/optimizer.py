@@ -108,13 +108,16 @@ class Muon(AdamW):
         averages = [self.state[weight]["momentum"] for weight in weights]
         foreach.lerp_(averages, gradients, 1 - self.momentum)
         ahead = foreach.lerp(gradients, averages, self.momentum)  # as Nesterov looks ahead
-        blocks = _blocks(ahead)
-        moves = self._orthogonalised(blocks)
-        foreach.mul_(weights, 1 - group["lr"] * group["weight_decay"])
-        foreach.sub_(_blocks(weights), moves, alpha=group["lr"] * self.SIZE)
+        rate = group["lr"]
+        foreach.mul_(weights, 1 - rate * group["weight_decay"])
+        if isinstance(rate, Tensor):  # a CUDA graph, which reads it from the device
+            foreach.sub_(_blocks(weights), self._orthogonalised(_blocks(ahead), rate * self.SIZE))
+        else:
+            moves = self._orthogonalised(_blocks(ahead))
+            foreach.sub_(_blocks(weights), moves, alpha=rate * self.SIZE)
 
-    def _orthogonalised(self, blocks: Sequence[Tensor]) -> list[Tensor]:
-        """Return the moves of all blocks, in order."""
+    def _orthogonalised(self, blocks: Sequence[Tensor], size: Tensor | None = None) -> list[Tensor]:
+        """Return the moves of all blocks, in order, each ``size`` times as large if given."""
         # A GPU waits for launches; a CPU for products, of which columns of zeros take some too.
         together = self.in_one_stack
         if together is None:
@@ -128,7 +131,7 @@ class Muon(AdamW):
             tiles = self._stacks.get(places)
             if tiles is None or not tiles.hold(some):
                 tiles = self._stacks[places] = Tiles(some)
-            moves.update(zip(places, tiles.orthogonalised(some), strict=True))
+            moves.update(zip(places, tiles.orthogonalised(some, size), strict=True))
         return [moves[place] for place in range(len(blocks))]
 
 
@@ -180,13 +183,16 @@ class Tiles:
             )  # fmt: skip
         return views
 
-    def orthogonalised(self, matrices: Sequence[Tensor]) -> list[Tensor]:
+    def orthogonalised(
+        self, matrices: Sequence[Tensor], size: Tensor | None = None
+    ) -> list[Tensor]:
         """Return the nearest matrices whose singular values are all the same, roughly.
 
         Only small square matrices are multiplied again and again.
 
         Args:
             matrices: Of the shapes that the stack was made for.
+            size: What all are multiplied with in the end, of no dimension.
 
         Returns:
             U V^T of each U S V^T times the root of its longer side, same shape, as views; singular
@@ -200,7 +206,7 @@ class Tiles:
         tiles = self._stack / largest[self._owners, None, None]
         grams = tiles.new_zeros(len(largest), *tiles.shape[1:])
         grams.index_add_(0, self._owners, tiles.mT @ tiles)
-        factors = _factors(grams, self._sizes)
+        factors = _factors(grams, self._sizes if size is None else self._sizes * size)
         return self._views_of(tiles @ factors[self._owners])
 
 

@@ -24,6 +24,7 @@ from potnet.training.batches import Loader, Minibatch, stratified_batches
 from potnet.training.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
 from potnet.training.config import TrainingConfig
 from potnet.training.correction import Correction
+from potnet.training.cuda_graph import Recorder, can_record
 from potnet.training.finetune import NOTHING, first_network
 from potnet.training.optimizer import Muon
 
@@ -61,7 +62,9 @@ class Objective(nn.Module):
         self.floors: Tensor | None
         binary = [k for k, scale in enumerate(scales) if scale.transform == "binary"]
         self.register_buffer("binary", torch.tensor(binary) if binary else None, False)
-        self.classes = [torch.from_numpy(places) for places in excluding(scales)]
+        self.n_kinds = 0  # of classes
+        for self.n_kinds, places in enumerate(excluding(scales), 1):
+            self.register_buffer(f"classes{self.n_kinds}", torch.from_numpy(places), False)
         floors = torch.tensor([scale.floor for scale in scales], dtype=torch.float32)
         self.register_buffer("floors", floors if floors.isfinite().any() else None, False)
 
@@ -75,10 +78,11 @@ class Objective(nn.Module):
             logits, answers = (x.index_select(1, self.binary) for x in (output, targets))
             entropy = functional.binary_cross_entropy_with_logits(logits, answers, reduction="none")
             losses = losses.index_copy(1, self.binary, entropy)
-        for places in self.classes:
-            logits, answers = output[:, places], targets[:, places]
+        for kind in range(self.n_kinds):
+            places = self.get_buffer(f"classes{kind + 1}")
+            logits, answers = (x.index_select(1, places) for x in (output, targets))
             entropy = -len(places) * answers * functional.log_softmax(logits, 1)
-            losses = losses.index_copy(1, places.to(output.device), entropy)
+            losses = losses.index_copy(1, places, entropy)
         return (losses * minibatch.mask).sum() / minibatch.n_labels
 
 
@@ -132,6 +136,10 @@ class Trainer:
         self.objective, self._stepper = fabric.setup(objective, self.optimizer)
         self.network = network
         self.scheduler = self._cycle(0)
+        self._recorder: Recorder | None = None
+        if can_record(fabric, network, config.precision):
+            steps = self._add_gradients, self._move, self._stepper.zero_grad
+            self._recorder = Recorder(self.optimizer, *steps)
         self.average = WeightAverage(network, config.ema_decay)
         self.epoch = 0
         self.best_epoch = 0
@@ -173,7 +181,6 @@ class Trainer:
         groups = [train[batch] for batch in batches]
         learning_rate = self.learning_rate
         self.objective.train()
-        self._stepper.zero_grad()
         minibatches = loader.minibatches(
             groups, rank=fabric.global_rank, world_size=fabric.world_size
         )
@@ -192,29 +199,43 @@ class Trainer:
 
     def step_through(self, minibatches: Iterable[Minibatch]) -> Tensor:
         """Take the steps of ``minibatches``; return the sum of their losses, on the device."""
-        config, fabric = self.config, self.fabric
-        total = torch.zeros((), device=fabric.device)
+        total = torch.zeros((), device=self.fabric.device)
+        begins_step = True
         for minibatch in minibatches:
-            # The gradients of the parts of a step add up, and are exchanged with the last of them.
-            waits = fabric.world_size > 1 and not minibatch.ends_step
-            with fabric.no_backward_sync(self.objective, enabled=True) if waits else nullcontext():
-                loss = self.objective(minibatch)
-                fabric.backward(loss)
-            total += loss.detach()
-            if not minibatch.ends_step:
-                continue
-            if config.gradient_clip is not None:
-                fabric.clip_gradients(
-                    self.objective,
-                    self._stepper,
-                    max_norm=config.gradient_clip,
-                    error_if_nonfinite=False,
-                )
-            self._stepper.step()
-            self.scheduler.step()
-            self.average.update()
-            self._stepper.zero_grad()
+            if self._recorder is not None and begins_step and minibatch.ends_step:
+                total += self._recorder(minibatch)
+            else:
+                if begins_step:
+                    self._stepper.zero_grad()
+                total += self._add_gradients(minibatch)
+                if minibatch.ends_step:
+                    self._move()
+            begins_step = minibatch.ends_step
+            if minibatch.ends_step:
+                self.scheduler.step()
+                self.average.update()
         return total
+
+    def _add_gradients(self, minibatch: Minibatch) -> Tensor:
+        """Add the gradients of a minibatch to those that are there; return its loss."""
+        fabric = self.fabric
+        # The gradients of the parts of a step add up, and are exchanged with the last of them.
+        waits = fabric.world_size > 1 and not minibatch.ends_step
+        with fabric.no_backward_sync(self.objective, enabled=True) if waits else nullcontext():
+            loss = self.objective(minibatch)
+            fabric.backward(loss)
+        return loss.detach()
+
+    def _move(self) -> None:
+        """Move the weights along the gradients."""
+        if self.config.gradient_clip is not None:
+            self.fabric.clip_gradients(
+                self.objective,
+                self._stepper,
+                max_norm=self.config.gradient_clip,
+                error_if_nonfinite=False,
+            )
+        self._stepper.step()
 
     @property
     def learning_rate(self) -> float:
