@@ -6,7 +6,7 @@ by Ctrl-C.
 """
 
 from potnet.cli import predict, explain, check, convert, sums  # noqa: F401, I001  (as in the help)
-from potnet.cli import serve, mcp  # noqa: F401
+from potnet.cli import serve  # noqa: F401
 from potnet.cli import train, evaluate, datasets, benchmark, bundled  # noqa: F401
 from potnet.cli.app import app
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,15 +24,17 @@ from potnet.cli.app import (
     kept,
     symbols_of,
 )
-from potnet.cli.cluster import by_cluster
 from potnet.cli.sheets import ShardOutput, SheetOutput
 from potnet.cli.terminal import show_progress
 from potnet.errors import ConfigError
 
 if TYPE_CHECKING:
+    from potnet.sheet import SheetMaker
     from potnet.stability import Hull
 
 NEAREST = 3  # known crystals beside each crystal
+# Two fifths of `import torch`, which its compiler and tensors without memory import by themselves.
+_DEFERRED = "torch._meta_registrations"
 
 
 @app.command(rich_help_panel="Crystals")
@@ -97,19 +104,14 @@ def predict(
     Crystals that cannot be used are listed with the reason and skipped; the exit code is then 3.
     With --output, a prediction that was interrupted goes on where it was.
     """
-    from potnet.cli.quick import import_torch
-
-    import_torch()
-    from potnet.io import Names
-    from potnet.parallel import all_cores
+    _import_torch()
     from potnet.sheet import SheetMaker, all_models
-    from potnet.sheet.pipeline import SheetWork, key_of, outcomes_of
 
     if model and everything:
         raise ConfigError("predict: `--all` must stand alone, got --model too. Leave one out.")
     names = tuple(model or (all_models() if everything else ()))
     if cluster is not None:
-        by_cluster(
+        _by_cluster(
             paths,
             output,
             cluster,
@@ -136,6 +138,24 @@ def predict(
         else ShardOutput(target, shards, html, wide=wide)
     )
     maker = SheetMaker(names, tuple(properties or ()), hull=_hull(entries), device=device)
+    _here(maker, sources, result, batch_size, workers)
+    result.summarise()
+    if result.n_failures:
+        raise typer.Exit(SKIPPED)
+
+
+def _here(
+    maker: SheetMaker,
+    sources: Sources,
+    result: SheetOutput | ShardOutput,
+    batch_size: int,
+    workers: int | None,
+) -> None:
+    """Predict on this machine, going on where an earlier call was stopped."""
+    from potnet.io import Names
+    from potnet.parallel import all_cores
+    from potnet.sheet.pipeline import SheetWork, key_of, outcomes_of
+
     work, taken = SheetWork(maker, batch_size=batch_size), Names()
     key = key_of(maker, batch_size)
     with (
@@ -159,9 +179,6 @@ def predict(
             result.write(outcomes)
             done += n_pieces
             progress.update(progress.task_ids[0], completed=done, total=sources.total)
-    result.summarise()
-    if result.n_failures:
-        raise typer.Exit(SKIPPED)
 
 
 def _hull(entries: Path | None) -> Hull | None:
@@ -169,3 +186,70 @@ def _hull(entries: Path | None) -> Hull | None:
     from potnet.stability import load_hull, read_phases
 
     return None if entries is None else load_hull().with_phases(read_phases(entries))
+
+
+def _by_cluster(
+    paths: Sequence[str],
+    output: str | None,
+    address: str,
+    unfit: Sequence[str],
+    **settings: Any,
+) -> None:
+    """Run :func:`potnet.cluster.predict` and say what came of it.
+
+    Args:
+        paths: What is read.
+        output: Folder for the tables.
+        address: Of the cluster.
+        unfit: Options that were given and that a cluster does not have.
+        settings: The others.
+    """
+    from potnet.cluster import Progress, predict
+
+    if output is None or unfit:
+        got = unfit[0] if unfit else "no --output"
+        raise ConfigError(
+            "predict: `--cluster` must have a folder for its tables, and neither page nor "
+            f"neighbours, got {got}. Give --output FOLDER alone."
+        )
+    with (
+        kept(f"Finished tables are in {output}: the same command goes on from there."),
+        show_progress("Predicting files") as progress,
+    ):
+
+        def show(now: Progress) -> None:
+            note = f"{now.crystals:,} crystals"
+            progress.update(progress.task_ids[0], completed=now.shards, total=now.total, note=note)
+
+        found = predict(paths, output, cluster=address, progress=show, **settings)
+    before = f", {found.n_before} of which were there already" if found.n_before else ""
+    n_tables = found.n_shards - len(found.lost)
+    typer.echo(f"{found.n_crystals} crystals, {n_tables} tables{before}: {output}")
+    if found.n_failures:
+        typer.echo(f"{found.n_failures} skipped: {output}/_errors", err=True)
+    for failure in found.lost:
+        typer.echo(f"potnet: {failure.reason}", err=True)
+    if found.lost:
+        raise typer.Exit(1)
+    if found.n_failures:
+        raise typer.Exit(SKIPPED)
+
+
+def _import_torch() -> None:
+    """Import torch without what no prediction reads, and spare the collector of garbage its walks.
+
+    What is left out is left to the first that imports it. Nothing happens where torch is there.
+    """
+    if "torch" in sys.modules:
+        return
+    atexit.register(gc.freeze)  # at the end of the process nothing is searched for circles
+    gc.disable()  # modules that are imported are no garbage
+    sys.modules[_DEFERRED] = ModuleType(_DEFERRED)
+    try:
+        import torch
+    finally:
+        del sys.modules[_DEFERRED]
+        gc.enable()
+    name = _DEFERRED.rpartition(".")[2]
+    if hasattr(torch, name):
+        delattr(torch, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -105,11 +105,7 @@ def train(
 
     The model is in the folder "model" of the output and works like a bundled one.
     """
-    from potnet.data import open as open_dataset
-    from potnet.report import training_report
-    from potnet.targets import column_of
-    from potnet.training import TensorBoard, TrainingConfig
-    from potnet.training import train as run
+    from potnet.training import TensorBoard
 
     flags = {
         "targets": target,
@@ -124,36 +120,77 @@ def train(
         "devices": devices,
         "n_nodes": nodes,
     }
-    told = settings_from(setting or []) | {k: v for k, v in flags.items() if v is not None}
-    chosen = TrainingConfig.read(config, **told) if config else TrainingConfig(**told)
+    chosen = _chosen_settings(config, setting or [], flags)
     several = [
         flag for flag, on in (("--folds", folds), ("--learning-curve", learning_curve)) if on
     ]
+    _check_alone(several, chosen, resume=resume, export_now=export_now)
+    check_output_folder(output, option="--output")
+    dataset = _opened(data, chosen, unit or [], source_unit or [])
+    callbacks = [TensorBoard()] if tensorboard else []
+    if several:
+        _series(dataset, chosen, output, n_folds=folds, callbacks=callbacks)
+    else:
+        _one_run(dataset, chosen, output, callbacks, resume=resume, export_now=export_now)
+
+
+def _chosen_settings(
+    config: Path | None, assignments: Sequence[str], flags: Mapping[str, Any]
+) -> TrainingConfig:
+    """Return the settings of a file, over them those of ``--set``, over these those of flags."""
+    from potnet.training import TrainingConfig
+
+    told = settings_from(assignments) | {k: v for k, v in flags.items() if v is not None}
+    return TrainingConfig.read(config, **told) if config else TrainingConfig(**told)
+
+
+def _check_alone(
+    several: Sequence[str], config: TrainingConfig, *, resume: bool, export_now: bool
+) -> None:
+    """Raise where options of several runs, or of the model of now, do not go together."""
     if len(several) > 1 or (export_now and (several or not resume)):
         got = [*several, *(["--export-now without --resume"] if export_now else [])]
         raise ConfigError(
             "train: --folds, --learning-curve and --resume --export-now each go alone, got "
             f"{' and '.join(got)}. Choose one."
         )
-    if several and chosen.devices * chosen.n_nodes > 1:
+    if several and config.devices * config.n_nodes > 1:
         raise ConfigError(
-            f"train: {several[0]} must have one process, got {chosen.devices * chosen.n_nodes}. "
+            f"train: {several[0]} must have one process, got {config.devices * config.n_nodes}. "
             "Train the folds one after the other, or each by a command of its own (--split)."
         )
-    callbacks = [TensorBoard()] if tensorboard else []
-    columns = tuple(dict.fromkeys(column_of(name) for name in chosen.targets))
-    check_output_folder(output, option="--output")
-    dataset = open_dataset(
+
+
+def _opened(
+    data: str, config: TrainingConfig, units: Sequence[str], source_units: Sequence[str]
+) -> Dataset:
+    from potnet.data import open as open_dataset
+    from potnet.targets import column_of
+
+    columns = tuple(dict.fromkeys(column_of(name) for name in config.targets))
+    return open_dataset(
         given(data),
         # Rows with words for numbers are refused then; a column of times is no target.
-        targets=columns if columns and not chosen.split.column else None,
-        units=units_from(unit or []),
-        source_units=units_from(source_unit or []),
+        targets=columns if columns and not config.split.column else None,
+        units=units_from(units),
+        source_units=units_from(source_units),
         on_error="skip",
     )
-    if several:
-        _series(dataset, chosen, output, n_folds=folds, callbacks=callbacks)
-        return
+
+
+def _one_run(
+    dataset: Dataset,
+    config: TrainingConfig,
+    output: Path,
+    callbacks: Sequence[Callback],
+    *,
+    resume: bool,
+    export_now: bool,
+) -> None:
+    """Train one model and say what came of it."""
+    from potnet.report import training_report
+    from potnet.training import train as run
+
     on = (
         f"What was learned is in {output}: the same command with --resume goes on, with "
         "--resume --export-now it writes the model of now."
@@ -161,7 +198,7 @@ def train(
     with kept(on), training_progress() as report:
         result = run(
             dataset,
-            chosen,
+            config,
             output,
             resume=resume,
             on_error="skip",
