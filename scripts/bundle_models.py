@@ -77,8 +77,7 @@ from potnet.training.calibrate import (
     lowest,
     outputs_of,
 )
-from potnet.training.classification import binary_metrics
-from potnet.training.metrics import Metrics, regression_metrics
+from potnet.training.metrics import Metrics, binary_metrics, regression_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLED = ROOT / "src" / "potnet" / "models" / "bundled"

@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from potnet.cli import app
 from potnet.cli.train import split_settings
-from potnet.data.public import local
+from potnet.data.public.cache import fetch
 from potnet.data.public.catalogue import PUBLIC_DATASETS
 from potnet.data.public.transfer import Patience, Remote
 
@@ -61,10 +61,10 @@ def test_a_download_can_go_to_another_folder(tmp_path, monkeypatch):
         found = dataclasses.replace(PUBLIC_DATASETS[NAME], files=(file,))
         monkeypatch.setitem(PUBLIC_DATASETS, NAME, found)
         monkeypatch.setattr(
-            local.fetch,
+            fetch,
             "__kwdefaults__",
             {
-                **local.fetch.__kwdefaults__,
+                **fetch.__kwdefaults__,
                 "patience": Patience(pause=0.01),
             },
         )

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from potnet import write
 from potnet.cli import app
 from potnet.cli.app import INTERRUPTED, kept
-from potnet.io.guess import suffix_of
+from potnet.io.files import suffix_of
 
 # Places for {names}: files and folders of the fixture ``things``.
 OUTPUT_IS_WRONG = ["{folder}", "{salt}/out.csv", "{salt}"]

@@ -20,7 +20,6 @@ ALLOWED: dict[str, set[str]] = {"text": set()}
 ALLOWED["errors"] = {"text"}
 ALLOWED["parallel"] = {"errors", "text"}
 ALLOWED["files"] = {"errors", "text"}
-ALLOWED["notebook"] = {"errors", "text"}
 ALLOWED["crystal"] = {"errors", "text"}
 ALLOWED["stability"] = {"crystal", *ALLOWED["crystal"]}
 ALLOWED["io"] = {"crystal", "files", *ALLOWED["crystal"]}
@@ -33,7 +32,7 @@ ALLOWED["devices"] = {"errors", "text"}
 ALLOWED["calibration"] = {"crystal", *ALLOWED["crystal"]}
 ALLOWED["models"] = {"calibration", "features", "targets"}
 ALLOWED["models"] |= ALLOWED["features"] | ALLOWED["targets"]
-ALLOWED["prediction"] = {"devices", "models", "notebook", *ALLOWED["models"]}
+ALLOWED["prediction"] = {"devices", "models", *ALLOWED["models"]}
 ALLOWED["training"] = {"prediction", "data", *ALLOWED["prediction"]}
 ALLOWED["known"] = {"crystal", "errors"}
 ALLOWED["sheet"] = {"known", "parallel", "stability", "prediction", *ALLOWED["prediction"]}
@@ -82,7 +81,7 @@ INSIDE: dict[str, list[str]] = {
     ],
     "potnet.training": [
         "config metrics average checkpoint optimizer features",
-        "callbacks classification correction extrapolate",
+        "callbacks correction extrapolate",
         "batches finetune",
         "cuda_graph",
         "prepared",

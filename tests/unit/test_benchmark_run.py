@@ -21,7 +21,7 @@ from potnet.benchmark.cost import Cost, Meter
 from potnet.benchmark.external import External
 from potnet.benchmark.table import markdown, read_rows, write_table
 from potnet.data.public.official import MATBENCH_SEED
-from potnet.data.splits.rules import shuffled_folds
+from potnet.data.splits.by_crystal import shuffled_folds
 from potnet.errors import ConfigError, DataError
 from potnet.training import TrainingConfig, train
 from potnet.training.optimizer import SHORTEST_SIDE

@@ -10,7 +10,7 @@ from potnet.benchmark import compare
 from potnet.benchmark.predictions import PredictionTable, read_predictions
 from potnet.benchmark.statistics import compare_areas, sign_flip_p, summarise
 from potnet.errors import DataError
-from potnet.training.classification import roc_auc
+from potnet.training.metrics import roc_auc
 
 
 def made(errors, *, folds=None, seeds=None, ids=None, targets=None) -> PredictionTable:

@@ -11,7 +11,7 @@ from potnet.benchmark import SUITES, Suite, Task, open_suite
 from potnet.benchmark.opened import outer_and_inner
 from potnet.data import SplitConfig
 from potnet.data.public.official import MATBENCH_SEED
-from potnet.data.splits.rules import shuffled_folds, stratified_folds
+from potnet.data.splits.by_crystal import shuffled_folds, stratified_folds
 from potnet.errors import ConfigError, DataError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"

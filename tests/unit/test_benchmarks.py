@@ -15,8 +15,8 @@ from servers import Answer, serving
 
 from potnet import data
 from potnet.data import make_split
+from potnet.data.public.cache import checked_files, fetch, folder_of, is_here, size_of
 from potnet.data.public.catalogue import PUBLIC_DATASETS
-from potnet.data.public.local import checked_files, fetch, folder_of, is_here, size_of
 from potnet.data.public.official import MatBenchFolds, PublishedShuffle
 from potnet.data.public.transfer import Patience, Remote
 from potnet.data.splits import SplitConfig, shuffled_folds

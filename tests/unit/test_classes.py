@@ -19,7 +19,7 @@ from potnet.data import Dataset, ParquetFolder
 from potnet.report import evaluation_report, training_report
 from potnet.targets import Scale, chosen_targets, normalised, settled
 from potnet.training import evaluate
-from potnet.training.classification import binary_metrics, class_metrics
+from potnet.training.metrics import binary_metrics, class_metrics
 from potnet.training.trainer import Objective
 
 SETTINGS = {"network": "tiny", "epochs": 2, "batch_size": 16, "threads": 1, "device": "cpu"}

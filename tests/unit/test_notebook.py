@@ -8,8 +8,7 @@ import pytest
 
 from potnet import Crystal
 from potnet.errors import Failure
-from potnet.notebook import SHOWN
-from potnet.prediction.rows import Prediction, Predictions
+from potnet.prediction.rows import SHOWN, Prediction, Predictions
 from potnet.sheet import Row, Sheet
 
 HOSTILE = "</script><script>alert(1)</script>"

@@ -18,7 +18,7 @@ from potnet.benchmark.suites import Suite, Task
 from potnet.data import Dataset, Split, SplitConfig, make_split
 from potnet.data import open as open_dataset
 from potnet.data.public.official import MATBENCH_SEED
-from potnet.data.splits.rules import shuffled_folds, stratified_folds
+from potnet.data.splits.by_crystal import shuffled_folds, stratified_folds
 from potnet.errors import ConfigError, DataError
 from potnet.targets import with_binary_targets
 

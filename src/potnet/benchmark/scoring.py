@@ -26,8 +26,7 @@ from potnet.benchmark.suites import Suite
 from potnet.errors import DataError
 from potnet.files import atomic_write
 from potnet.targets import column_of
-from potnet.training.classification import roc_auc
-from potnet.training.metrics import regression_metrics
+from potnet.training.metrics import regression_metrics, roc_auc
 
 
 @dataclass(frozen=True)

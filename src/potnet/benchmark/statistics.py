@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from potnet.benchmark.predictions import PredictionTable
 from potnet.benchmark.suites import Metric
 from potnet.errors import DataError
-from potnet.training.classification import covariance, roc_auc
-from potnet.training.metrics import regression_metrics
+from potnet.training.metrics import covariance, regression_metrics, roc_auc
 
 _CHUNK = 2**22  # random numbers at a time
 

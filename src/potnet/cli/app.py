@@ -201,7 +201,7 @@ def given(path: str) -> str:
         return path
     if sys.stdin is None or sys.stdin.isatty():
         raise ConfigError("-: standard input must be a file or a pipe, got a terminal. Name files.")
-    from potnet.io.guess import suffix_of
+    from potnet.io.files import suffix_of
 
     content = sys.stdin.buffer.read()
     folder = tempfile.TemporaryDirectory(prefix="potnet-")

@@ -56,7 +56,7 @@ def get(
 
     A download that was interrupted goes on where it was. Nothing else in potnet uses the network.
     """
-    from potnet.data.public.local import fetch, public_dataset
+    from potnet.data.public.cache import fetch, public_dataset
 
     if cache is not None:
         os.environ["POTNET_CACHE"] = str(cache.absolute())
@@ -76,7 +76,7 @@ def get(
 @group.command()
 def info(name: Name) -> None:
     """Say all that is known about a public dataset."""
-    from potnet.data.public.local import folder_of, is_here, public_dataset
+    from potnet.data.public.cache import folder_of, is_here, public_dataset
 
     found = public_dataset(name)
     split = found.official.text if found.official else "none: choose one, see potnet datasets split"
@@ -234,8 +234,8 @@ def verify(
 
 def _here(name: str) -> list[str]:
     """Return where the dataset ``name`` is, and how large."""
+    from potnet.data.public.cache import is_here, size_of
     from potnet.data.public.catalogue import PUBLIC_DATASETS
-    from potnet.data.public.local import is_here, size_of
 
     if name not in PUBLIC_DATASETS:
         return ["in the package", ""]

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from potnet.data.parquet_folder import ParquetFolder
+from potnet.data.public.cache import checked_files, files_of
 from potnet.data.public.catalogue import PUBLIC_DATASETS, PublicDataset
-from potnet.data.public.local import checked_files, files_of
 from potnet.data.public.rows import public_rows
 from potnet.data.readers import FORMATS, TABLE, stem_of
 from potnet.data.readers.rows import RawRecords

@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
+from html import escape
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -15,13 +17,14 @@ import numpy as np
 
 from potnet.errors import FAILURE_COLUMNS, Failure
 from potnet.files import atomic_write
-from potnet.notebook import failures_html, html_table
 from potnet.targets import class_target
 from potnet.text import csv_cell
 
 if TYPE_CHECKING:
     import pandas
     from numpy.typing import NDArray
+
+SHOWN = 60  # rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,3 +189,32 @@ class PredictionFile:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         return writer
+
+
+def html_table(header: Sequence[str], rows: Iterable[Sequence[object]], n_rows: int) -> str:
+    """Return a table of the first rows as HTML, numbers with four digits to the right.
+
+    Args:
+        header: Names of the columns.
+        rows: The rows; no more than ``SHOWN`` of them are looked at.
+        n_rows: How many there are in all.
+    """
+    head = "".join(f'<th style="text-align:left">{escape(name)}</th>' for name in header)
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in islice(rows, SHOWN))
+    more = f"<p>The first {SHOWN} of {n_rows:,} rows.</p>" if n_rows > SHOWN else ""
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+
+
+def failures_html(failures: Sequence[Failure]) -> str:
+    """Return why some items could not be used, as HTML; nothing if there are none."""
+    if not failures:
+        return ""
+    reasons = "".join(f"<li>{escape(failure.reason)}</li>" for failure in failures[:SHOWN])
+    return f"<p>{len(failures):,} could not be used:</p><ul>{reasons}</ul>"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        text = "" if value != value else f"{value:.4g}"
+        return f'<td style="text-align:right">{text}</td>'
+    return f'<td style="text-align:left">{escape(str(value))}</td>'

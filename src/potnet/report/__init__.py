@@ -1,10 +1,15 @@
 """Plots and the self-contained HTML report of a training, an evaluation or a dataset."""
 
 from potnet.report.dataset import dataset_report
-from potnet.report.explanation import explanation_plot
 from potnet.report.landscape import Landscape, landscape, landscape_plot
 from potnet.report.page import Report, versions
-from potnet.report.plots import learning_curve, parity_plot, png, residual_histogram
+from potnet.report.plots import (
+    explanation_plot,
+    learning_curve,
+    parity_plot,
+    png,
+    residual_histogram,
+)
 from potnet.report.run import add_training, close_report, evaluation_report, training_report
 from potnet.report.section import Section, atoms_section, miller_section, telling_section
 from potnet.report.series import curve_report, folds_report

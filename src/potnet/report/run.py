@@ -14,9 +14,14 @@ import numpy as np
 
 from potnet.errors import FAILURE_COLUMNS
 from potnet.files import atomic_write
-from potnet.report.classes import add_classes, roc_curves
 from potnet.report.page import Report, versions
-from potnet.report.plots import learning_curve, parity_plot, png, residual_histogram
+from potnet.report.plots import (
+    learning_curve,
+    parity_plot,
+    png,
+    residual_histogram,
+    roc_curves,
+)
 from potnet.targets import class_target
 from potnet.text import file_name
 from potnet.training.run_folder import RunFolder
@@ -28,6 +33,8 @@ if TYPE_CHECKING:
     from potnet.training.evaluate import Evaluation
 
 N_WORST = 10
+RARE = 0.1  # Share of the crystals below which a class is said to be rare.
+MOST_SHOWN = 12  # classes in the table of what is taken for what
 EXPLAINED = (
     "The error is the mean absolute error; the range behind it is a 95 % bootstrap interval over "
     "the crystals. The baseline predicts the mean of the training targets for every crystal."
@@ -160,11 +167,11 @@ def add_properties(
         if "accuracy" not in compared.metrics:
             _add_property(report, compared, folder)
         elif compared.name not in of_class:
-            _add_classes(report, compared.name, metrics, [compared], folder)
+            _add_classes(report, compared.name, metrics[compared.name], [compared], folder)
     for column in dict.fromkeys(of_class.values()):
         members = [compared for compared in found if of_class.get(compared.name) == column]
         if members:
-            _add_classes(report, column, metrics, members, folder)
+            _add_classes(report, column, metrics[column], members, folder)
 
 
 def _add_classes(
@@ -174,13 +181,46 @@ def _add_classes(
     members: Sequence[Compared],
     folder: Path,
 ) -> None:
+    """Add right answers, ROC curves and what is taken for what; write the curves.
+
+    Args:
+        report: What is added to.
+        name: The column of classes.
+        metrics: What :func:`potnet.training.metrics.class_metrics` returned of it, or
+            ``binary_metrics``, whose classes are 0 and 1.
+        members: The probabilities of its classes.
+        folder: Where the plot goes.
+    """
     curves = {
         one.name.removeprefix(class_target(name, "")): (one.target, one.prediction)
         for one in members
     }
     figure = roc_curves(name, curves)
     save_figure(figure, folder / f"roc-{file_name(name)}.png")
-    add_classes(report, name, metrics[name], members[0].crystals, figure)
+    classes = metrics.get("classes", ["0", "1"])
+    confusion = np.array(metrics["confusion"])
+    counts, n = confusion.sum(1), metrics["n"]
+    report.heading(f"{name}: {n:,} {members[0].crystals}")
+    tiles = {"right answers": f"{100 * metrics['accuracy']:.1f} %"}
+    tiles["by the most frequent answer"] = f"{100 * metrics['baseline_accuracy']:.1f} %"
+    for key, what in (("balanced_accuracy", "mean over the classes"), ("f1", "F1")):
+        if metrics[key] is not None:
+            tiles[what] = f"{metrics[key]:.3f}"
+    if metrics["roc_auc"] is not None:
+        tiles["ROC-AUC"] = f"{metrics['roc_auc']:.3f}"
+    report.tiles(tiles)
+    rare = [word for word, count in zip(classes, counts, strict=True) if count < RARE * n]
+    if rare:
+        report.text(
+            f"Rare classes, below {100 * RARE:.0f} % of these crystals: {', '.join(rare)}. Where "
+            "classes are uneven, right answers alone say little; F1 and the mean over the classes "
+            "count each class alike."
+        )
+    report.figures({f"{name}: ROC curves": figure})
+    shown = np.argsort(-counts, kind="stable")[:MOST_SHOWN]
+    rows = [[classes[k], *confusion[k, shown].tolist(), int(counts[k])] for k in shown]
+    header = ["reference", *(f"said {classes[k]}" for k in shown), "all"]
+    report.table(header, rows, "What is taken for what")
 
 
 def _add_property(report: Report, compared: Compared, folder: Path) -> None:

@@ -13,8 +13,7 @@ from pydantic import BaseModel, Field
 from potnet.errors import PotNetError
 from potnet.serve import schemas
 from potnet.serve.answers import Answers
-from potnet.serve.limits import Limits
-from potnet.serve.reading import one_crystal, read_texts
+from potnet.serve.reading import Limits, one_crystal, read_texts
 from potnet.text import printable
 
 T = TypeVar("T")

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from potnet.crystal import Crystal
 from potnet.errors import ConfigError, Failure
 from potnet.serve import records
-from potnet.serve.limits import Limits
-from potnet.serve.reading import read_texts
+from potnet.serve.reading import Limits, read_texts
 
 if TYPE_CHECKING:
     from potnet.sheet import SheetMaker

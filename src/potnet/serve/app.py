@@ -16,10 +16,9 @@ from fastapi.staticfiles import StaticFiles
 
 from potnet.serve import schemas
 from potnet.serve.answers import Answers, examples
-from potnet.serve.limits import Limits
 from potnet.serve.metrics import Metrics
 from potnet.serve.problems import answer_problems
-from potnet.serve.reading import Read, one_crystal, read_texts
+from potnet.serve.reading import Limits, Read, one_crystal, read_texts
 from potnet.serve.safety import Guard
 from potnet.serve.work import Record, Work
 

@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
 
-from potnet.serve.limits import Limits
 from potnet.serve.metrics import Metrics
 from potnet.serve.problems import MEDIA_TYPE, Problem, busy
+from potnet.serve.reading import Limits
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -14,10 +14,9 @@ from fastapi import Request
 from potnet.crystal import Crystal
 from potnet.errors import Failure, PotNetError
 from potnet.serve.batching import Batcher, Job
-from potnet.serve.limits import Limits
 from potnet.serve.metrics import Metrics
 from potnet.serve.problems import Problem, busy, too_long
-from potnet.serve.reading import Read
+from potnet.serve.reading import Limits, Read
 from potnet.serve.records import failure
 
 THREADS = 4

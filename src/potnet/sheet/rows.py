@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, overload
 
 from potnet.errors import Failure
-from potnet.notebook import failures_html, html_table
+from potnet.prediction.rows import failures_html, html_table
 from potnet.sheet.files import open_table, text_of
 
 if TYPE_CHECKING:

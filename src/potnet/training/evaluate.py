@@ -23,8 +23,7 @@ from potnet.targets import (
     with_binary_targets,
 )
 from potnet.text import csv_cell
-from potnet.training.classification import binary_metrics, class_metrics
-from potnet.training.metrics import Metrics, regression_metrics
+from potnet.training.metrics import Metrics, binary_metrics, class_metrics, regression_metrics
 
 if TYPE_CHECKING:
     from potnet.prediction.predictor import Predictor

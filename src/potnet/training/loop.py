@@ -20,11 +20,10 @@ from potnet.features import Batch
 from potnet.targets import chosen_targets, groups, in_units, is_probability
 from potnet.training.calibrate import calibrate
 from potnet.training.callbacks import Callback, Callbacks, Progress, TrainingResult
-from potnet.training.classification import binary_metrics, class_metrics
 from potnet.training.config import TrainingConfig
 from potnet.training.export import write_archive
 from potnet.training.finetune import first_network, kept_scales, resolved, transforms_asked
-from potnet.training.metrics import Metrics, regression_metrics
+from potnet.training.metrics import Metrics, binary_metrics, class_metrics, regression_metrics
 from potnet.training.prepared import Prepared, prepare
 from potnet.training.run_folder import RunFolder, fingerprints
 from potnet.training.trainer import Trainer, predict

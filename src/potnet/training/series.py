@@ -24,11 +24,10 @@ from potnet.files import atomic_write
 from potnet.models import archive
 from potnet.targets import Chosen, chosen_targets, groups, is_probability
 from potnet.training.callbacks import Callback, Progress
-from potnet.training.classification import binary_metrics, class_metrics
 from potnet.training.config import TrainingConfig
 from potnet.training.extrapolate import PowerLaw, fit_power_law
 from potnet.training.loop import train
-from potnet.training.metrics import Metrics, regression_metrics
+from potnet.training.metrics import Metrics, binary_metrics, class_metrics, regression_metrics
 from potnet.training.run_folder import RunFolder
 
 FEWEST = 8  # training crystals of the smallest run of a learning curve

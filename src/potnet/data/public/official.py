@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from potnet.data.splits.rules import published_split, shuffled_folds, stratified_folds
+from potnet.data.splits.by_crystal import published_split, shuffled_folds, stratified_folds
 from potnet.data.splits.split import PARTS
 
 Labels = NDArray[np.str_] | dict[str, NDArray[np.str_]]

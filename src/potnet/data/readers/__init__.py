@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from potnet.data.readers.ase_db import read_ase_db
+from potnet.data.readers.ase import read_ase_db, read_extxyz
 from potnet.data.readers.csv_table import read_csv
 from potnet.data.readers.excel import read_excel
 from potnet.data.readers.folder import TABLE, read_folder
-from potnet.data.readers.frames import read_extxyz
 from potnet.data.readers.json_tables import read_json, read_json_lines
 from potnet.data.readers.parquet import read_parquet
 from potnet.data.readers.rows import RawRecords

@@ -7,7 +7,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from potnet.data.readers.ase_db import row_of_ase
+from potnet.data.readers.ase import row_of_ase
 from potnet.data.readers.json_stream import JsonStream, parse
 from potnet.data.readers.optimade import check_response, is_resource, row_of_resource
 from potnet.data.readers.rows import (

@@ -1,11 +1,6 @@
 """Dividing crystals into training, validation and test, by rules that others can repeat."""
 
-from potnet.data.splits.clusters import cluster, fingerprint
-from potnet.data.splits.config import SplitConfig
-from potnet.data.splits.grouped import group_folds, group_split, numbered, ordered_split
-from potnet.data.splits.groups import groups_of, prototype
-from potnet.data.splits.make import make_split
-from potnet.data.splits.rules import (
+from potnet.data.splits.by_crystal import (
     fold_split,
     given_split,
     k_fold,
@@ -15,6 +10,10 @@ from potnet.data.splits.rules import (
     shuffled_folds,
     stratified_folds,
 )
+from potnet.data.splits.by_group import group_folds, group_split, numbered, ordered_split
+from potnet.data.splits.config import SplitConfig
+from potnet.data.splits.groups import cluster, fingerprint, groups_of, prototype
+from potnet.data.splits.make import make_split
 from potnet.data.splits.split import Split, read_parts
 
 __all__ = [

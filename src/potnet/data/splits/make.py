@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potnet.data.dataset import Dataset
-from potnet.data.splits import grouped, rules
+from potnet.data.splits import by_crystal, by_group
 from potnet.data.splits.config import SplitConfig
 from potnet.data.splits.groups import groups_of, times_of, with_elements
 from potnet.data.splits.split import Split
@@ -73,9 +73,11 @@ def _named(dataset: Dataset, config: SplitConfig, targets: Sequence[str]) -> Spl
     if config.kind not in ("given", "auto"):
         return None
     if labels is not None:
-        return rules.given_split(labels, seed=config.seed, val_share=config.val)
+        return by_crystal.given_split(labels, seed=config.seed, val_share=config.val)
     if dataset.folds is not None:
-        return rules.fold_split(dataset.folds, config.fold, seed=config.seed, val_share=config.val)
+        return by_crystal.fold_split(
+            dataset.folds, config.fold, seed=config.seed, val_share=config.val
+        )
     if config.kind == "given":
         raise ConfigError(
             "training config: `split` is given, but the dataset has no labels for these "
@@ -88,27 +90,27 @@ def _ruled(dataset: Dataset, config: SplitConfig) -> Split:
     """Return the split by a rule."""
     n, seed = len(dataset), config.seed
     if config.kind == "time":
-        return grouped.ordered_split(times_of(dataset, config.column), shares=config.shares)
+        return by_group.ordered_split(times_of(dataset, config.column), shares=config.shares)
     if config.kind == "published":
-        return rules.published_split(n, seed=seed, shares=config.shares)
+        return by_crystal.published_split(n, seed=seed, shares=config.shares)
     if config.kind == "element":
         test = with_elements(dataset.crystals, config.elements)
-        return grouped.hold_out(_groups(dataset, config), test, seed=seed, val_share=config.val)
+        return by_group.hold_out(_groups(dataset, config), test, seed=seed, val_share=config.val)
     folds = {"n_folds": config.n_folds, "fold": config.fold, "seed": seed}
     inner = {"inner_folds": config.inner_folds, "inner_fold": config.inner_fold}
     if config.by == "crystal":
         if config.kind == "k-fold":
-            return rules.k_fold(n, **folds, val_share=config.val)
+            return by_crystal.k_fold(n, **folds, val_share=config.val)
         if config.kind == "nested":
-            return rules.nested_k_fold(n, **folds, **inner)
-        return rules.random_split(n, seed=seed, shares=config.shares)
+            return by_crystal.nested_k_fold(n, **folds, **inner)
+        return by_crystal.random_split(n, seed=seed, shares=config.shares)
     groups = _groups(dataset, config)
     if config.kind == "k-fold":
-        return grouped.group_k_fold(groups, **folds, val_share=config.val)
+        return by_group.group_k_fold(groups, **folds, val_share=config.val)
     if config.kind == "nested":
-        return grouped.group_nested_k_fold(groups, **folds, **inner)
-    return grouped.group_split(groups, seed=seed, shares=config.shares)
+        return by_group.group_nested_k_fold(groups, **folds, **inner)
+    return by_group.group_split(groups, seed=seed, shares=config.shares)
 
 
-def _groups(dataset: Dataset, config: SplitConfig) -> grouped.Groups:
+def _groups(dataset: Dataset, config: SplitConfig) -> by_group.Groups:
     return groups_of(dataset.crystals, config.by, n_clusters=config.n_clusters, seed=config.seed)

@@ -1,4 +1,7 @@
-"""Databases of ASE (.db), read through sqlite alone: nothing is written, locked or executed."""
+"""What ASE writes: databases (.db), and extended XYZ with targets among the keys of the comment.
+
+Databases are read through sqlite alone: nothing is written, locked or executed.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,19 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from potnet.crystal import Crystal
 from potnet.data.readers.json_stream import parse
 from potnet.data.readers.progress import expect
 from potnet.data.readers.rows import ID_COLUMNS, RawRecord, RawRecords, walled
-from potnet.errors import DataError
+from potnet.data.readers.text import lines_of, open_text
+from potnet.errors import DataError, StructureError
+from potnet.io.extxyz import frames_of, read_frame
 
 _STRUCTURE = ("numbers", "positions", "cell", "pbc")
 _RESULTS = ("energy", "free_energy", "magmom")
@@ -115,3 +122,24 @@ def _array(
             f"{place}: `{name}` must be an array of the atoms, got '{error}'. "
             "Write the database again, with a present version of ASE."
         ) from error
+
+
+def read_extxyz(path: Path) -> RawRecords:
+    """Yield the frames of an extended XYZ file."""
+    with open_text(path) as file:
+        frames = frames_of(lines_of(file, path.name))
+        found = chain.from_iterable(read_frame(*given, path.name, "") for given in frames)
+        for index, (name, item) in enumerate(found):
+            if isinstance(item, StructureError):
+                yield item
+                continue
+            place = f"{path.name}, frame {index}"
+            yield walled(partial(_frame_row, item, name, index, place), place)
+
+
+def _frame_row(crystal: Crystal, name: str, index: int, place: str) -> RawRecord:
+    info = crystal.info
+    key = next((key for key in ID_COLUMNS if key in info), None)
+    id = name.removeprefix("#") or str(index) if key is None else info[key]
+    values = {k: v for k, v in info.items() if k not in (key, "split")}
+    return RawRecord(place, id, crystal, values, info.get("split"), units=UNITS)
