@@ -25,7 +25,7 @@ from potnet.features import Batch
 from potnet.files import atomic_write
 from potnet.models import registry
 from potnet.prediction import load
-from potnet.prediction.predictor import UNFAMILIAR
+from potnet.prediction.flags import UNFAMILIAR
 from potnet.training import TrainingConfig, train
 
 EDGES = (0.0, 0.001, 0.01, 0.05, 0.2, 0.5, 1.0)

@@ -30,7 +30,7 @@ from potnet.calibration.calibration import folds_of
 from potnet.data import Dataset
 from potnet.features import Batch
 from potnet.files import atomic_write
-from potnet.prediction.predictor import UNFAMILIAR
+from potnet.prediction.flags import UNFAMILIAR
 from potnet.training.features import compute_features
 
 #: Unit and settings of each.

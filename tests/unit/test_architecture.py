@@ -129,7 +129,7 @@ INSIDE: dict[str, list[str]] = {
     ],
     "potnet.calibration": ["evidence conformal difficulty", "familiarity", "calibration"],
     "potnet.cluster": ["addresses", "shard", "crew", "predict dataset"],
-    "potnet.prediction": ["rows", "predictor", "calculator"],
+    "potnet.prediction": ["flags rows structures", "predictor", "calculator"],
 }
 
 # Arrows that still run up, `importer -> imported`: cut one, and strike it off.

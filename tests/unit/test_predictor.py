@@ -11,7 +11,7 @@ import torch
 import potnet
 from potnet import ConfigError, Crystal, Failure, ModelError, StructureError
 from potnet.models import registry
-from potnet.prediction import COLUMNS, PredictionFile, Predictor, load, predict_stream, predictor
+from potnet.prediction import COLUMNS, PredictionFile, Predictor, load, predict_stream, structures
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_large_cells_are_computed_in_smaller_batches(model, salts, monkeypatch) 
         return standardised(batch)
 
     monkeypatch.setattr(model, "_standardised", spy)
-    monkeypatch.setattr(predictor, "MAX_PAIRS", 3 * 4)
+    monkeypatch.setattr(structures, "MAX_PAIRS", 3 * 4)
     model.predict(salts[:8])
     assert sizes == [3, 3, 2]
 

@@ -20,7 +20,7 @@ from potnet.files import as_path
 from potnet.known import KnownCrystal, load_known
 from potnet.models.evidence import combined
 from potnet.prediction import Predictor, load
-from potnet.prediction.predictor import as_structures
+from potnet.prediction.structures import as_structures
 from potnet.sheet.properties import BUNDLED, property_of
 from potnet.sheet.stream import LAYERS
 

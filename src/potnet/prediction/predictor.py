@@ -16,14 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from potnet.calibration import COMPONENTS, Contents
+from potnet.calibration import Contents
 from potnet.crystal import Crystal
 from potnet.devices import device as find_device
 from potnet.errors import ConfigError, Failure, ModelError, PotNetError, StructureError, as_refusal
 from potnet.models import archive
 from potnet.models.evidence import combined, described, evidence
 from potnet.models.selection import select
+from potnet.prediction.flags import outside_of_training, unfamiliar
 from potnet.prediction.rows import Gradients, Prediction, Predictions
+from potnet.prediction.structures import BATCH_SIZE, as_structures, in_batches, is_structure
 from potnet.targets import normalised
 
 if TYPE_CHECKING:
@@ -36,13 +38,6 @@ if TYPE_CHECKING:
     from potnet.models.contract import Network
 
 _TURNS = Lock()  # Of threads that use the networks in float64.
-
-BATCH_SIZE = 64
-UNFAMILIAR = 0.08
-"""A crystal is flagged if less than this share of the crystals held out is as far from training."""
-UNFAMILIAR_FLAG = "unfamiliar"  # how the flag begins
-MAX_PAIRS = 4_000_000
-"""Most pairs of atoms in one batch, so that large cells do not fill the memory."""
 
 
 class Predictor:
@@ -216,7 +211,7 @@ class Predictor:
             raise ConfigError(f"embed: `per` must be crystal or atom, got {per!r}. Choose one.")
         items = as_structures(crystals, "embed")
         found: list[NDArray[np.float32]] = []
-        for batch in _batches(items, batch_size, "raise"):
+        for batch in in_batches(items, batch_size, "raise"):
             good = [item for item in batch if isinstance(item, Crystal)]
             read = self.features.once if per == "crystal" else self.features.each_atom
             features = read(good).to(self.device)
@@ -409,10 +404,12 @@ class Predictor:
         atoms = batch.atom_counts.tolist()
         outcomes: list[list[Prediction] | PotNetError] = []
         for k, crystal in enumerate(crystals):
-            familiarity, flags = math.nan, self._flags(crystal, atoms[k])
-            if judgement is not None:
+            familiarity = math.nan
+            flags = outside_of_training(self.card.data, crystal, atoms[k])
+            if judgement is not None and self.calibration is not None:
                 familiarity = float(judgement.familiarity[k])
-                flags += self._unfamiliar(crystal, familiarity, judgement.excess[k])
+                counts = self.calibration.familiarity.counts
+                flags += unfamiliar(crystal, familiarity, judgement.excess[k], counts)
             outcomes.append(self._rows(crystal, numbers[k].tolist(), familiarity, flags))
         return outcomes
 
@@ -434,52 +431,6 @@ class Predictor:
             Prediction(crystal.id, card.name, value, lower, upper, card.unit, flags, familiarity)
             for card, (value, lower, upper) in zip(self.card.targets, numbers, strict=True)
         ]
-
-    def _flags(self, crystal: Crystal, n_atoms: int) -> tuple[str, ...]:
-        """Return in words where the crystal lies outside of the training data.
-
-        Args:
-            crystal: The crystal as it was given.
-            n_atoms: Atoms of the cell that the model saw: the primitive cell, as a rule.
-        """
-        data = self.card.data
-        flags = []
-        symbols = set(crystal.symbols)
-        if unknown := sorted(symbols.difference(data.elements)):
-            flags.append(f"elements never trained on: {', '.join(unknown)}")
-        if data.anchors and symbols.isdisjoint(data.anchors):
-            flags.append(f"no {' or '.join(data.anchors)}, which nearly all of training has")
-        if n_atoms > data.max_atoms:
-            flags.append(f"{n_atoms} atoms, training had at most {data.max_atoms}")
-        low, high = data.volume_per_atom
-        volume = crystal.volume / crystal.n_atoms
-        if not low <= volume <= high:
-            flags.append(f"{volume:.4g} Å^3 per atom, training had {low:.4g} to {high:.4g}")
-        return tuple(flags)
-
-    def _unfamiliar(
-        self, crystal: Crystal, familiarity: float, excess: NDArray[np.float64]
-    ) -> tuple[str, ...]:
-        """Return a flag if hardly a crystal held out is as far from training as this one."""
-        if familiarity >= UNFAMILIAR:
-            return ()
-        reason = _REASONS[COMPONENTS[int(np.argmax(excess))]]
-        if reason is _REASONS["support"] and self.calibration is not None:
-            counts = self.calibration.familiarity.counts
-            rarest = min(set(crystal.numbers.tolist()), key=lambda number: counts[number])
-            symbol = dict(zip(crystal.numbers.tolist(), crystal.symbols, strict=True))[rarest]
-            reason = reason.format(symbol, int(counts[rarest]))
-        share = "none" if familiarity == 0 else f"{100 * familiarity:.1g} %"
-        how = f"{share} of held-out crystals are as far from training, {reason}"
-        return (f"{UNFAMILIAR_FLAG}: {how}",)
-
-
-_REASONS = {
-    "distance": "by its structure and elements",
-    "remainder": "by its structure and elements",
-    "volume": "by its volume per atom",
-    "support": "for {} is in {} training crystals",
-}
 
 
 def predict_stream(
@@ -535,7 +486,7 @@ def predict_each(
 ) -> Iterator[Said | Failure]:
     """Yield what several models say, crystal by crystal; see :func:`predict_stream`."""
     crystals = as_structures(crystals, "predict")
-    for batch in _batches(crystals, batch_size, on_error):
+    for batch in in_batches(crystals, batch_size, on_error):
         good = [item for item in batch if isinstance(item, Crystal)]
         made: list[tuple[Features, Batch]] = []
         each = [p._outcomes(good, made) for p in predictors] if good else []
@@ -577,59 +528,3 @@ def load(source: str | os.PathLike[str], *, device: str = "cpu") -> Predictor:
             predictions that it carries.
     """
     return Predictor(*archive.read(source), archive.read_calibration(source)).to(device)
-
-
-def is_structure(item: Any) -> bool:
-    """Return whether ``item`` is one structure and not a collection of them."""
-    if isinstance(item, Crystal | dict):
-        return True
-    # ASE Atoms, pymatgen Structure and JARVIS Atoms have a cell; lists and tables have none.
-    return any(hasattr(item, name) for name in ("get_cell", "lattice", "lattice_mat"))
-
-
-def as_structures(crystals: Any, where: str) -> Iterable[Any]:
-    """Return structures as something to go through, also where it is only one.
-
-    Raises:
-        StructureError: If it is neither one nor a collection, such as the name of a file.
-    """
-    if is_structure(crystals):
-        return [crystals]
-    if isinstance(crystals, str | bytes | os.PathLike) or not isinstance(crystals, Iterable):
-        raise StructureError(
-            f"{where}: `crystals` must be structures, got {type(crystals).__name__} "
-            f"{str(crystals)[:60]!r}. Read files with potnet.read."
-        )
-    return crystals
-
-
-def _batches(
-    items: Iterable[Any], batch_size: int, on_error: Literal["raise", "skip"]
-) -> Iterator[list[Crystal | Failure]]:
-    """Yield crystals (and failures, in their places) with at most ``MAX_PAIRS`` pairs together."""
-    batch: list[Crystal | Failure] = []
-    pairs = 0
-    for index, item in enumerate(items):
-        crystal = _crystal(item, index, on_error)
-        size = crystal.n_atoms**2 if isinstance(crystal, Crystal) else 0
-        if batch and (len(batch) >= batch_size or pairs + size > MAX_PAIRS):
-            yield batch
-            batch, pairs = [], 0
-        batch.append(crystal)
-        pairs += size
-    if batch:
-        yield batch
-
-
-def _crystal(item: Any, index: int, on_error: Literal["raise", "skip"]) -> Crystal | Failure:
-    if isinstance(item, Failure):
-        if on_error == "raise":
-            raise StructureError(item.reason)
-        return item
-    try:
-        crystal = Crystal.from_any(item)
-    except StructureError as error:
-        if on_error == "raise":
-            raise
-        return Failure(str(index), "read", str(error))
-    return crystal if crystal.id else crystal.replace(id=str(index))

@@ -92,19 +92,7 @@ def evaluate(
     dataset = with_binary_targets(
         in_units(dataset, {card.name: card.unit for card in predictor.card.targets}), predicted
     )
-    targets = [
-        name
-        for asked in targets
-        for name in [class_target(asked, word) for word in predictor.card.classes.get(asked, ())]
-        or [asked]
-    ]
-    names = [name for name in targets or predicted if name in predicted and name in dataset.targets]
-    if not names or (targets and len(names) < len(targets)):
-        raise DataError(
-            f"evaluate: targets must be predicted by the model ({', '.join(predicted)}) and be in "
-            f"the dataset ({', '.join(dataset.targets) or 'none'}), got {list(targets)}. "
-            "Rename the column, or choose another model."
-        )
+    names = _names_in_both(predictor, dataset, targets)
     if part != "all":
         labels = dataset.split_for(names)
         rows = [] if labels is None else np.flatnonzero(labels == part)
@@ -133,6 +121,29 @@ def evaluate(
     }
     metrics |= _of_classes(predictor, dataset, rows)
     return Evaluation(tuple(rows), metrics, tuple(predictions.failures))
+
+
+def _names_in_both(predictor: Predictor, dataset: Dataset, targets: Sequence[str]) -> list[str]:
+    """Return the properties to compare, a column of classes by its classes.
+
+    Raises:
+        DataError: If model and dataset have none in common, or one that was asked for is missing.
+    """
+    predicted = [card.name for card in predictor.card.targets]
+    classes = predictor.card.classes
+    wanted = [
+        name
+        for asked in targets
+        for name in [class_target(asked, word) for word in classes.get(asked, ())] or [asked]
+    ]
+    names = [name for name in wanted or predicted if name in predicted and name in dataset.targets]
+    if not names or len(names) < len(wanted):
+        raise DataError(
+            f"evaluate: targets must be predicted by the model ({', '.join(predicted)}) and be in "
+            f"the dataset ({', '.join(dataset.targets) or 'none'}), got {wanted}. "
+            "Rename the column, or choose another model."
+        )
+    return names
 
 
 def _of_classes(

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -84,12 +84,7 @@ def train(
         StructureError: If a crystal cannot be prepared and ``on_error`` is "raise".
     """
     start = time.monotonic()
-    if not isinstance(dataset, Dataset) or not isinstance(config, TrainingConfig):
-        raise ConfigError(
-            "train: `dataset` must be a Dataset and `config` a TrainingConfig, got "
-            f"{type(dataset).__name__} and {type(config).__name__}. Open a file with "
-            "potnet.data.open, and write potnet.TrainingConfig(...)."
-        )
+    _check_types(dataset, config)
     folder = RunFolder(output)
     if resume:
         config = folder.begun(config)
@@ -147,6 +142,15 @@ def train(
         )
         told.finished(result)
     return result
+
+
+def _check_types(dataset: Any, config: Any) -> None:
+    if not isinstance(dataset, Dataset) or not isinstance(config, TrainingConfig):
+        raise ConfigError(
+            "train: `dataset` must be a Dataset and `config` a TrainingConfig, got "
+            f"{type(dataset).__name__} and {type(config).__name__}. Open a file with "
+            "potnet.data.open, and write potnet.TrainingConfig(...)."
+        )
 
 
 def _checked_weights(weights: ArrayLike, dataset: Dataset) -> NDArray[np.float64]:
