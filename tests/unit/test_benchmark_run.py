@@ -446,8 +446,6 @@ def test_the_meter_counts_over_interruptions(tmp_path) -> None:
     later = Meter(tmp_path / "cost.json", lambda: next(times))
     later.epoch()
     assert (later.seconds, later.epochs) == (5.0, 2)
-    assert Cost(seconds=6, epochs=3).seconds_per_epoch == 2
-    assert Cost(seconds=6).seconds_per_epoch is None
 
 
 def test_a_contestant_needs_no_more_than_the_protocol(opened, tmp_path) -> None:

@@ -38,11 +38,6 @@ class Cost(BaseModel):
     n_parameters: int = 0
     peak_memory_mb: float | None = None
 
-    @property
-    def seconds_per_epoch(self) -> float | None:
-        """Seconds of one epoch."""
-        return self.seconds / self.epochs if self.epochs else None
-
 
 class Meter:
     """Counts the seconds of a run; a file keeps the count when the run is killed.

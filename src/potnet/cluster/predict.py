@@ -148,8 +148,8 @@ def predict(
         crew = Crew(start_one, least, most, partial(_room, resources))
         tally = _Tally(len(sources), len(sources) - len(todo), progress)
         try:
-            for source, done in crew.results(todo):
-                tally.add(source, done)
+            for _, done in crew.results(todo):
+                tally.add(done)
         finally:
             crew.close()
     return ClusterResult(
@@ -178,7 +178,8 @@ class _Tally:
         self.cpu = self.memory = 0.0
         self.lost: list[Failure] = []
 
-    def add(self, source: Source, done: Any) -> None:
+    def add(self, done: Any) -> None:
+        """Count a finished shard, or note why it is lost."""
         if isinstance(done, Failure):
             self.lost.append(done)
             return

@@ -133,7 +133,7 @@ class Dataset:
         set_field(self, "targets", {k: self._column(k, v) for k, v in self.targets.items()})
         set_field(self, "units", {k: str(self.units.get(k, "")) for k in self.targets})
         set_field(self, "words", {k: self._texts(k, v) for k, v in self.words.items()})
-        set_field(self, "splits", {k: self._labels(k, v) for k, v in self.splits.items()})
+        set_field(self, "splits", {k: self._labels(v) for k, v in self.splits.items()})
         if self.folds is not None:
             set_field(self, "folds", self._folds(self.folds))
 
@@ -178,7 +178,7 @@ class Dataset:
         folds.setflags(write=False)
         return folds
 
-    def _labels(self, name: str, values: ArrayLike) -> NDArray[np.str_]:
+    def _labels(self, values: ArrayLike) -> NDArray[np.str_]:
         labels = np.array(values, dtype=str)
         unknown = set(labels.ravel().tolist()) - {*PARTS, ""}
         if labels.shape != (len(self.crystals),) or unknown:

@@ -25,7 +25,6 @@ _ITEM = re.compile(
     |[^\s"'{\[]\S*))?(?=\s|$)""",
     re.VERBOSE,
 )
-MAX_LINE = 2**20  # characters
 MAX_FRAME = 2**26  # characters of all lines of a frame
 
 _DEFAULT = "species:S:1:pos:R:3"

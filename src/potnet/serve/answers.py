@@ -22,21 +22,16 @@ EPSILON = 2.0**-52
 
 
 class Answers:
-    """Everything that is computed. Threads may share it.
+    """Everything that is computed. Threads may share it."""
 
-    Args:
-        models: Bundled models or archives; those of the sheet if none are named.
-    """
-
-    def __init__(self, models: Sequence[str] = ()) -> None:
-        self._models = tuple(models)
+    def __init__(self) -> None:
         self._turn = threading.Lock()
 
     @cached_property
     def _loaded(self) -> SheetMaker:
         from potnet.sheet import SheetMaker
 
-        return SheetMaker(self._models)
+        return SheetMaker()
 
     @property
     def maker(self) -> SheetMaker:

@@ -119,7 +119,7 @@ def evaluate(
         name: _metrics([row for row in rows if row["property"] == name], name in binary)
         for name in names
     }
-    metrics |= _of_classes(predictor, dataset, rows)
+    metrics |= _of_classes(predictor, rows)
     return Evaluation(tuple(rows), metrics, tuple(predictions.failures))
 
 
@@ -146,9 +146,7 @@ def _names_in_both(predictor: Predictor, dataset: Dataset, targets: Sequence[str
     return names
 
 
-def _of_classes(
-    predictor: Predictor, dataset: Dataset, rows: Sequence[dict[str, Any]]
-) -> dict[str, Metrics]:
+def _of_classes(predictor: Predictor, rows: Sequence[dict[str, Any]]) -> dict[str, Metrics]:
     """Return how good the classes of each column are that is predicted and known."""
     found = {}
     names = list(dict.fromkeys(row["property"] for row in rows))
