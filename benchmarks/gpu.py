@@ -30,6 +30,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import potnet
 from latticesums import Coulomb, London, Pauli, pair_sums
+from potnet.data import open as open_dataset
 from potnet.training.features import compute_features
 
 HERE = Path(__file__).parent
@@ -61,6 +62,7 @@ class Setting:
 def tests(setting: Setting) -> dict[str, Any]:
     """Return what the tests marked ``gpu`` say."""
     words = ["-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", "-W", "default"]
+    words += ["--tb=short"]
     words += ["--collect-only"] if setting.quick else _files_of_tests()
     done = subprocess.run(
         [sys.executable, *words], cwd=HERE.parent, capture_output=True, text=True, timeout=240
@@ -109,7 +111,7 @@ def training(setting: Setting) -> dict[str, Any]:
     """Return seconds of an epoch at three batch sizes, launches of a step, and how busy it is."""
     crystals = crystals_like_oxides(setting.n(13_827, 8))
     if setting.data is not None:
-        crystals = list(potnet.data.open(setting.data).crystals)
+        crystals = list(open_dataset(setting.data).crystals)
     start = time.perf_counter()
     batch, *_ = compute_features(potnet.CompleteFeatures(), crystals, workers=setting.n(CORES, 1))
     found: dict[str, Any] = {"crystals": len(crystals), "pairs": len(batch.pairs["complete"].i)}
@@ -126,8 +128,10 @@ def training(setting: Setting) -> dict[str, Any]:
             first = setting.wait()
             losses = [trainer.train_epoch(loader, rows) for _ in range(2)]
             seconds = (setting.wait() - first) / 2
+            n_graphs = len(trainer._recorder._graphs) if trainer._recorder else 0
             name = f"batch {batch_size}{'' if is_recorded else ', step by step'}"
-            found[name] = {"epoch_s": seconds, "first_epoch_s": first - start, "losses": losses}
+            found[name] = {"epoch_s": seconds, "first_epoch_s": first - start}
+            found[name] |= {"losses": losses, "graphs": n_graphs}
             if setting.device.startswith("cuda"):
                 found[name] |= _looked_into(trainer, loader, rows, batch_size, setting)
         if setting.quick:
@@ -154,7 +158,6 @@ def _looked_into(
         "kernels_per_step": len(kernels) / n_steps,
         "step_ms": 1e3 * seconds / n_steps,
         "busy": busy / seconds,
-        "graphs": len(trainer._recorder._graphs) if trainer._recorder else 0,
         "memory_gb": torch.cuda.max_memory_allocated() / 1e9,
     }
 
@@ -177,7 +180,7 @@ def prediction(setting: Setting) -> dict[str, Any]:
 def screening(setting: Setting) -> dict[str, Any]:
     """Return crystals per second of ``potnet predict`` with all cores, its start beside."""
     found: dict[str, Any] = {"workers": setting.n(CORES, 1)}
-    numbers = setting.n(200_000, 300), setting.n(20_000, 100)
+    numbers = setting.n(100_000, 300), setting.n(10_000, 100)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         kinds = [crystal.as_dict() for crystal in crystals_like_oxides(1000 if CORES > 1 else 10)]

@@ -19,6 +19,7 @@ from potnet.benchmark import OpenSuite, Outcome, Suite, TableRow, Task, contesta
 from potnet.benchmark.contestants import Composition, Mean, Network
 from potnet.benchmark.cost import Cost, Meter
 from potnet.benchmark.external import External
+from potnet.benchmark.sweep import read_sweep
 from potnet.benchmark.table import markdown, read_rows, write_table
 from potnet.data.public.official import MATBENCH_SEED
 from potnet.data.splits.by_crystal import shuffled_folds
@@ -497,6 +498,13 @@ def test_a_benchmark_of_own_data_from_the_command_line(data_file, tmp_path) -> N
     done = invoke("table", *folders, "-o", tmp_path / "kept" / "made-up")
     assert done.exit_code == 0, done.output
     assert (tmp_path / "kept" / "made-up" / "mean-predictions-size.csv.gz").exists()
+
+
+def test_a_run_of_a_sweep_may_be_called_by_a_number(tmp_path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text("runs: {128: {batch_size: 128}, 1024: {batch_size: 1024}}\n")
+    found = read_sweep(path).configs
+    assert {name: config.batch_size for name, config in found.items()} == {"128": 128, "1024": 1024}
 
 
 def test_a_sweep_trains_its_runs_as_rows_of_one_table(data_file, tmp_path) -> None:

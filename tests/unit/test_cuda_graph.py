@@ -147,11 +147,12 @@ def test_a_recorded_step_waits_for_nothing_and_few_are_recorded():
         trainer.train_epoch(loader, rows)
     assert 1 <= len(trainer._recorder._graphs) <= 3
     minibatches = list(loader.minibatches(np.split(rows, 10)))
+    trainer.step_through(minibatches)  # now there is a graph for each of them
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the mode, which is a prototype
         torch.cuda.set_sync_debug_mode("error")
     try:
-        trainer.step_through(minibatches[: FIRST_STEPS + 1])
+        trainer.step_through(minibatches)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

@@ -63,7 +63,7 @@ def read_sweep(path: str | os.PathLike[str], **overrides: Any) -> Sweep:
         suite=content.get("suite", "own"),
         data=content.get("data", ""),
         configs={
-            name: TrainingConfig(**merged(merged(base, changes or {}), overrides))
+            str(name): TrainingConfig(**merged(merged(base, changes or {}), overrides))
             for name, changes in content["runs"].items()
         },
         what=" ".join(str(content.get("what", "")).split()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
@@ -176,6 +177,8 @@ def _launched(config: TrainingConfig) -> Fabric:
             f"training config: `batch_size` must be at least the {n_processes} processes, got "
             f"{config.batch_size}. Raise it."
         )
+    # It recommends TF32 to everyone with such a GPU; networks here keep float32.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fabric = Fabric(
         accelerator=config.device,
         devices=config.devices,
