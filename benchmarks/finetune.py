@@ -35,7 +35,7 @@ import potnet
 from potnet.data import Dataset
 from potnet.features import Batch
 from potnet.files import atomic_write
-from potnet.models.elements import MAX_NUMBER
+from potnet.models.descriptors import MAX_NUMBER
 from potnet.targets import compositions, in_units, transform_of
 from potnet.training.correction import Correction
 from potnet.training.features import compute_features

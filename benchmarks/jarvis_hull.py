@@ -23,7 +23,7 @@ import numpy as np
 
 import potnet.data
 from potnet.files import atomic_write
-from potnet.models.elements import MAX_NUMBER
+from potnet.models.descriptors import MAX_NUMBER
 from potnet.targets import compositions
 
 HERE = Path(__file__).parent

@@ -66,7 +66,7 @@ from potnet.files import atomic_write
 from potnet.models import archive, available, registry
 from potnet.models.card import ModelCard, TargetCard
 from potnet.models.completenet import CompleteNet
-from potnet.models.elements import MAX_NUMBER
+from potnet.models.descriptors import MAX_NUMBER
 from potnet.models.selection import select
 from potnet.targets import compositions, with_binary_targets
 from potnet.text import file_name

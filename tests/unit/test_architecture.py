@@ -72,7 +72,7 @@ INSIDE: dict[str, list[str]] = {
         "building",
     ],
     "potnet.models": [
-        "elements message_kernels contract card catalogue",
+        "card catalogue contract descriptors message_kernels",
         "messages",
         "completenet potnet registry evidence",
         "unset",

@@ -291,7 +291,7 @@ def test_a_text_that_is_no_structure_is_a_failure_with_a_reason(client, content,
 
 def test_a_crystal_of_too_many_atoms_is_a_failure(salts) -> None:
     many = salts[0].supercell([3, 3, 3])
-    import potnet.io.records as records
+    import potnet.io.json_files as records
 
     text = records.dumps([many.as_dict()])
     (found,) = read_texts([("many.json", text)], LIMITS)

@@ -24,7 +24,7 @@ from potnet.errors import ConfigError
 from potnet.features import Batch
 from potnet.files import atomic_write
 from potnet.models import registry
-from potnet.models.elements import MAX_NUMBER, element_table
+from potnet.models.descriptors import MAX_NUMBER, element_table
 from potnet.targets import transform_of
 from potnet.text import csv_text
 from potnet.training import Progress, TrainingConfig, train

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from potnet.io import Piece
-from potnet.io.columns import read_row
+from potnet.io.parquet import read_row
 from potnet.sheet import COLUMNS, SheetMaker
 from potnet.sheet.files import arrow_schema
 from potnet.sheet.pipeline import SheetWork
@@ -30,7 +30,7 @@ class Predictor:
         )
         ds.write_parquet("s3://bucket/predicted/")
 
-    The columns that it reads are those of :mod:`potnet.io.columns`. A crystal that cannot be used
+    The columns that it reads are those of :mod:`potnet.io.parquet`. A crystal that cannot be used
     has a row with its ``id`` and, in the column ``failure``, the reason.
 
     Args:

@@ -17,7 +17,7 @@ from potnet.crystal import Crystal
 from potnet.data.record import Labels, Record
 from potnet.errors import DataError, Failure
 from potnet.files import atomic_write
-from potnet.io.records import dumps
+from potnet.io.json_files import dumps
 
 if TYPE_CHECKING:
     import pandas

@@ -35,7 +35,7 @@ from pyarrow import parquet
 from potnet.crystal import Crystal
 from potnet.data.record import Record, words_of
 from potnet.errors import DataError, Failure
-from potnet.io.records import dumps
+from potnet.io.json_files import dumps
 
 FORMAT = 2  # 1 was a folder of safetensors files
 GROUP = 256  # records of a row group, which is read at a time

@@ -12,7 +12,7 @@ import numpy as np
 from potnet.crystal import MAX_ATOMS
 from potnet.crystal.claims import say
 from potnet.errors import StructureError
-from potnet.io.groups import Group
+from potnet.io.operations import Group
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

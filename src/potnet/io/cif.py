@@ -15,9 +15,9 @@ from potnet.crystal import Crystal
 from potnet.crystal.claims import MAX_SCALED, USUAL, check_scaled, say
 from potnet.errors import StructureError
 from potnet.io.asymmetric import Sites, cell_of, expand, last_digit
-from potnet.io.block import UNKNOWN, Block
-from potnet.io.elements import elements_of, say_labels
+from potnet.io.cif_block import UNKNOWN, Block
 from potnet.io.found import Found, NoStructure, attempt
+from potnet.io.site_elements import elements_of, say_labels
 from potnet.io.statements import Content, check_statements, mass_of, stated_elements
 from potnet.io.symmetry import Symmetry, symmetry_of
 

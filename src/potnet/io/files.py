@@ -15,9 +15,9 @@ from potnet.errors import Failure, StructureError
 from potnet.files import as_path, atomic_write
 from potnet.io.cif import format_cif
 from potnet.io.extxyz import format_extxyz
+from potnet.io.json_files import dumps
 from potnet.io.pieces import Piece, kind_of, pieces_of, plain_name
 from potnet.io.poscar import format_poscar
-from potnet.io.records import dumps
 from potnet.io.through_ase import format_xsf
 from potnet.text import printable
 

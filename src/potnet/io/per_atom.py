@@ -18,7 +18,7 @@ from potnet.crystal import Crystal
 from potnet.errors import Failure, StructureError
 from potnet.io.extxyz import columns_of_atoms, frames_of
 from potnet.io.found import NUMBER
-from potnet.io.records import items_of, plain_arrays
+from potnet.io.json_files import items_of, plain_arrays
 from potnet.text import printable
 
 MAX_TABLES = 30

@@ -22,14 +22,14 @@ from potnet.crystal import Crystal
 from potnet.errors import StructureError
 from potnet.io.castep import parse_castep_cell
 from potnet.io.cif import parse_cif
-from potnet.io.columns import read_row as read_columns
-from potnet.io.columns import rows_of
 from potnet.io.espresso import parse_espresso
 from potnet.io.extxyz import frames_of, read_frame
 from potnet.io.found import Found, attempt, walled
+from potnet.io.json_files import parse_json
 from potnet.io.lammps import parse_lammps
+from potnet.io.parquet import read_row as read_columns
+from potnet.io.parquet import rows_of
 from potnet.io.poscar import parse_poscar
-from potnet.io.records import parse_json
 from potnet.io.shelx import parse_shelx
 from potnet.io.through_ase import format_of, parse_with_ase, refusal_of
 from potnet.text import printable

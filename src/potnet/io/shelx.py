@@ -13,9 +13,9 @@ from potnet.crystal import NUMBERS, SYMBOLS, Crystal, number_of
 from potnet.crystal.claims import check_scaled
 from potnet.errors import StructureError
 from potnet.io.asymmetric import METRIC_TOLERANCE, Sites, cell_of, expand, last_digit, misfit
-from potnet.io.elements import say_labels
 from potnet.io.found import NUMBER
-from potnet.io.groups import Group, closed, group_of
+from potnet.io.operations import Group, closed, group_of
+from potnet.io.site_elements import say_labels
 
 _CENTRINGS = {
     1: (),

@@ -15,7 +15,7 @@ from potnet.crystal import SYMBOLS
 from potnet.crystal.claims import say
 from potnet.crystal.formula import parse_formula
 from potnet.errors import StructureError
-from potnet.io.block import Block
+from potnet.io.cif_block import Block
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,9 +13,9 @@ from potnet.crystal import Crystal
 from potnet.crystal.claims import say
 from potnet.errors import StructureError
 from potnet.io.asymmetric import METRIC_TOLERANCE, misfit
-from potnet.io.block import UNKNOWN, Block
-from potnet.io.groups import Group, closed, group_of, magnetic
-from potnet.io.symbols import (
+from potnet.io.cif_block import UNKNOWN, Block
+from potnet.io.operations import Group, closed, group_of, magnetic
+from potnet.io.space_groups import (
     chosen,
     hall_operations,
     kinds_of,

@@ -24,7 +24,7 @@ from torch.nn import functional
 from potnet.features.batch import Batch
 from potnet.features.complete import CompleteFeatures
 from potnet.models.contract import Network
-from potnet.models.elements import element_table
+from potnet.models.descriptors import element_table
 from potnet.models.messages import messages
 
 # Sums of messages enter the atoms' networks with this factor: of the order of 1, not normalised,

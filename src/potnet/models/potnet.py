@@ -32,7 +32,7 @@ from torch.nn import functional
 from potnet.features.batch import Batch
 from potnet.features.potnet import N_DESCRIBED, PotNetFeatures
 from potnet.models.contract import Network
-from potnet.models.elements import MAX_NUMBER, element_table
+from potnet.models.descriptors import MAX_NUMBER, element_table
 
 POTENTIAL_WEIGHTS = (-0.801, -0.074, 0.145)  # Of Coulomb, London and Pauli; fixed, not learned.
 BOND_SCALE = -0.75  # A distance d in Å enters as BOND_SCALE / d.

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from potnet.errors import ConfigError
 from potnet.features import Batch
-from potnet.models.elements import MAX_NUMBER
+from potnet.models.descriptors import MAX_NUMBER
 from potnet.models.evidence import described
 from potnet.targets import Scale, compositions, excluding, is_probability
 from potnet.training.average import WeightAverage

@@ -17,7 +17,7 @@ from potnet.crystal import Crystal
 from potnet.data.dataset import PARTS
 from potnet.data.record import FOLD, LONGEST, MISSING, Labels, Record, word, yes_or_no
 from potnet.errors import DataError, PotNetError, StructureError
-from potnet.io.records import plain_arrays
+from potnet.io.json_files import plain_arrays
 from potnet.text import printable
 
 Item = TypeVar("Item")

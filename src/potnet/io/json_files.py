@@ -12,8 +12,8 @@ from potnet.crystal import Crystal
 from potnet.crystal.claims import say_content
 from potnet.crystal.convert import name_in
 from potnet.errors import StructureError
-from potnet.io.elements import say_labels
 from potnet.io.found import Found, attempt
+from potnet.io.site_elements import say_labels
 
 MAX_LISTS = 4_000_000  # and objects, of one document: each takes some hundred bytes
 MAX_VALUES = 16_000_000

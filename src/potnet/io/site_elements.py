@@ -10,7 +10,7 @@ import numpy as np
 from potnet.crystal import NUMBERS, SYMBOLS, number_of
 from potnet.crystal.claims import say
 from potnet.errors import StructureError
-from potnet.io.block import UNKNOWN
+from potnet.io.cif_block import UNKNOWN
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
