@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from latticesums.compiled.sums import orbit_shells
     from latticesums.derivatives import DerivativeBounds
-    from latticesums.directed import directed_shells, directed_sums
+    from latticesums.directed import directed_sums
     from latticesums.energies import COULOMB_CONSTANT, Energies, energy
     from latticesums.errors import ConfigError, LatticeSumsError, StructureError
     from latticesums.fixed import FixedPlan, fixed_plan
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         resolve,
         unit_of,
     )
+    from latticesums.shells import directed_shells
 
 __all__ = [
     "COULOMB_CONSTANT",
@@ -99,9 +100,10 @@ _MODULES = {
     "energies": ("COULOMB_CONSTANT", "Energies", "energy"),
     "fixed": ("FixedPlan", "fixed_plan"),
     "derivatives": ("DerivativeBounds",),
-    "directed": ("directed_shells", "directed_sums"),
+    "directed": ("directed_sums",),
     "orbits": ("orbit_sums",),
     "compiled.sums": ("orbit_shells",),
+    "shells": ("directed_shells",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

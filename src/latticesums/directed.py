@@ -34,6 +34,7 @@ from latticesums.neighbours import images_within, near_positions
 from latticesums.pairs import PairSums
 from latticesums.potentials import Expansion, Potential, Shell, resolve
 from latticesums.radii import balanced_radius, check_tolerance
+from latticesums.shells import solid_harmonics
 
 Array = NDArray[np.float64]
 
@@ -107,51 +108,6 @@ def directed_sums(
     return PairSums(n_atoms, total, found)
 
 
-def directed_shells(
-    positions: Tensor,
-    cell: Tensor,
-    shells: Sequence[Shell],
-    *,
-    degree: int,
-    within: float = math.inf,
-) -> Tensor:
-    """Return shells times all harmonics up to a degree of all pairs of one crystal.
-
-    The differentiable sibling of :func:`orbit_shells`, each atom an orbit of its own: any
-    number of derivatives with respect to positions and cell.
-
-    Args:
-        positions: Cartesian coordinates in Å, shape (n_atoms, 3).
-        cell: Lattice vectors as rows in Å, shape (3, 3).
-        shells: What to sum.
-        degree: Highest degree, 0 to 2.
-        within: Leave out images beyond this distance, Å; those that shells reach, by default.
-
-    Returns:
-        Shape (n_atoms^2, (degree + 1)^2, n_shells), i slow and j fast.
-    """
-    n_atoms = len(positions)
-    if not shells:
-        return positions.new_zeros(n_atoms * n_atoms, (degree + 1) ** 2, 0)
-    cutoffs = [shell.cutoff for shell in shells]
-    positions, cell = near_positions(positions, cell)
-    reach = min(max(float(cutoff) for cutoff in cutoffs), within)
-    pair, vectors = images_within(positions, cell, reach)
-    r = vectors.norm(dim=1)[:, None]
-    centers, widths, ends = (
-        torch.stack(
-            [torch.as_tensor(number, dtype=torch.float64).to(positions) for number in numbers]
-        )
-        for numbers in ([s.center for s in shells], [s.width for s in shells], cutoffs)
-    )
-    envelope = (1 - (r / ends) ** 2).clamp(min=0) ** 3
-    weights = torch.exp(-(((r - centers) / widths) ** 2)) * envelope
-    unit = vectors / r
-    harmonics = torch.cat([_solid(unit, d) for d in range(degree + 1)], 1)
-    values = harmonics[:, :, None] * weights[:, None]
-    return values.new_zeros(n_atoms * n_atoms, *values.shape[1:]).index_add(0, pair, values)
-
-
 def _check(terms: Sequence[Potential], degree: int) -> None:
     if degree not in (1, 2):
         raise ConfigError(
@@ -180,19 +136,6 @@ def _certify(bounds: Tensor, potentials: Sequence[Potential], tolerance: float) 
                 f"float64, got {tolerance:g}. Give a larger tolerance, or check for atoms that "
                 "almost touch."
             )
-
-
-def _solid(r: Tensor, degree: int) -> Tensor:
-    """Return the solid harmonics of a degree at ``r``, shape (n, 3), as (n, 2 degree + 1)."""
-    x, y, z = r.unbind(1)
-    if degree == 0:
-        return torch.ones_like(x)[:, None]
-    if degree == 1:
-        return r
-    root = math.sqrt(3)
-    square = 0.5 * root * (x * x - y * y)
-    along = z * z - 0.5 * (x * x + y * y)
-    return torch.stack([root * x * y, root * y * z, along, root * x * z, square], 1)
 
 
 def _crystal_sums(
@@ -242,7 +185,7 @@ def _sums_of(
         factors = 2**degree * _slope(lambda s: potential.short(s, alpha), squares, degree)
     else:
         factors = 2**degree * _slope(potential.value, squares, degree)
-    terms = factors[:, None] * _solid(vectors, degree)
+    terms = factors[:, None] * solid_harmonics(vectors, degree)
     total = terms.new_zeros(n_atoms**2, 2 * degree + 1).index_add(0, pair, terms)
     sizes = (factors.detach() * squares.detach() ** (degree / 2)).abs()
     short = total.detach().new_zeros(n_atoms**2).index_add(0, pair, sizes).max()
@@ -264,7 +207,7 @@ def _wave_sums(
     alpha, volume = positions.new_tensor(radii.alpha), torch.linalg.det(cell).abs()
     k = 2 * math.pi * torch.from_numpy(radii.waves(cell)).to(cell) @ torch.linalg.inv(cell).T
     weights = 2 / volume * potential.fourier((k * k).sum(1), alpha)
-    weights = weights[:, None] * _solid(k, degree)
+    weights = weights[:, None] * solid_harmonics(k, degree)
     angles = positions @ k.T
     cosines, sines = angles.cos(), angles.sin()
     parts = []

@@ -168,19 +168,12 @@ class _Work:
     given: Evaluated
 
     def pulled(self, positions: Tensor, cells: Tensor, loss: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the derivatives of a loss by positions and by cells.
-
-        Strain moves positions and cell: x F + a^T C = W for the gradients F and C, so that C
-        follows from W. Coordinates are taken from the first atom, since the F add up to 0.
-        """
+        """Return the derivatives of a loss by positions and by cells."""
         gradient, strain = pull_pairs(self.found, self.given, self.n_atoms, loss.numpy())
         by_cells = np.zeros(cells.shape)
         if cells.shape[1]:
-            points, starts = positions.numpy(), self.found.offsets[:-1]
-            apart = points - np.repeat(points[starts], self.n_atoms, 0)
-            moments = np.add.reduceat(apart[:, :, None] * gradient[:, None], starts)
-            rows = cells.numpy().transpose(0, 2, 1)
-            by_cells = np.linalg.solve(rows, strain - moments)
+            starts = self.found.offsets[:-1]
+            by_cells = cell_gradients(positions.numpy(), cells.numpy(), starts, gradient, strain)
         return torch.from_numpy(gradient), torch.from_numpy(by_cells)
 
     def taped(self, positions: Tensor, cells: Tensor) -> Tensor:
@@ -188,6 +181,27 @@ class _Work:
         return differentiable.evaluate(
             positions, cells, self.n_atoms, self.potentials, self.tolerance, self.share
         )[0]
+
+
+def cell_gradients(
+    positions: Array, cells: Array, starts: Indices, gradient: Array, strain: Array
+) -> Array:
+    """Return the derivatives of a loss by cells, from those by positions and by strain.
+
+    Strain moves positions and cell: x F + a^T C = W for the gradients F and C, so that C follows
+    from W. Coordinates are taken from the first atom, since the F add up to 0.
+
+    Args:
+        positions: Cartesian coordinates in Å, shape (n_atoms, 3), crystal after crystal.
+        cells: Lattice vectors as rows in Å, shape (n_graphs, 3, 3).
+        starts: First atom of each crystal.
+        gradient: By positions, shape (n_atoms, 3).
+        strain: Shape (n_graphs, 3, 3).
+    """
+    counts = np.diff(starts, append=len(positions))
+    apart = positions - np.repeat(positions[starts], counts, 0)
+    moments = np.add.reduceat(apart[:, :, None] * gradient[:, None], starts)
+    return np.linalg.solve(cells.transpose(0, 2, 1), strain - moments).astype(np.float64)
 
 
 class _PairSums(torch.autograd.Function):

@@ -20,8 +20,8 @@ from latticesums import (
     pair_sums,
 )
 from latticesums.compiled import sums as fast
-from latticesums.directed import directed_shells
 from latticesums.errors import ConfigError, StructureError
+from latticesums.shells import directed_shells
 
 SHELLS = (Shell(1.0, 0.5, 5.0), Shell(2.5, 0.4, 5.0), Shell(3.0, 1.0, 6.0))
 FAR = (Coulomb(), London(), Pauli(), Yukawa(0.7))

@@ -101,7 +101,7 @@ INSIDE: dict[str, list[str]] = {
         "neighbours terms",
         "derivatives differentiable fixed",
         "formulas",
-        "pairs",
+        "pairs shells",
         "directed energies orbits partial points testing",
         "for_jax",
     ],
@@ -118,7 +118,7 @@ INSIDE: dict[str, list[str]] = {
         "workspace",
         "directed evaluate neighbours terms",
         "phases",
-        "charge_sums pair_slopes pair_values",
+        "charge_sums pair_slopes pair_values shell_slopes",
         "sums",
     ],
     "latticesums.potentials": [

@@ -96,13 +96,37 @@ def test_shipped_messages_are_those_of_numba_to_the_last_bit(monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
-def test_messages_in_one_crystal_are_those_of_its_pairs():
-    sums, weight, states, i, j = (t.double() if t.is_floating_point() else t
-                                  for t in some_pairs([7], 3, 5, 11))  # fmt: skip
-    found, expected = [], []
-    for result, order in ((found, slice(None)), (expected, torch.arange(49).flip(0))):
-        given = [t.clone().requires_grad_() for t in (sums, weight, states)]
-        received = module.tensor_messages(given[0][order], *given[1:], i[order], j[order])
-        result += [received.detach(), *torch.autograd.grad((received**2).sum(), given)]
-    for one, other in zip(found, expected, strict=True):
-        assert torch.allclose(one, other, rtol=1e-12, atol=1e-12)
+def test_messages_in_one_crystal_are_those_of_its_pairs(monkeypatch):
+    sums, weight, states, i, j = (
+        t.double() if t.is_floating_point() else t for t in some_pairs([7], 3, 5, 11)
+    )
+    for in_cache in (1, 400, 2**17):  # one node at a time, two, all
+        monkeypatch.setattr(module, "_IN_CACHE", in_cache)
+        found, expected = [], []
+        for result, is_matrix in ((found, True), (expected, False)):
+            given = [t.clone().requires_grad_() for t in (sums, weight, states)]
+            read = module.as_matrix(given[0], i, j, 7) if is_matrix else given[0]
+            assert read.dim() == 3 + is_matrix
+            received = messages(read, *given[1:], i, j)
+            result += [received.detach(), *torch.autograd.grad((received**2).sum(), given)]
+        for one, other in zip(found, expected, strict=True):
+            assert torch.allclose(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_messages_in_one_crystal_have_second_derivatives():
+    *given, i, j = some_pairs([3], 2, 2, 3)
+    given = [t.double().requires_grad_() for t in given]
+
+    def received(sums, weight, states):
+        return messages(module.as_matrix(sums, i, j, 3), weight, states, i, j)
+
+    assert torch.autograd.gradgradcheck(received, given)
+
+
+def test_pairs_that_are_no_matrix_are_left_as_they_are():
+    sums, _, _, i, j = some_pairs([2, 3], 1, 4, 8)
+    assert module.as_matrix(sums.double(), i, j, 5).dim() == 3  # two crystals
+    sums, _, _, i, j = some_pairs([3], 1, 4, 8)
+    assert module.as_matrix(sums, i, j, 3).dim() == 3  # single precision
+    order = torch.arange(9).flip(0)
+    assert module.as_matrix(sums.double(), i[order], j[order], 3).dim() == 3

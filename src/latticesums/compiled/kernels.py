@@ -37,6 +37,7 @@ KERNELS = {
         Kernel("evaluate", "evaluate", "iiiiiiiixxXXIIIXIXXXXIXIi"),
         Kernel("list_neighbours", "neighbours", "iiiixXXXXXIX"),
         Kernel("add_directed_shells", "directed", "iiiiiixXXIIIXXXXXIXIi"),
+        Kernel("pull_shells", "shell_slopes", "iiiiIXXXXXXXXXIi"),
         Kernel("list_terms", "terms", "iiiiiXXIXXXXXIXXIXXIXIXIi"),
         Kernel("add_terms", "pair_values", "iiiiiiIIIIXXIXXXXXXIi"),
         Kernel("pull_terms", "pair_slopes", "iiiiiiIIIIXXXXXIXXXXXXIi"),

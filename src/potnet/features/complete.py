@@ -215,12 +215,13 @@ class CompleteFeatures(Features):
         if self.long_range:
             far = pair_sums(positions, cell, self.potentials, tolerance=self.tolerance).values
         near = directed_shells(positions, cell, self.shells, degree=self.degree)
-        channels = self.channels(near, far)
-        parts = [part * torch.from_numpy(scale).to(positions) for part, scale in channels]
+        scale = np.concatenate([scale for _, scale in self.channels(near, far)])
+        first, *directed = near.flatten(1).split(self.n_shells or 1, 1)
+        values = torch.cat([first, far, *directed], 1) * torch.from_numpy(scale).to(positions)
         n = torch.tensor([crystal.n_atoms], device=positions.device)
         numbers = torch.tensor(crystal.numbers, device=positions.device)
         weights = positions.new_full((crystal.n_atoms,), 1 / crystal.n_atoms)
-        return Batch(numbers, weights, n, n, {"complete": _all_pairs(n, torch.cat(parts, 1))})
+        return Batch(numbers, weights, n, n, {"complete": _all_pairs(n, values)})
 
     def _sums(
         self,

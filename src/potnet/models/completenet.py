@@ -25,7 +25,7 @@ from potnet.features.batch import Batch
 from potnet.features.complete import CompleteFeatures
 from potnet.models.contract import Network
 from potnet.models.descriptors import element_table
-from potnet.models.messages import messages
+from potnet.models.messages import as_matrix, messages
 
 # Sums of messages enter the atoms' networks with this factor: of the order of 1, not normalised,
 # since their size tells how many neighbours there are and how close.
@@ -206,6 +206,7 @@ class CompleteNet(Network):
         h = self.describe(self.descriptors[batch.numbers]) + self.embed(batch.numbers)
         i, j = batch.edge_index("complete")
         sums = self._channels(batch.pairs["complete"].values)
+        sums = [as_matrix(part, i, j, len(h)) for part in sums]
         for layer in self.layers:
             h = layer(h, sums, i, j)
         return self.norm(h)
@@ -234,10 +235,10 @@ class CompleteNet(Network):
     def _channels(self, values: Tensor) -> list[Tensor]:
         """Return the sums by degree, each of shape (n_pairs, 2 degree + 1, n_sums)."""
         features = self.features
-        scalars = values[:, None, : features.n_scalars]
-        directed = values[:, features.n_scalars :]
-        directed = directed.view(len(values), features.n_directions, features.n_shells)
-        sums = [scalars, *directed.split([3, 5][: features.degree], 1)]
+        sizes = [2 * degree + 1 for degree in range(1, features.degree + 1)]
+        columns = [features.n_scalars, *(features.n_shells * size for size in sizes)]
+        parts = values.split(columns, 1)
+        sums = [part.unflatten(1, (n, -1)) for n, part in zip([1, *sizes], parts, strict=True)]
         noise = self.settings.sum_noise
         if self.training and noise:
             # The same for all components: it changes lengths, not directions.

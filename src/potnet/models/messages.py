@@ -50,14 +50,37 @@ def _kernel(name: str) -> Callable[..., int]:
     return as_function(address, KERNELS[name])
 
 
+def as_matrix(sums: Tensor, i: Tensor, j: Tensor, n_nodes: int) -> Tensor:
+    """Return sums as :func:`messages` reads them best: where all pairs are a matrix, as one.
+
+    That is for one crystal in float64 on the CPU, where its derivatives are computed.
+
+    Args:
+        sums: What the pairs carry, shape (n_pairs, n_components, n_sums).
+        i: Receiving node of each pair, shape (n_pairs,).
+        j: Sending node of each pair, shape (n_pairs,).
+        n_nodes: Number of nodes.
+
+    Returns:
+        Shape (n_nodes, n_components, n_sums, n_nodes), the sending node last; or ``sums``.
+    """
+    n = n_nodes
+    if sums.device.type != "cpu" or sums.dtype != torch.float64 or len(i) != n * n:
+        return sums
+    if not bool((i * n + j == torch.arange(n * n)).all()):
+        return sums
+    return sums.view(n, n, *sums.shape[1:]).permute(0, 2, 3, 1).contiguous()
+
+
 def messages(sums: Tensor, weight: Tensor, states: Tensor, i: Tensor, j: Tensor) -> Tensor:
     """Return the messages that each node receives.
 
     Fused on the CPU in float32 unless a derivative by the sums is wanted; plain tensor algebra
-    otherwise. Both are the same to rounding.
+    otherwise. All are the same to rounding.
 
     Args:
-        sums: What the pairs carry, shape (n_pairs, n_components, n_sums).
+        sums: What the pairs carry, shape (n_pairs, n_components, n_sums), or what
+            :func:`as_matrix` made of that.
         weight: Filters, shape (n_channels, n_sums).
         states: What the nodes send, shape (n_nodes, n_channels).
         i: Receiving node of each pair, ascending, shape (n_pairs,).
@@ -66,6 +89,8 @@ def messages(sums: Tensor, weight: Tensor, states: Tensor, i: Tensor, j: Tensor)
     Returns:
         Shape (n_nodes, n_components, n_channels).
     """
+    if sums.dim() == 4:
+        return _MessagesOfAll.apply(sums, weight, states)  # type: ignore[no-any-return]
     tensors = (sums, weight, states)
     fused = all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
     if fused and not sums.requires_grad:
@@ -75,32 +100,57 @@ def messages(sums: Tensor, weight: Tensor, states: Tensor, i: Tensor, j: Tensor)
 
 def tensor_messages(sums: Tensor, weight: Tensor, states: Tensor, i: Tensor, j: Tensor) -> Tensor:
     """Return what :func:`messages` does, by tensor algebra on any device."""
-    if states.device.type == "cpu" and states.dtype == torch.float64:
-        n = len(states)
-        if len(i) == n * n and _are_all_pairs(i, j, n):
-            return _messages_of_all(sums.view(n, n, *sums.shape[1:]), weight, states)
     message = (sums @ weight.t()) * states.index_select(0, j)[:, None]
     shape = (len(states), *message.shape[1:])
     return message.new_zeros(shape).index_add(0, i, message)
 
 
-def _are_all_pairs(i: Tensor, j: Tensor, n: int) -> bool:
-    """Return whether pairs are those of one crystal, row by row."""
-    number = torch.arange(n * n, device=i.device)
-    return bool((i * n + j == number).all())
+# So many numbers of what nodes meet are worked on at a time: they stay in the cache.
+_IN_CACHE = 2**17
 
 
-def _messages_of_all(sums: Tensor, weight: Tensor, states: Tensor) -> Tensor:
-    """Return the messages in one crystal, where pairs are a matrix, (n, n, n_components, n_sums).
+class _MessagesOfAll(torch.autograd.Function):
+    """The messages where sums are a matrix: one product of matrices forth, and two back.
 
-    Products of matrices, of sums with states and of what comes out with the filters, take less
-    time than the filters of all pairs, forth and back.
+    Sums meet states first, and filters what comes out, for a few receiving nodes at a time. Left to
+    the tape, the way back makes filters of all pairs. Its own way has derivatives again.
     """
-    n, _, n_components, n_sums = sums.shape
-    flat = sums.reshape(n, n, n_components * n_sums)
-    met = torch.bmm(flat.transpose(1, 2), states.expand(n, -1, -1))
-    met = met.view(n, n_components, n_sums, states.shape[1])
-    return (met * weight.t()).sum(2)
+
+    @staticmethod
+    def forward(ctx: Any, sums: Tensor, weight: Tensor, states: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.save_for_backward(sums, weight, states)
+        filters = weight.t().contiguous()
+        rows = [(_met(part, states) * filters).sum(2) for part in _parts(sums, states)]
+        return torch.cat(rows)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
+        sums, weight, states = ctx.saved_tensors
+        filters, back = weight.t().contiguous(), states.t()
+        by_sums, by_weight, by_states = [], None, torch.zeros_like(states)
+        start = 0
+        for part in _parts(sums, states):
+            own = gradient[start : start + len(part), :, None]
+            start += len(part)
+            rows = (own * filters).view(-1, len(filters[0]))
+            by_states = by_states + part.view(-1, len(states)).t() @ rows
+            by_sums.append((rows @ back).view(part.shape))
+            if ctx.needs_input_grad[1]:
+                found = (own * _met(part, states)).sum((0, 1)).t()
+                by_weight = found if by_weight is None else by_weight + found
+        return torch.cat(by_sums), by_weight, by_states
+
+
+def _parts(sums: Tensor, states: Tensor) -> tuple[Tensor, ...]:
+    """Return the rows of some receiving nodes, and those of the next."""
+    numbers = sums.shape[1] * sums.shape[2] * states.shape[1]
+    return sums.split(max(1, _IN_CACHE // numbers))
+
+
+def _met(sums: Tensor, states: Tensor) -> Tensor:
+    """Return sums times what is sent, over all senders, (n, n_components, n_sums, n_channels)."""
+    met = sums.view(-1, len(states)) @ states
+    return met.view(*sums.shape[:3], states.shape[1])
 
 
 class _Messages(torch.autograd.Function):
