@@ -19,10 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from bench_sums import REFERENCE, RESULTS, cpu_name, run_rival, write
+from bench_sums import REFERENCE, RESULTS, run_rival, write
 from rivals.sums_job import least_time
 
 from latticesums import Atoms, lattice_sums
+from potnet.benchmark.scoring import processor_name
 
 NAMES = ("NaCl-2", "perovskite-5", "quartz-9", "cell-40", "cell-200", "aniso-3x3x30")
 RIVALS = ("pymatgen", "torch-pme", "jax-pme", "nvalchemi")
@@ -118,7 +119,7 @@ def main() -> None:
             ]
         own = own_rows(crystals, own)
     rows = own + rows
-    print(f"{cpu_name()}, one core; tolerance {TOLERANCE:g}; true errors in brackets\n")
+    print(f"{processor_name()}, one core; tolerance {TOLERANCE:g}; true errors in brackets\n")
     print(table(rows))
     write(RESULTS / "sums_calls.json", {"clock": "process CPU time", "rows": rows})
 

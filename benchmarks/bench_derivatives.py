@@ -14,10 +14,11 @@ import os
 
 import numpy as np
 import torch
-from bench_sums import RESULTS, cpu_name, write
+from bench_sums import RESULTS, write
 from rivals.sums_job import least_time
 
 from latticesums import Atoms, differentiable, energy, fixed_plan, formulas, resolve
+from potnet.benchmark.scoring import processor_name
 
 DEFAULTS = resolve(("coulomb", "london", "pauli"))
 TOLERANCE = 1e-6
@@ -82,7 +83,7 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = [energy_row(n) for n in (1, 2, 4)] + [pairs_row(n) for n in (1, 2)]
     load = os.getloadavg()[0]
-    print(f"{cpu_name()}, one core, load {load:.0f}; tolerance {TOLERANCE:g}\n")
+    print(f"{processor_name()}, one core, load {load:.0f}; tolerance {TOLERANCE:g}\n")
     print("| what | atoms | ms | otherwise, ms | error |\n|---|---|---|---|---|")
     for row in rows:
         other = row.get("ms_by_the_tape", row.get("ms_with_a_fixed_plan"))

@@ -38,11 +38,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from bench_sums import cpu_name
 from torch import Tensor, nn
 from torch.nn import functional
 
 import potnet
+from potnet.benchmark.scoring import processor_name
 from potnet.crystal import Crystal
 from potnet.features import Batch, Pairs
 from potnet.files import atomic_write
@@ -363,7 +363,11 @@ def main() -> None:
         found = BENCHES[part](options)
         path = options.output
         results = json.loads(path.read_text("utf-8")) if path.exists() else {}
-        results |= {"potnet": potnet.__version__, "torch": torch.__version__, "cpu": cpu_name()}
+        results |= {
+            "potnet": potnet.__version__,
+            "torch": torch.__version__,
+            "cpu": processor_name(),
+        }
         with atomic_write(path) as file:
             found = results.get(part, {}) | found
             file.write(json.dumps(results | {part: found}, indent=1) + "\n")

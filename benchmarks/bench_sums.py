@@ -36,6 +36,7 @@ import torch
 import potnet
 from latticesums import Coulomb, London, Pauli, differentiable
 from latticesums.compiled import sums as fast
+from potnet.benchmark.scoring import processor_name
 from potnet.files import atomic_write
 
 HERE = Path(__file__).parent
@@ -77,16 +78,6 @@ def sum_fast(positions, cells, n_atoms, tolerance):
 
 
 PATHS: dict[str, Callable] = {"torch": sum_torch, "fast": sum_fast}
-
-
-def cpu_name() -> str:
-    """Return what the system calls the processor."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def least_us(
@@ -229,7 +220,7 @@ def crystals_per_second(device: str, repeats: int, n_crystals: int = 10_000) -> 
 def write(path: Path, content: dict) -> None:
     head = {
         "version": potnet.__version__,
-        "cpu": cpu_name(),
+        "cpu": processor_name(),
         "threads": 1,
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -272,7 +263,9 @@ def main() -> None:
     slower = speed_of_this_machine(rival_rows)
 
     rows = []
-    print(f"{cpu_name()}, one core; CPU us per ordered pair, all three sums, planning included")
+    print(
+        f"{processor_name()}, one core; CPU us per ordered pair, all three sums, planning included"
+    )
     print(
         f"{'crystal':14}{'N':>4} {'path':6}{'tolerance':>10}{'median':>10}{'min':>10}{'error':>11}"
     )
