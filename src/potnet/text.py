@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 
 MAX_FILE_NAME = 100  # bytes of UTF-8, of the 255 that file systems take, for suffixes to be added
 
@@ -50,7 +51,8 @@ def printable(text: object, limit: int | None = None) -> str:
     return found
 
 
-def csv_cell(text: object) -> str:
+@lru_cache(2**12)  # columns of large tables say the same over and over
+def csv_cell(text: str) -> str:
     """Return ``text`` as a cell that no spreadsheet takes for a formula; numbers stay as they are.
 
     >>> csv_cell("=1+1"), csv_cell("-1.5"), csv_cell("mp-149")

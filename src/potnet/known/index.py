@@ -167,14 +167,18 @@ class KnownCrystals:
         self, crystal: Crystal, structure: float, volume: float
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return rows within both tolerances, the likest first, and how their structures differ."""
+        crystal.require_periodic()
         numbers, counts = _composition(crystal)
         key = _keys(numbers, counts, np.array([0]))[0]
         low, high = np.searchsorted(self._keys, [key, key + np.uint64(1)])
         rows = self._order[low:high]
         strain = np.log(self._table["volume"][rows] * crystal.n_atoms / crystal.volume)
+        rows, strain = (found[np.abs(strain) <= volume] for found in (rows, strain))
+        if not len(rows):  # as of most new crystals, which need no fingerprint then
+            return rows, strain
         apart = np.abs(self._table["print"][rows] - fingerprint(crystal)).max(1)
         likest = np.argsort(apart / structure + np.abs(strain) / volume, kind="stable")
-        kept = likest[((apart <= structure) & (np.abs(strain) <= volume))[likest]]
+        kept = likest[(apart <= structure)[likest]]
         return rows[kept], apart[kept]
 
     @cached_property

@@ -95,7 +95,7 @@ class CsvTable:
     def write(self, record: Mapping[str, Any]) -> None:
         if not self._keys:
             self._begin(record)
-        self._writer.writerow(_cell(record[key]) for key in self._keys)
+        self._writer.writerow([_cell(record[key]) for key in self._keys])
 
     def close(self) -> None:
         pass

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _ELEMENTS = tuple(enumerate(SYMBOLS))[1:]
 SYSTEMS = 256  # sets of elements whose phases are kept at hand
+COMPOSITIONS = 4096  # whose mixtures are kept: many structures of one are screened
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ class Hull:
         self._known = frozenset(np.flatnonzero(np.bincount(table.elements.ravel())).tolist())
         self.snapshot = snapshot
         self._system = lru_cache(SYSTEMS)(self._find_system)
+        self._decomposition = lru_cache(COMPOSITIONS)(self._find_decomposition)
 
     def __len__(self) -> int:
         return len(self._phases)
@@ -123,8 +125,14 @@ class Hull:
         Raises:
             StructureError: If this is no composition.
         """
-        amounts = _amounts(composition)
-        numbers = tuple(sorted(amounts))
+        amounts = sorted(_amounts(composition).items())
+        return self._decomposition(tuple(amounts), own_composition)
+
+    def _find_decomposition(
+        self, composition: tuple[tuple[int, float], ...], own_composition: bool
+    ) -> Decomposition:
+        amounts = dict(composition)
+        numbers = tuple(amounts)
         target = np.array([amounts[number] for number in numbers], dtype=np.float64)
         target /= target.sum()
         indices, shares, costs = self._system(numbers)
