@@ -242,7 +242,7 @@ def command_of(suite: str, row: dict, n_folds: int) -> str:
     words += ["--name", row["name"]]
     if len(row["tasks"]) != len(SUITES[suite].tasks) and "targets" not in settings:
         words += [word for target in row["tasks"] for word in ("--target", target)]
-    network, seeds = settings.pop("network"), settings.pop("members", 1)
+    network, members = settings.pop("network"), settings.get("members", 1)
     if "command" in settings:
         words += [
             "--rival",
@@ -253,8 +253,8 @@ def command_of(suite: str, row: dict, n_folds: int) -> str:
     for flag in ("epochs", "budget"):
         if flag in settings:
             words += [f"--{flag}", f"{settings.pop(flag):g}"]
-    if max(seeds, len(row["seeds"])) > 1:
-        words += ["--seeds", str(max(seeds, len(row["seeds"])))]
+    if len(row["seeds"]) != members:
+        words += ["--seeds", str(len(row["seeds"]))]
     if len(row["folds"]) != n_folds:
         words += ["--folds", ",".join(map(str, row["folds"]))]
     if not any(part in task for task in row["tasks"].values() for part in ("test", "held_back")):
