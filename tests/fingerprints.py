@@ -17,6 +17,6 @@ def fingerprint(crystal: Crystal) -> np.ndarray:
     rows = [crystal.numbers.astype(float)]
     for decay in (0.5, 1.0, 2.0):
         weight = crystal.numbers[j] * np.exp(-decay * r) * (1 - (r / CUTOFF) ** 2) ** 3
-        rows.append(np.bincount(i, weight, crystal.n_atoms))
+        rows.append(np.bincount(i.astype(np.int64), weight, crystal.n_atoms))
     table = np.stack(rows, axis=1)
     return table[np.lexsort(np.round(table, 6).T)]

@@ -302,7 +302,7 @@ def _words(records: Sequence[Record], wanted: Sequence[str]) -> dict[str, NDArra
             kinds.add(text)
         if len(column) == len(records) and (wanted or 2 * len(kinds - {""}) <= len(records)):
             found[name] = np.array(column, dtype=str)
-    return {name: column for name, column in found.items() if wanted or column.any()}
+    return {name: column for name, column in found.items() if wanted or (column != "").any()}
 
 
 def _columns(
