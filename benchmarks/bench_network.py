@@ -3,6 +3,7 @@
     python benchmarks/bench_network.py train
     python benchmarks/bench_network.py compile
     python benchmarks/bench_network.py predict --chgnet-python ENV/bin/python
+    python benchmarks/bench_network.py calculator
 
 Processor seconds, the least of some repeats that take turns, so that other programs on the machine
 count little. Each part replaces what it measured in the results.
@@ -19,6 +20,9 @@ checked here; "mended" is PotNet by its defaults, where equivalent atoms share a
 ``predict`` goes from files to numbers, reading and graphs included, imports and the loading of
 weights not: CIF, one crystal in each file, and one extxyz file with all. CHGNet runs in an
 environment of its own, made of ``rivals/chgnet-requirements.txt``.
+
+``calculator`` asks ``potnet.Calculator`` for energy, forces and stress of rock salt with displaced
+atoms, one call each.
 """
 
 from __future__ import annotations
@@ -38,6 +42,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from ase import Atoms
+from ase.build import bulk
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -286,6 +292,22 @@ def predict_here(order: dict, repeats: int = 3) -> dict:
     return found
 
 
+def bench_calculator(options: argparse.Namespace) -> dict:
+    rows, calculator = [], potnet.Calculator(MODEL)
+    for n in (1, 2, 3):
+        atoms = bulk("NaCl", "rocksalt", a=5.64, cubic=True).repeat(n)
+        atoms.rattle(0.1, seed=1)
+
+        def forces(atoms: Atoms = atoms) -> int:
+            calculator.calculate(atoms, ["energy", "forces", "stress"])
+            return 1
+
+        forces()
+        rows.append({"n_atoms": len(atoms), "ms": least_ms(forces, 20 * options.repeats)})
+        print(json.dumps(rows[-1]), flush=True)
+    return {"model": MODEL, "rows": rows}
+
+
 def least(rounds: list[dict]) -> dict:
     """Return the least of each number of several nested results."""
     first = rounds[0]
@@ -339,7 +361,12 @@ def run(command: list[str], *, own: bool) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-BENCHES = {"train": bench_train, "compile": bench_compile, "predict": bench_predict}
+BENCHES = {
+    "train": bench_train,
+    "compile": bench_compile,
+    "predict": bench_predict,
+    "calculator": bench_calculator,
+}
 
 
 def main() -> None:

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ase import units
+from ase.md.verlet import VelocityVerlet
 
 import potnet
 from potnet.crystal import Crystal
@@ -120,6 +122,33 @@ def test_the_calculator_gives_ase_energy_forces_and_stress(model):
     np.testing.assert_allclose(atoms.get_forces(), -4 * found.positions)
     stress = atoms.get_stress(voigt=False)
     np.testing.assert_allclose(stress, 4 * found.strain / CRYSTAL.volume)
+
+
+def test_dynamics_keep_the_energy_to_the_square_of_the_step():
+    model = predictor(settings={"width": 16, "n_layers": 2, "vectors": 8})
+    with torch.no_grad():
+        for member in model.members:
+            member.head[-1].weight *= 300  # untrained networks hardly pull
+
+    def run(femtoseconds: float) -> tuple[float, float]:
+        """Return the largest change of the energy within 40 fs, and of the kinetic part, in eV."""
+        atoms = CRYSTAL.to_ase()
+        atoms.calc = potnet.Calculator(model)
+        thermal = np.sqrt(atoms.get_masses() * units.kB * 600)[:, None]
+        atoms.set_momenta(thermal * np.random.default_rng(0).normal(size=(4, 3)))
+        total, kinetic = [], []
+        with VelocityVerlet(atoms, femtoseconds * units.fs) as dynamics:
+            for _ in range(round(40 / femtoseconds)):
+                dynamics.run(1)
+                total.append(atoms.get_total_energy())
+                kinetic.append(atoms.get_kinetic_energy())
+        return float(np.ptp(total)), float(np.ptp(kinetic))
+
+    coarse, exchanged = run(2)
+    fine, _ = run(1)
+    assert exchanged > 0.05
+    assert fine < 1e-3 * exchanged
+    assert coarse / fine == pytest.approx(4, rel=0.2)
 
 
 def test_a_calculator_needs_an_energy(model):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -291,6 +292,7 @@ class CompleteFeatures(Features):
         return np.unique(orbits, return_inverse=True)[1]
 
 
+@lru_cache(maxsize=64)
 def _natural(potential: Potential) -> float:
     """Return the factor of a long-range potential: its value at 2 Å, tail or not, becomes 1 / 2."""
     from latticesums import CutOff

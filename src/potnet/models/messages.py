@@ -120,25 +120,32 @@ class _MessagesOfAll(torch.autograd.Function):
     def forward(ctx: Any, sums: Tensor, weight: Tensor, states: Tensor) -> Tensor:  # type: ignore[override]
         ctx.save_for_backward(sums, weight, states)
         filters = weight.t().contiguous()
-        rows = [(_met(part, states) * filters).sum(2) for part in _parts(sums, states)]
-        return torch.cat(rows)
+        return _joined([(_met(part, states) * filters).sum(2) for part in _parts(sums, states)])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
         sums, weight, states = ctx.saved_tensors
         filters, back = weight.t().contiguous(), states.t()
-        by_sums, by_weight, by_states = [], None, torch.zeros_like(states)
+        by_sums, by_weight, by_states = [], [], []
         start = 0
         for part in _parts(sums, states):
             own = gradient[start : start + len(part), :, None]
             start += len(part)
-            rows = (own * filters).view(-1, len(filters[0]))
-            by_states = by_states + part.view(-1, len(states)).t() @ rows
-            by_sums.append((rows @ back).view(part.shape))
+            rows = (own * filters).view(-1, filters.shape[1])
+            by_states.append(part.view(-1, len(states)).t() @ rows)
+            if ctx.needs_input_grad[0]:
+                by_sums.append((rows @ back).view(part.shape))
             if ctx.needs_input_grad[1]:
-                found = (own * _met(part, states)).sum((0, 1)).t()
-                by_weight = found if by_weight is None else by_weight + found
-        return torch.cat(by_sums), by_weight, by_states
+                by_weight.append((own * _met(part, states)).sum((0, 1)).t())
+        return (
+            _joined(by_sums) if by_sums else None,
+            sum(by_weight) if by_weight else None,
+            sum(by_states[1:], by_states[0]),
+        )
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _parts(sums: Tensor, states: Tensor) -> tuple[Tensor, ...]:

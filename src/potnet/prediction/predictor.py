@@ -320,8 +320,7 @@ class Predictor:
             for double, member in zip(self._copies, self.members, strict=True):
                 # Less work than a new copy. Nothing tells for certain that no weight has changed.
                 with torch.no_grad():
-                    for own, given in zip(_numbers(double), _numbers(member), strict=True):
-                        own.copy_(given)
+                    torch._foreach_copy_(_numbers(double), _numbers(member))
             yield self._copies
 
     def _standardised(self, batch: Batch) -> NDArray[np.float64]:
@@ -512,7 +511,9 @@ def predict_each(
 
 def _numbers(member: Network) -> list[Tensor]:
     """Return all that a network has learned, and what it keeps beside."""
-    return [*member.parameters(), *member.buffers()]
+    modules = list(member.modules())  # one walk: parameters() and buffers() take one each
+    kept = [part.values() for m in modules for part in (m._parameters, m._buffers)]
+    return [tensor for part in kept for tensor in part if tensor is not None]
 
 
 def load(source: str | os.PathLike[str], *, device: str = "cpu") -> Predictor:
