@@ -3,8 +3,9 @@
 Each model's validation crystals, which none of its networks was trained on, are divided into ten
 parts by composition. Intervals for each part are calibrated on the other nine: those that adapt to
 the crystal, and those of constant width beside them. Coverage is counted among all, and in each
-fifth of the crystals by width, atoms, elements and familiarity. The score is that of Winkler: the
-width, and twenty times how far outside a value lies.
+fifth of the crystals by width, atoms, elements and familiarity. The interval of a crystal that is
+surely a metal may be a point: those are counted for themselves, too. The score is that of Winkler:
+the width, and twenty times how far outside a value lies.
 
 With ``--folds`` the width of exfoliation energies has the shape that the folds of a benchmark say,
 as in ``scripts/bundle_models.py``; beside it stands what the folds say of themselves.
@@ -26,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potnet.calibration import conformal_halfwidth, interval_scores
-from potnet.calibration.calibration import Width, folds_of
+from potnet.calibration.width import Width, folds_of
 from potnet.data import open as open_dataset
 from potnet.files import atomic_write
 from potnet.models import archive
@@ -42,12 +43,14 @@ Ends = tuple[NDArray[np.float64], NDArray[np.float64]]
 def cross_fitted(
     known: HeldOut, level: float, shape: Width | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return constant and adapting half-widths, shape (n, n_targets), and familiarities, (n,).
+    """Return constant and adapting half-widths, (2, n, n_targets), and familiarities, (n,).
+
+    The first half is below the prediction, the second above it.
 
     Where too few crystals are known for a width that adapts, the constant one stands for it, or
     ``shape``, which others measured.
     """
-    constant = np.full(known.errors.shape, np.nan)
+    constant = np.full((2, *known.errors.shape), np.nan)
     adapting, familiarity = constant.copy(), np.empty(len(known.held_out))
     folds = folds_of(known.held_out.shares)
     for fold in range(folds.max() + 1):
@@ -58,11 +61,11 @@ def cross_fitted(
             calibration = calibration.with_width(0, shape, seen, errors, level=level)
         judgement = calibration.judge(known.held_out[out])
         familiarity[out] = judgement.familiarity
-        for k, half in enumerate(judgement.halfwidths):
+        for k, halves in enumerate(judgement.halfwidths):
             residuals = known.errors[rest, k]
             width = conformal_halfwidth(residuals[np.isfinite(residuals)], level)
-            constant[out, k] = np.nan if width is None else width
-            adapting[out, k] = constant[out, k] if half is None else half
+            constant[:, out, k] = np.nan if width is None else width
+            adapting[:, out, k] = constant[:, out, k] if halves is None else halves
     return constant, adapting, familiarity
 
 
@@ -81,28 +84,32 @@ def measured(
     for k, target in enumerate(card.targets):
         if not known.outputs[k].has_interval:
             continue
-        rows = np.flatnonzero(np.isfinite(known.errors[:, k]) & np.isfinite(constant[:, k]))
+        rows = np.flatnonzero(np.isfinite(known.errors[:, k]) & np.isfinite(constant[0, :, k]))
         middle = np.maximum(seen.outputs[rows, k], known.outputs[k].floor)
         true = middle - known.errors[rows, k]
         lowest = -np.inf
         if target.lowest is not None and target.transform != "log10":
             lowest = np.minimum((target.lowest - target.mean) / target.std, middle)
 
-        def ends(half: NDArray[np.float64], middle=middle, lowest=lowest) -> Ends:
-            return np.maximum(middle - half, lowest), middle + half
+        def ends(halves: NDArray[np.float64], middle=middle, lowest=lowest) -> Ends:
+            return np.maximum(middle - halves[0], lowest), middle + halves[1]
 
-        of = [ends(constant[rows, k]), ends(adapting[rows, k])]
+        of = [ends(constant[:, rows, k]), ends(adapting[:, rows, k])]
         scores = [interval_scores(true, lower, upper, level).mean() for lower, upper in of]
         inside = [(lower <= true) & (true <= upper) for lower, upper in of]
         width = of[1][1] - of[1][0]
+        point = width == 0
         found[target.name] = {
             "n": len(rows),
-            "adapts": bool((adapting[rows, k] != constant[rows, k]).any()),
+            "adapts": bool((adapting[:, rows, k] != constant[:, rows, k]).any()),
             "coverage": round(float(inside[1].mean()), 4),
             "coverage_of_constant": round(float(inside[0].mean()), 4),
             "score_less_by": round(float(1 - scores[1] / scores[0]), 4),
             "mean_width_ratio": round(float(width.mean() / (of[0][1] - of[0][0]).mean()), 4),
             "by_width": fifths(width, inside[1]),
+            "points": int(point.sum()),
+            "coverage_of_points": round(float(inside[1][point].mean()), 4) if any(point) else None,
+            "by_width_of_others": fifths(width[~point], inside[1][~point]),
             "by_width_of_constant": fifths(width, inside[0]),
             "by_atoms": fifths(seen.n_atoms[rows], inside[1]),
             "by_elements": fifths((seen.shares[rows] > 0).sum(1), inside[1]),

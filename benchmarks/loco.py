@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 import potnet
 from potnet.calibration import Contents, conformal_halfwidth, interval_scores
-from potnet.calibration.calibration import folds_of
+from potnet.calibration.width import folds_of
 from potnet.data import Dataset
 from potnet.features import Batch
 from potnet.files import atomic_write

@@ -27,6 +27,7 @@ import numpy as np
 import pyarrow.parquet
 
 from potnet.crystal import Crystal
+from potnet.errors import StructureError
 from potnet.known.fingerprint import fingerprint
 from potnet.known.index import INDEX, KnownCrystals, composition
 
@@ -110,17 +111,25 @@ def check_ids(table: dict[str, np.ndarray], path: Path) -> int:
     """Correct ids by the structures that have them, and return how many are certain.
 
     An id that no structure confirms becomes that of MatBench's row: -1 less its number in the file.
+    Structures that cannot be crystals, such as one with atoms closer than 0.5 Å, confirm none.
     """
     known = KnownCrystals(table)
+    refused = []
     candidates: defaultdict[int, list[tuple[float, int]]] = defaultdict(list)
     with gzip.open(path, "rt", encoding="utf-8") as file:
         for record in map(json.loads, file):
             prefix, _, number = record["id"].partition("-")
             if prefix == "mp" and len(record["species"]) <= MAX_ATOMS:
                 keys = ("id", "lattice", "species", "frac_coords")
-                crystal = Crystal.from_any({key: record[key] for key in keys})
+                try:
+                    crystal = Crystal.from_any({key: record[key] for key in keys})
+                except StructureError as error:
+                    refused.append(str(error))
+                    continue
                 for row, apart in known.alike(crystal, OWN_STRUCTURE, OWN_VOLUME):
                     candidates[row].append((apart, int(number)))
+    for reason in refused:
+        print(f"left out: {reason}")
     return assign_ids(table, candidates)
 
 

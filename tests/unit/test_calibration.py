@@ -8,6 +8,7 @@ import pytest
 from potnet.calibration import (
     FEWEST,
     MAX_POINTS,
+    Answers,
     Calibration,
     Contents,
     Evidence,
@@ -16,6 +17,7 @@ from potnet.calibration import (
     interval_scores,
 )
 from potnet.calibration.difficulty import _quantile_regression
+from potnet.calibration.width import NEIGHBOURS
 
 LEVEL = 0.9
 
@@ -34,6 +36,11 @@ def made_up(n: int, seed: int) -> tuple[Evidence, np.ndarray]:
     errors = scale[:, None] * rng.standard_t(4, (n, 1))
     n_atoms = rng.integers(2, 40, n)
     return Evidence(states, value, spreads, shares, n_atoms, volumes), errors
+
+
+def inside(errors: np.ndarray, halves: np.ndarray) -> np.ndarray:
+    """Return whether the truth is in the interval: a prediction too high is above it."""
+    return (errors <= halves[0]) & (-errors <= halves[1])
 
 
 def contents(seen: Evidence) -> Contents:
@@ -59,9 +66,9 @@ def calibration() -> Calibration:
 def test_intervals_that_adapt_are_honest_on_new_crystals_easy_and_hard(calibration):
     seen, errors = made_up(5000, 2)
     (half,) = calibration.judge(seen).halfwidths
-    covered = np.abs(errors[:, 0]) <= half
+    covered = inside(errors[:, 0], half)
     assert 0.88 < covered.mean() < 0.92
-    for rows in np.array_split(np.argsort(half), 5):
+    for rows in np.array_split(np.argsort(half.sum(0)), 5):
         assert 0.85 < covered[rows].mean() < 0.95
 
 
@@ -70,7 +77,8 @@ def test_intervals_that_adapt_score_better_than_those_of_constant_width(calibrat
     constant = conformal_halfwidth(known[:, 0], LEVEL)
     seen, errors = made_up(5000, 2)
     (half,) = calibration.judge(seen).halfwidths
-    scores = [interval_scores(errors[:, 0], -h, h, LEVEL).mean() for h in (constant, half)]
+    ends = [(constant, constant), half]
+    scores = [interval_scores(-errors[:, 0], -h[0], h[1], LEVEL).mean() for h in ends]
     assert scores[1] < 0.7 * scores[0]
 
 
@@ -91,7 +99,7 @@ def test_errors_that_are_all_zero_give_narrow_intervals():
     )
     (half,) = found.judge(held_out).halfwidths
     assert np.isfinite(half).all()
-    assert half.max() < 1e-3
+    assert half.max() == 0
 
 
 def test_the_stored_calibration_says_the_same_to_the_last_bit(calibration):
@@ -202,9 +210,77 @@ def test_a_width_of_other_networks_takes_the_size_of_the_errors_at_hand(calibrat
     new = own.with_width(0, calibration.widths[0], seen, 3 * errors[:, 0], level=0.9)
     crystals, truth = made_up(4000, 6)
     (half,) = new.judge(crystals).halfwidths
-    inside = np.abs(3 * truth[:, 0]) <= half
-    assert 0.82 < inside.mean() < 0.97
-    order = np.argsort(half)
+    assert 0.82 < inside(3 * truth[:, 0], half).mean() < 0.97
+    order = np.argsort(half[0])
     assert np.abs(truth[order[-400:], 0]).mean() > 3 * np.abs(truth[order[:400], 0]).mean()
     (once,) = calibration.judge(crystals).halfwidths
-    np.testing.assert_allclose(half / once, (half / once)[0])  # its shape, to another size
+    np.testing.assert_allclose(half / once, (half / once)[0, 0])  # its shape, to another size
+
+
+def skewed(n: int, seed: int) -> tuple[Evidence, np.ndarray]:
+    """Return crystals whose predictions are far too high, or a little too low."""
+    seen, errors = made_up(n, seed)
+    return seen, np.where(errors > 0, errors, 0.1 * errors)
+
+
+def test_an_interval_is_longer_on_the_side_where_errors_are_larger():
+    trained, _ = made_up(2000, 0)
+    held_out, errors = skewed(1000, 1)
+    found = Calibration.fit(trained.states, contents(trained), held_out, errors, ONE, level=LEVEL)
+    seen, truth = skewed(5000, 2)
+    (halves,) = found.judge(seen).halfwidths
+    assert np.median(halves[0] / halves[1]) > 3
+    assert 0.88 < inside(truth[:, 0], halves).mean() < 0.92
+
+
+def test_an_interval_has_its_middle_at_the_prediction_where_that_scores_better(calibration):
+    seen, _ = made_up(100, 2)
+    (halves,) = calibration.judge(seen).halfwidths
+    np.testing.assert_array_equal(*halves)
+
+
+def hidden(n: int, seed: int, size: float) -> tuple[Evidence, np.ndarray]:
+    """Return crystals whose errors are large in one part of the space of states."""
+    rng = np.random.default_rng(seed)
+    seen, _ = made_up(n, seed)
+    states = (seen.states @ np.diag([3.0] * 2 + [0.2] * 10)).astype(np.float32)
+    hard = np.where((states[:, 0] > 0) ^ (states[:, 1] > 0), 1.0, 0.05)
+    seen = replace(seen, states=states, spreads=np.ones((n, 1)))
+    return seen, size * hard[:, None] * rng.standard_normal((n, 1))
+
+
+def test_errors_on_training_crystals_say_where_errors_are_large():
+    trained, own = hidden(4000, 0, 0.3)
+    held_out, errors = hidden(600, 1, 1.0)
+    seen, truth = hidden(3000, 2, 1.0)
+    scores = []
+    for training in (None, Answers(trained, own)):
+        found = Calibration.fit(
+            trained.states[:MAX_POINTS], contents(trained), held_out, errors, ONE,
+            level=LEVEL, training=training,
+        )  # fmt: skip
+        again = Calibration.from_arrays(found.arrays())
+        (halves,) = again.judge(seen).halfwidths
+        np.testing.assert_array_equal(halves, found.judge(seen).halfwidths[0])
+        assert 0.86 < inside(truth[:, 0], halves).mean() < 0.94
+        scores.append(interval_scores(-truth[:, 0], -halves[0], halves[1], LEVEL).mean())
+    assert scores[1] < 0.8 * scores[0]
+
+
+def test_the_nearest_training_crystals_are_found_in_their_order():
+    seen, _ = made_up(20, 1)
+    familiarity = fitted(FEWEST).familiarity
+    _, near = familiarity.seen(seen, NEIGHBOURS[-1])
+    squares = ((familiarity.places(seen)[:, None] - familiarity.points) ** 2).sum(2)
+    np.testing.assert_array_equal(near, np.argsort(squares, axis=1)[:, : NEIGHBOURS[-1]])
+
+
+def test_archives_from_when_both_sides_were_alike_are_read(calibration):
+    arrays = calibration.arrays()
+    old = arrays | {"width0.factors": np.log(arrays["width0.factors"][0])}
+    seen, _ = made_up(100, 3)
+    np.testing.assert_allclose(
+        Calibration.from_arrays(old).judge(seen).halfwidths[0],
+        calibration.judge(seen).halfwidths[0],
+        rtol=1e-12,
+    )

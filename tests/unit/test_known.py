@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import spacegroup
 from hypothesis import given
 from hypothesis import strategies as st
 from salts import rock_salt
@@ -25,15 +26,8 @@ EXAMPLES = potnet.read(ROOT / "examples" / "crystals")
 
 @given(seed=st.integers(0, 2**32 - 1), which=st.integers(0, len(EXAMPLES) - 1))
 def test_a_fingerprint_knows_nothing_of_the_cell(seed: int, which: int) -> None:
-    crystal, rng = EXAMPLES[which], np.random.default_rng(seed)
-    matrix = rng.integers(-2, 3, (3, 3))
-    while not 0 < abs(round(np.linalg.det(matrix))) <= 4:
-        matrix = rng.integers(-2, 3, (3, 3))
-    other = crystal.supercell(matrix)
-    rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
-    order = rng.permutation(other.n_atoms)
-    positions = ((other.positions + rng.normal(size=3)) @ rotation)[order]
-    other = Crystal(other.numbers[order], positions, other.cell @ rotation)
+    crystal = EXAMPLES[which]
+    other = rewritten(crystal, np.random.default_rng(seed), 0.0)
     np.testing.assert_allclose(fingerprint(other), fingerprint(crystal), atol=1e-9)
 
 
@@ -97,6 +91,66 @@ def test_other_structures_of_a_formula_and_stretched_cells_are_not_the_same() ->
     assert known.match(rock_salt(11, 17, 2.82))
     assert not known.match(rock_salt(11, 17, 2.82 * 4 ** (1 / 3)))
     assert not known.match(rock_salt(11, 18, 2.82))
+
+
+def tilted_perovskite(angle: float) -> Crystal:
+    """Return strontium titanate in the cell of PBE, its octahedra turned by ``angle`` degrees."""
+    shift, edge = math.tan(math.radians(angle)) / 4, 3.945
+    atoms = spacegroup.crystal(
+        ["Sr", "Ti", "O", "O"],
+        [(0, 0.5, 0.25), (0, 0, 0), (0, 0, 0.25), (0.25 - shift, 0.75 - shift, 0)],
+        spacegroup=140,
+        cellpar=[edge * math.sqrt(2), edge * math.sqrt(2), 2 * edge, 90, 90, 90],
+    )
+    return Crystal.from_any(atoms)
+
+
+def test_a_perovskite_with_tilted_octahedra_is_not_the_cubic_one() -> None:
+    known = load_known()
+    assert known.match(tilted_perovskite(0))[0].space_group == 221
+    for angle in (2, 3, 5, 7):
+        found = known.match(tilted_perovskite(angle))
+        assert {k.space_group for k in found} == {140}
+
+
+def test_a_cubic_perovskite_is_known_in_any_cell_and_with_noise() -> None:
+    known, rng = load_known(), np.random.default_rng(0)
+    cubic = next(c for c in EXAMPLES if "SrTiO3" in c.id)
+    for noise in (0.0, 0.001, 0.005, 0.04):
+        other = cubic.supercell([[1, 1, 0], [1, -1, 0], [0, 0, 2]])
+        moved = other.positions + noise * rng.normal(size=(other.n_atoms, 3))
+        found = [k.space_group for k in known.match(other.replace(positions=moved))]
+        assert 221 in found
+        assert found[0] == 221 or noise == 0.04  # as much as a tilt
+
+
+def rewritten(crystal: Crystal, rng: np.random.Generator, noise: float) -> Crystal:
+    """Return a crystal in another cell, orientation and order, with numerical noise, in Å."""
+    matrix = rng.integers(-1, 2, (3, 3))
+    while not 0 < abs(round(np.linalg.det(matrix))) <= 3:
+        matrix = rng.integers(-1, 2, (3, 3))
+    other = crystal.supercell(matrix)
+    rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    order = rng.permutation(other.n_atoms)
+    positions = other.positions + noise * rng.normal(size=(other.n_atoms, 3))
+    return Crystal(
+        other.numbers[order],
+        ((positions + rng.normal(size=3)) @ rotation)[order],
+        other.cell @ rotation,
+    )
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    which=st.integers(0, len(EXAMPLES) - 1),
+    noise=st.sampled_from([0.0, 1e-6, 1e-3, 0.02]),
+)
+def test_the_same_crystal_is_known_however_it_is_written(
+    seed: int, which: int, noise: float
+) -> None:
+    crystal, known = EXAMPLES[which], load_known()
+    other = rewritten(crystal, np.random.default_rng(seed), noise)
+    assert known.match(crystal)[0].id in {found.id for found in known.match(other)}
 
 
 def test_salts_are_near_salts() -> None:

@@ -1,6 +1,6 @@
 """How sure a model may be: intervals that adapt to each crystal, and how familiar it is."""
 
-from potnet.calibration.calibration import FEWEST, Calibration, Judgement, Output
+from potnet.calibration.calibration import FEWEST, Answers, Calibration, Judgement, Output
 from potnet.calibration.conformal import conformal_halfwidth, interval_scores
 from potnet.calibration.evidence import Contents, Evidence
 from potnet.calibration.familiarity import COMPONENTS, MAX_POINTS, Familiarity
@@ -9,6 +9,7 @@ __all__ = [
     "COMPONENTS",
     "FEWEST",
     "MAX_POINTS",
+    "Answers",
     "Calibration",
     "Contents",
     "Evidence",

@@ -9,15 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potnet.calibration.conformal import conformal_halfwidth
-from potnet.calibration.difficulty import Difficulty
 from potnet.calibration.evidence import Contents, Evidence
 from potnet.calibration.familiarity import Familiarity
+from potnet.calibration.width import NEIGHBOURS, POINT, Learned, Width, excess, under
 
 FEWEST = 100  # crystals below which widths are constant
-N_FOLDS = 10
-PER_BAND = 150  # crystals for each factor of the width
-MAX_BANDS = 5
-LEAST = 1e-6  # factor of a width, so that it has a logarithm
 AGREED = 0.003  # standard deviations within which networks count as agreeing
 
 
@@ -26,8 +22,9 @@ class Judgement:
     """How sure a model may be of its predictions for some crystals.
 
     Attributes:
-        halfwidths: Half the width of the intervals of each target, standardised, shape (n,); None
-            where it is constant or there is none.
+        halfwidths: How far the ends of the intervals of each target are below and above the
+            prediction, standardised, shape (2, n); None where the width is constant or there is no
+            interval.
         familiarity: Share of the crystals held out that are as far from training or farther, (n,).
         excess: What makes crystals unfamiliar, in the order of ``familiarity.COMPONENTS``: 0 is
             the median of the crystals held out, 1 far, shape (n, 4).
@@ -55,25 +52,17 @@ class Output:
 
 
 @dataclass(frozen=True)
-class Width:
-    """Half the width of an interval, from the difficulty of a prediction.
+class Answers:
+    """What a model says of crystals, and by how much it is wrong.
 
     Attributes:
-        difficulty: The unscaled half-width.
-        knots: Logarithms of difficulties, rising, shape (n_bands,).
-        factors: Logarithm of what the difficulty is multiplied with there, shape (n_bands,).
-        hinges: Where the slope in the prediction may change, shape (n_hinges,).
+        seen: The crystals.
+        errors: What is predicted less what is true, standardised, nan where that is unknown, shape
+            (n, n_targets).
     """
 
-    difficulty: Difficulty
-    knots: NDArray[np.float64]
-    factors: NDArray[np.float64]
-    hinges: NDArray[np.float64]
-
-    def of(self, columns: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return half-widths, standardised, shape (n,)."""
-        sizes = self.difficulty.of(columns, shares)
-        return sizes * np.exp(np.interp(np.log(sizes), self.knots, self.factors))
+    seen: Evidence
+    errors: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -100,6 +89,7 @@ class Calibration:
         outputs: Sequence[Output],
         *,
         level: float,
+        training: Answers | None = None,
     ) -> Calibration:
         """Return the calibration on crystals held out.
 
@@ -111,27 +101,31 @@ class Calibration:
                 (n, n_targets).
             outputs: What is known of each target.
             level: Share of crystals that an interval should cover.
+            training: Of training crystals, whose first are those of ``states``; it says where
+                errors are large, too.
         """
         familiarity = Familiarity.fit(states, trained, held_out)
-        components = familiarity.components(held_out)
         new = cls(familiarity, tuple(outputs), (None,) * len(outputs))
         widths = [
-            new._fit_width(k, held_out, components, np.abs(errors[:, k]), level)
+            new._fit_width(k, held_out, errors[:, k], training, len(states), level)
             for k in range(len(outputs))
         ]
         return replace(new, widths=tuple(widths))
 
     def judge(self, evidence: Evidence) -> Judgement:
         """Return how sure the model may be of each crystal."""
-        components = self.familiarity.components(evidence)
+        components, near = self.familiarity.seen(evidence, NEIGHBOURS[-1])
         halfwidths = [
             None
             if width is None
-            else width.of(self._columns(k, evidence, components, width.hinges), evidence.shares)
+            else width.of(
+                self._columns(k, evidence, components, near, width.hinges, width.learned),
+                evidence.shares,
+            )
             for k, width in enumerate(self.widths)
         ]
-        excess = self.familiarity.excess(components)
-        return Judgement(tuple(halfwidths), self.familiarity.of(excess), excess)
+        far = self.familiarity.excess(components)
+        return Judgement(tuple(halfwidths), self.familiarity.of(far), far)
 
     def with_width(
         self,
@@ -157,11 +151,13 @@ class Calibration:
         known = np.isfinite(errors)
 
         def with_factor(factor: float) -> Calibration:
-            scaled = replace(width, factors=width.factors + np.log(max(factor, LEAST)))
+            scaled = width.times(factor)
             return replace(self, widths=(*self.widths[:k], scaled, *self.widths[k + 1 :]))
 
-        half = with_factor(1.0).judge(held_out[known]).halfwidths[k]
-        factor = None if half is None else conformal_halfwidth(errors[known] / half, level)
+        halves = with_factor(1.0).judge(held_out[known]).halfwidths[k]
+        if halves is None:
+            return self
+        factor = conformal_halfwidth(excess(errors[known], np.maximum(halves, POINT)), level)
         return self if factor is None else with_factor(factor)
 
     def select(self, places: Sequence[int]) -> Calibration:
@@ -182,51 +178,73 @@ class Calibration:
         self,
         k: int,
         held_out: Evidence,
-        components: NDArray[np.float64],
         errors: NDArray[np.float64],
+        training: Answers | None,
+        n_points: int,
         level: float,
     ) -> Width | None:
         known = np.isfinite(errors)
         if not self.outputs[k].has_interval or known.sum() < FEWEST:
             return None
-        evidence, errors = held_out[known], errors[known]
+        evidence = held_out[known]
         settled = np.maximum(evidence.outputs[:, k], self.outputs[k].floor)
         hinges = np.unique(np.quantile(settled, [0.25, 0.5, 0.75]))
-        columns = self._columns(k, evidence, components[known], hinges)
-        shares = evidence.shares
-        sizes = np.empty(len(errors))
-        folds = folds_of(shares)
-        for fold in range(folds.max() + 1):
-            rest, out = folds != fold, folds == fold
-            difficulty = Difficulty.fit(columns[rest], shares[rest], errors[rest], level)
-            sizes[out] = difficulty.of(columns[out], shares[out])
-        knots, factors = _bands(sizes, errors / sizes, level)
-        factor = conformal_halfwidth(
-            errors / (sizes * np.exp(np.interp(np.log(sizes), knots, factors))), level
-        )
-        if factor is None:
-            return None
-        final = Difficulty.fit(columns, shares, errors, level)
-        return Width(final, knots, factors + np.log(max(factor, LEAST)), hinges)
+        learned = None
+        if training is not None and n_points >= NEIGHBOURS[-1]:
+            learned = self._fit_learned(k, training, hinges, n_points, level)
+        components, near = self.familiarity.seen(evidence, NEIGHBOURS[-1])
+        columns = self._columns(k, evidence, components, near, hinges, learned)
+        return Width.fit(columns, evidence.shares, errors[known], hinges, learned, level)
+
+    def _fit_learned(
+        self, k: int, training: Answers, hinges: NDArray[np.float64], n_points: int, level: float
+    ) -> Learned | None:
+        seen = training.seen
+        columns = self._columns_of_training(self._plain_columns(k, seen, hinges), seen)
+        settled = np.maximum(seen.outputs[:, k], self.outputs[k].floor)
+        return Learned.fit(columns, seen.shares, settled, training.errors[:, k], n_points, level)
 
     def _columns(
         self,
         k: int,
         evidence: Evidence,
         components: NDArray[np.float64],
+        near: NDArray[np.int64],
         hinges: NDArray[np.float64],
+        learned: Learned | None,
     ) -> NDArray[np.float64]:
         """Return numbers that say how hard the target ``k`` of crystals is, (n, n_columns)."""
+        plain = self._plain_columns(k, evidence, hinges)
+        distance = components[:, :1]
+        if learned is None:
+            return np.hstack([distance, plain])
+        columns = self._columns_of_training(plain, evidence)
+        settled = np.maximum(evidence.outputs[:, k], self.outputs[k].floor)
+        said = learned.columns(columns, evidence.shares, settled, near)
+        return np.hstack([distance, plain, said])
+
+    def _plain_columns(
+        self, k: int, evidence: Evidence, hinges: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return those that mean the same for training crystals, near which is one: themselves."""
         output, value = self.outputs[k], evidence.outputs[:, k]
         settled = np.maximum(value, output.floor)
-        columns = [value, settled, *(np.maximum(settled - hinge, 0) for hinge in hinges)]
-        columns += [np.log(evidence.n_atoms), (evidence.shares > 0).sum(1), *components.T]
+        columns = [*self.familiarity.others(evidence).T]
+        columns += [value, settled, *(np.maximum(settled - hinge, 0) for hinge in hinges)]
+        columns += [np.log(evidence.n_atoms), (evidence.shares > 0).sum(1)]
         columns.append(np.log(evidence.spreads[:, k] + AGREED))
         if output.companion >= 0:
             logit = evidence.outputs[:, output.companion].clip(-8, 8)
             chance = 1 / (1 + np.exp(-logit))
             columns += [logit, np.sqrt(chance * (1 - chance)), chance]
         return np.stack(columns, axis=1)
+
+    def _columns_of_training(
+        self, plain: NDArray[np.float64], evidence: Evidence
+    ) -> NDArray[np.float64]:
+        """Return what the difficulty of training crystals is a function of."""
+        places = self.familiarity.places(evidence)
+        return np.hstack([plain, places, np.abs(places)])
 
     def arrays(self) -> dict[str, NDArray]:
         """Return all numbers by name."""
@@ -235,10 +253,7 @@ class Calibration:
         found["outputs"] = np.array(floors, np.float64)
         for k, width in enumerate(self.widths):
             if width is not None:
-                found |= {f"width{k}.{name}": getattr(width, name) for name in _OF_WIDTH}
-                found |= {
-                    f"width{k}.difficulty.{n}": v for n, v in width.difficulty.arrays().items()
-                }
+                found |= {f"width{k}.{name}": v for name, v in width.arrays().items()}
         return found
 
     @classmethod
@@ -256,44 +271,7 @@ class Calibration:
             Output(float(floor), int(companion), bool(has_interval))
             for floor, companion, has_interval in arrays["outputs"]
         )
-        widths = []
-        for k in range(len(outputs)):
-            own = _under(arrays, f"width{k}.")
-            difficulty = _under(own, "difficulty.")
-            widths.append(
-                Width(Difficulty.from_arrays(difficulty), *(own[name] for name in _OF_WIDTH))
-                if own
-                else None
-            )
-        familiarity = Familiarity.from_arrays(_under(arrays, "familiarity."))
+        own = [under(arrays, f"width{k}.") for k in range(len(outputs))]
+        widths = [Width.from_arrays(found) if found else None for found in own]
+        familiarity = Familiarity.from_arrays(under(arrays, "familiarity."))
         return cls(familiarity, outputs, tuple(widths))
-
-
-_OF_WIDTH = ("knots", "factors", "hinges")
-
-
-def _under(arrays: Mapping[str, NDArray], prefix: str) -> dict[str, NDArray]:
-    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-
-
-def folds_of(shares: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the number of the fold of each crystal; those of one composition stay together."""
-    _, group = np.unique(shares.round(6), axis=0, return_inverse=True)
-    group = group.ravel()
-    order = np.random.default_rng(0).permutation(group.max() + 1)
-    return order[group] % min(N_FOLDS, len(order))
-
-
-def _bands(
-    sizes: NDArray[np.float64], ratios: NDArray[np.float64], level: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return logarithms of difficulties and the factor that ``level`` of the crystals there need.
-
-    Crystals are ordered by difficulty and cut into bands: where all errors of a band are larger
-    than the difficulty says, or smaller, its intervals must know it.
-    """
-    n = max(1, min(MAX_BANDS, len(sizes) // PER_BAND))
-    order = np.argsort(sizes, kind="stable")
-    knots = [np.log(sizes[rows]).mean() for rows in np.array_split(order, n)]
-    quantiles = [np.quantile(ratios[rows], level) for rows in np.array_split(order, n)]
-    return np.array(knots), np.log(np.maximum(quantiles, LEAST))

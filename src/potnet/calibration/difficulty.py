@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-RIDGE = 2.0  # penalty on the slope of a column in units of its spread
-RIDGE_OF_SHARES = 5.0  # penalty on the slope of the root of an element's share
+RIDGE = 5.0  # penalty on the slope of a column in units of its spread
+RIDGE_OF_SHARES = 10.0  # penalty on the slope of the root of an element's share
 WITHIN = 3.0  # spreads from the mean up to which a column counts: no extrapolation far beyond
 SMALLEST = 0.02  # of the median error, so that errors that happen to be zero have a logarithm
 ROUNDED = 0.3  # how wide the corner of the quantile's loss is, in logarithms of the error

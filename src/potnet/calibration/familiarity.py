@@ -65,7 +65,7 @@ class Familiarity:
         _, sizes, rows = np.linalg.svd(states - centre, full_matrices=False)
         spreads = sizes[:N_AXES] / np.sqrt(len(states))
         kept = spreads > 1e-6 * max(spreads.max(initial=0), 1e-9)
-        axes = _as_stored(rows[:N_AXES][kept].T / _softened(spreads[kept]), np.float32)
+        axes = _as_stored(rows[:N_AXES][kept].T / _softened(spreads[kept]), np.float16)
         logs = np.log(trained.volumes)
         normal = trained.shares.T @ trained.shares + np.eye(trained.shares.shape[1])
         volumes = np.linalg.solve(normal, trained.shares.T @ (logs - logs.mean()))
@@ -91,12 +91,32 @@ class Familiarity:
 
     def components(self, evidence: Evidence) -> NDArray[np.float64]:
         """Return the four numbers of ``COMPONENTS`` for each crystal, shape (n, 4)."""
-        places = (evidence.states - self.centre) @ self.axes
+        return self.seen(evidence, 0)[0]
+
+    def seen(
+        self, evidence: Evidence, n_near: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Return the components, and the nearest points, the nearest first, shape (n, n_near)."""
+        squares = self._squares(self.places(evidence))
+        near = np.log(self._distances(squares) + 1e-3)
+        components = np.column_stack([near, self.others(evidence)])
+        n_near = min(n_near, len(self.points))
+        if not n_near:
+            return components, np.zeros((len(evidence), 0), np.int64)
+        rows = np.argpartition(squares, n_near - 1, axis=1)[:, :n_near]
+        order = np.argsort(np.take_along_axis(squares, rows, 1), axis=1, kind="stable")
+        return components, np.take_along_axis(rows, order, 1)
+
+    def others(self, evidence: Evidence) -> NDArray[np.float64]:
+        """Return the components but for the distance, which is 0 for points, shape (n, 3)."""
         logs = np.log(evidence.volumes) - self.volume - evidence.shares @ self.volumes
         counts = np.where(evidence.shares > 0, self.counts, np.inf).min(1)
-        near = np.log(self._distances(places) + 1e-3)
-        left = np.log(self._remainders(evidence.states, places) + 1e-3)
-        return np.stack([near, left, np.abs(logs), -np.log1p(counts)], axis=1)
+        left = np.log(self._remainders(evidence.states, self.places(evidence)) + 1e-3)
+        return np.stack([left, np.abs(logs), -np.log1p(counts)], axis=1)
+
+    def places(self, evidence: Evidence) -> NDArray[np.float64]:
+        """Return where crystals lie along the axes, shape (n, N_AXES)."""
+        return (evidence.states - self.centre) @ self.axes
 
     def excess(self, components: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return components in units of the crystals held out: 0 the median, 1 ``FAR``, (n, 4)."""
@@ -107,12 +127,15 @@ class Familiarity:
         # Turned around, so that of equal levels the first counts: as far or farther.
         return np.interp(-excess.max(1), -self.levels[::-1], np.linspace(0, 1, N_LEVELS))
 
-    def _distances(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _squares(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the squares of the distances to all points, shape (n, n_points)."""
+        return (places**2).sum(1)[:, None] + (self.points**2).sum(1) - 2 * places @ self.points.T
+
+    def _distances(self, squares: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the mean distance to the nearest points, shape (n,)."""
-        if not self.points.size:
-            return np.zeros(len(places))
-        squares = (places**2).sum(1)[:, None] + (self.points**2).sum(1) - 2 * places @ self.points.T
-        n = min(N_NEAREST, len(self.points))
+        if not squares.size:
+            return np.zeros(len(squares))
+        n = min(N_NEAREST, squares.shape[1])
         nearest = np.partition(squares, n - 1, axis=1)[:, :n]
         return np.sqrt(np.maximum(nearest, 0)).mean(1)
 
@@ -132,7 +155,7 @@ class Familiarity:
 
     def arrays(self) -> dict[str, NDArray]:
         """Return the numbers by name, as small as they may be."""
-        small = {"points": np.float16, "centre": np.float32, "axes": np.float32}
+        small = {"points": np.float16, "centre": np.float32, "axes": np.float16}
         return {k: v.astype(small.get(k, np.float64)) for k, v in asdict(self).items()}
 
     @classmethod

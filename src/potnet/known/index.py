@@ -13,6 +13,8 @@ import numpy as np
 
 from potnet.crystal import Crystal
 from potnet.crystal.formula import reduced_formula
+from potnet.crystal.symmetry import search
+from potnet.errors import StructureError
 from potnet.known.chemistry import chemistry
 from potnet.known.fingerprint import SIZE, fingerprint
 
@@ -31,6 +33,8 @@ SAME_VOLUME = 0.08
 Measured cells and those of PBE differ by less, as a rule."""
 AS_GOOD = 2.0  # what is farther than so many times the best is another structure, unless it is
 VERY_GOOD = 0.025  # so near that rounding and relaxation explain it
+EXACT = 0.0125  # so near that rounding alone explains it
+SYMMETRY = (0.01, 0.05)  # Å, within which a crystal has the space group of a known one
 N_NEAREST = 5
 N_MORE = 20
 
@@ -129,14 +133,37 @@ class KnownCrystals:
         The same are crystals of one reduced formula whose fingerprints differ by at most
         ``SAME_STRUCTURE`` and whose volumes per atom by at most a share of ``SAME_VOLUME``,
         whatever their cells. Where one fits well, those that fit much worse are others: polytypes
-        are alike. Mirror images are the same.
+        are alike. So are those of another space group, unless the crystal has none to speak of,
+        as after noise, or hardly differs: tilts and other distortions are small, but not random.
+        Mirror images are the same.
 
         Raises:
             StructureError: If the crystal is not periodic in all three directions.
         """
         rows, apart = self._alike(crystal, SAME_STRUCTURE, SAME_VOLUME)
+        return [self._known(row, 0.0) for row in self.same(crystal, rows, apart)]
+
+    def same(
+        self, crystal: Crystal, rows: NDArray[np.int64], apart: NDArray[np.float64]
+    ) -> list[int]:
+        """Return which of some rows that are alike are the crystal, those of its group first.
+
+        Args:
+            crystal: The crystal.
+            rows: Alike by structure and volume, the likest first, shape (n,).
+            apart: How their structures differ, shape (n,).
+        """
+        if not len(rows):
+            return []
+        groups = _groups(crystal)
+        own = self._table["space_group"][rows]
+        has_group = np.isin(own, groups)
+        if groups and groups[0] > _INVERSION:
+            possible = has_group | (own == 0) | (apart <= EXACT)
+            rows, apart, has_group = rows[possible], apart[possible], has_group[possible]
         as_good = apart <= max(VERY_GOOD, AS_GOOD * apart.min(initial=np.inf))
-        return [self._known(int(row), 0.0) for row in rows[as_good]]
+        order = np.argsort(~has_group[as_good], kind="stable")
+        return rows[as_good][order].tolist()
 
     def nearest(self, crystal: Crystal, n: int = N_NEAREST) -> list[KnownCrystal]:
         """Return the ``n`` nearest crystals, by structure and by chemistry.
@@ -239,6 +266,7 @@ class KnownCrystals:
         np.savez_compressed(path, allow_pickle=False, **stored)
 
 
+_INVERSION = 2  # the number of P-1: no higher group is there by chance
 _WHOLE = ("id", "space_group", "n_atoms", "is_metal")
 
 
@@ -251,6 +279,20 @@ def load_known() -> KnownCrystals:
 def composition(crystal: Crystal) -> tuple[tuple[int, int], ...]:
     """Return the elements by atomic number with their amounts, without a common factor."""
     return tuple(zip(*(array.tolist() for array in _composition(crystal)), strict=True))
+
+
+def _groups(crystal: Crystal) -> list[int]:
+    """Return the space groups of a crystal within ``SYMMETRY``, where one is found."""
+    found = []
+    for tolerance in SYMMETRY:
+        try:
+            dataset = search(
+                crystal.numbers, crystal.scaled_positions, crystal.cell, tolerance, crystal.id
+            )
+        except StructureError:
+            continue
+        found.append(int(dataset.number))
+    return found
 
 
 def _composition(crystal: Crystal) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -364,15 +364,15 @@ class Predictor:
         for k, card in enumerate(self.card.targets):
             scale, half = card.scale, card.interval_halfwidth
             adapted = judgement.halfwidths[k] if judgement else None
-            shift = (
-                adapted * card.std if adapted is not None else math.nan if half is None else half
-            )
+            below = above = math.nan if half is None else half
+            if adapted is not None:
+                below, above = adapted * card.std
             # Widths were measured on transformed values around what counts beside targets, hence
             # before the inverse and from the floor up.
             middle = np.maximum(z[:, k], scale.floor)
             with np.errstate(over="ignore"):
-                lower[:, k] = scale.physical(middle, shift=-shift)
-                upper[:, k] = scale.physical(middle, shift=shift)
+                lower[:, k] = scale.physical(middle, shift=-below)
+                upper[:, k] = scale.physical(middle, shift=above)
                 if card.lowest is not None:
                     least = np.minimum(card.lowest, scale.physical(z[:, k]))
                     lower[:, k] = np.maximum(lower[:, k], least)

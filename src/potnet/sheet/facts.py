@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from potnet.crystal.formula import reduced_formula
+from potnet.crystal.symmetry import search
+from potnet.errors import StructureError
 
 if TYPE_CHECKING:
     from potnet.crystal import Crystal
@@ -56,15 +57,11 @@ def space_group(crystal: Crystal, tolerance: float = SYMMETRY_TOLERANCE) -> str:
 
     if not crystal.pbc.all():
         return ""
-    log = logging.getLogger("moyo")
-    if log.level == logging.NOTSET:
-        log.setLevel(logging.ERROR)  # it warns of what it does not need here
-    cell = moyopy.Cell(
-        crystal.cell.tolist(), crystal.scaled_positions.tolist(), crystal.numbers.tolist()
-    )
     try:
-        found = moyopy.MoyoDataset(cell, symprec=tolerance)
-    except ValueError:
+        found = search(
+            crystal.numbers, crystal.scaled_positions, crystal.cell, tolerance, crystal.id
+        )
+    except StructureError:
         return ""
     symbol = moyopy.HallSymbolEntry(found.hall_number).hm_short.replace(" ", "")
     return f"{symbol} ({found.number})"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from potnet.calibration import MAX_POINTS, Calibration, Contents, Evidence, Output
+from potnet.calibration import MAX_POINTS, Answers, Calibration, Contents, Evidence, Output
 from potnet.data.dataset import Dataset, take
 from potnet.models.evidence import described, evidence
 from potnet.targets import Scale, is_probability, settled
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from potnet.training.prepared import Prepared
 
 FEWEST_HELD_OUT = 40  # validation crystals below which nothing is said about familiarity
+MOST_LEARNED = 20_000  # training crystals whose errors count
 BATCH_SIZE = 64
 
 
@@ -51,13 +52,18 @@ def calibrate(
     if len(val) < FEWEST_HELD_OUT:
         return None
     loader, crystals = prepared.loader, prepared.dataset.crystals
-    states, _ = describe(networks, loader, some_of(train), config.batch_size, fabric)
-    found = describe(networks, loader, val, config.batch_size, fabric)
-    held_out = evidence(
-        *found, config.combine, Contents.of(take(crystals, val)), loader.atom_counts[val]
-    )
+    scales = prepared.scales
+
+    def seen(rows: NDArray[np.int64]) -> Evidence:
+        found = describe(networks, loader, rows, config.batch_size, fabric)
+        contents = Contents.of(take(crystals, rows))
+        return evidence(*found, config.combine, contents, loader.atom_counts[rows])
+
+    learned = many_of(train)
+    training = answers_of(seen(learned), scales, prepared.standardised[learned])
+    states = training.seen.states[: len(some_of(train))]
     trained = Contents.of(take(crystals, train))
-    known = HeldOut(states, trained, held_out, errors, outputs_of(prepared.scales))
+    known = HeldOut(states, trained, seen(val), errors, outputs_of(scales), training)
     return known.fit(config.interval_level)
 
 
@@ -71,6 +77,7 @@ class HeldOut:
         held_out: Crystals that were not trained on.
         errors: Of their predictions, standardised, nan where unknown, shape (n, n_targets).
         outputs: What is known of each target.
+        training: Answers about training crystals, first those of ``states``; None if not at hand.
     """
 
     states: NDArray[np.float32]
@@ -78,6 +85,7 @@ class HeldOut:
     held_out: Evidence
     errors: NDArray[np.float64]
     outputs: tuple[Output, ...]
+    training: Answers | None = None
 
     def fit(self, level: float, rows: NDArray | None = None) -> Calibration:
         """Return the calibration on the crystals held out, or on those in ``rows``."""
@@ -89,6 +97,7 @@ class HeldOut:
             self.errors[every],
             self.outputs,
             level=level,
+            training=self.training,
         )
 
 
@@ -109,21 +118,36 @@ def held_out_of(
         train: Rows of the crystals that it was trained on.
         val: Rows of crystals that it was not trained on.
     """
-    crystals = dataset.crystals
-    states = np.concatenate([part[0] for part in _described(networks, dataset, some_of(train))])
-    parts = list(_described(networks, dataset, val))
-    held_out = evidence(
-        np.concatenate([part[0] for part in parts]),
-        np.concatenate([part[1] for part in parts], axis=1),
-        card.combine,
-        Contents.of(take(crystals, val)),
-        np.concatenate([part[2] for part in parts]),
-    )
     scales = [target.scale for target in card.targets]
-    true = [scale.standardise(dataset.targets[scale.name][val]) for scale in scales]
-    errors = settled(scales, held_out.outputs) - np.stack(true, axis=1)
-    trained = Contents.of(take(crystals, train))
-    return HeldOut(states, trained, held_out, errors, outputs_of(scales))
+
+    def answers(rows: NDArray[np.int64]) -> Answers:
+        parts = list(_described(networks, dataset, rows))
+        seen = evidence(
+            np.concatenate([part[0] for part in parts]),
+            np.concatenate([part[1] for part in parts], axis=1),
+            card.combine,
+            Contents.of(take(dataset.crystals, rows)),
+            np.concatenate([part[2] for part in parts]),
+        )
+        true = [scale.standardise(dataset.targets[scale.name][rows]) for scale in scales]
+        return answers_of(seen, scales, np.stack(true, axis=1))
+
+    training, known = answers(many_of(train)), answers(val)
+    states = training.seen.states[: len(some_of(train))]
+    trained = Contents.of(take(dataset.crystals, train))
+    return HeldOut(states, trained, known.seen, known.errors, outputs_of(scales), training)
+
+
+def answers_of(seen: Evidence, scales: Sequence[Scale], true: NDArray[np.float64]) -> Answers:
+    """Return what was seen of crystals, and how wrong it is beside ``true``, standardised."""
+    return Answers(seen, settled(scales, seen.outputs) - true)
+
+
+def many_of(train: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return up to ``MOST_LEARNED`` of the rows ``train``, first those of :func:`some_of`."""
+    first = some_of(train)
+    others = np.random.default_rng(1).permutation(np.setdiff1d(train, first))
+    return np.concatenate([first, others[: MOST_LEARNED - len(first)]])
 
 
 def some_of(train: NDArray[np.int64]) -> NDArray[np.int64]:
