@@ -127,7 +127,7 @@ INSIDE: dict[str, list[str]] = {
         "combinations",
         "names",
     ],
-    "potnet.calibration": ["evidence conformal difficulty", "familiarity", "calibration"],
+    "potnet.calibration": ["evidence conformal difficulty", "familiarity width", "calibration"],
     "potnet.cluster": ["addresses", "shard", "crew", "predict dataset"],
     "potnet.prediction": ["flags rows structures", "predictor", "calculator"],
 }

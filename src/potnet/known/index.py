@@ -203,7 +203,9 @@ class KnownCrystals:
         rows, strain = (found[np.abs(strain) <= volume] for found in (rows, strain))
         if not len(rows):  # as of most new crystals, which need no fingerprint then
             return rows, strain
-        apart = np.abs(self._table["print"][rows] - fingerprint(crystal)).max(1)
+        apart: NDArray[np.float64] = np.abs(self._table["print"][rows] - fingerprint(crystal)).max(
+            1
+        )
         likest = np.argsort(apart / structure + np.abs(strain) / volume, kind="stable")
         kept = likest[(apart <= structure)[likest]]
         return rows[kept], apart[kept]
