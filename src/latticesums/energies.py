@@ -7,7 +7,8 @@ place of a matrix of pairs. Slabs, wires and clusters go by their pairs.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from latticesums.errors import ConfigError, LatticeSumsError, StructureError
 from latticesums.fixed import FixedPlan
-from latticesums.inputs import Crystals, as_pbc, checked_batch
+from latticesums.inputs import Crystals, as_pbc, check_finite, checked_shapes
 from latticesums.lattice import SAME_SPOT
 from latticesums.neighbours import images_within, near_positions
 from latticesums.pairs import pair_sums
@@ -43,6 +44,8 @@ class Energies:
         stress: Derivative of the energy by strain over the volume, shape (n_graphs, 3, 3); None
             unless all three directions repeat.
         error_bound: Bound of the error of each energy, not above the tolerance, (n_graphs,).
+        failures: What is wrong with the crystals that were skipped, by their number; all that is
+            said of them is NaN.
     """
 
     energy: Tensor
@@ -50,6 +53,7 @@ class Energies:
     forces: Tensor
     stress: Tensor | None
     error_bound: Tensor
+    failures: Mapping[int, LatticeSumsError] = field(default_factory=dict)
 
     def detached(self) -> Energies:
         """Return the same without derivatives."""
@@ -69,6 +73,7 @@ def energy(
     boundary: Literal["tin-foil", "vacuum"] = "tin-foil",
     graph_index: Tensor | ArrayLike | None = None,
     pbc: ArrayLike | Tensor = True,
+    on_error: Literal["raise", "skip"] = "raise",
     plan: FixedPlan | None = None,
 ) -> Energies:
     """Return 1/2 sum over i, j of q_i q_j S(i, j): energies, potentials at atoms, forces, stress.
@@ -87,6 +92,8 @@ def energy(
             ``2 pi M^2 / 3 V``, M being the dipole of the cell as its atoms are written down.
         graph_index: Crystal of each atom, ascending, shape (n_atoms,); not needed for one crystal.
         pbc: Periodic directions, one bool, three for all crystals, or shape (n_graphs, 3).
+        on_error: "raise" for the first crystal that has no energy; or "skip", to name the bad ones
+            in the result. Shapes and settings raise always.
         plan: What :func:`latticesums.fixed_plan` made for the crystal and its charges, so that the
             energy changes without a jump in dynamics; for one crystal, without gradients.
 
@@ -102,30 +109,38 @@ def energy(
     """
     x, a, q = (_floats(v) for v in (positions, cell, charges))
     index = None if graph_index is None else torch.as_tensor(graph_index)
-    x, a, n_atoms = checked_batch(x, a, index)
+    x, a, n_atoms = checked_shapes(x, a, index)
     chosen = _potential(potential).prepared(x.device)
     crystals = Crystals(x, a, n_atoms, as_pbc(pbc, len(a)))
-    _check(q, crystals, chosen, charged, boundary)
+    _check_settings(q, crystals, chosen, charged, boundary, on_error)
     if plan is not None:
+        check_finite(x, n_atoms)
+        _check_charges(q, chosen, charged, boundary)
         _check_plan(plan, (x, a, q), crystals, chosen)
         weight = 0.5 * float(q.abs().sum()) ** 2
         planned = plan.within(a[0].numpy(), len(x)), weight
         basis = plan.halves.basis
         return _without_tape(x, a[0], q, chosen, tolerance, boundary, planned, basis)
-    found = []
+    found, failures = [], {}
     start = 0
     for graph, n in enumerate(n_atoms.tolist()):
         own = slice(start, start + n)
         start += n
         try:
+            check_finite(x[own], n_atoms[graph : graph + 1])
+            _check_charges(q[own], chosen, charged, boundary)
             found.append(
                 _energy(x[own], a[graph], q[own], crystals.pbc[graph], chosen, tolerance, boundary)
             )
         except LatticeSumsError as error:
             message = str(error).removeprefix("crystal 0: ")
-            raise type(error)(f"crystal {graph}: {message}") from None
+            named = type(error)(f"crystal {graph}: {message}")
+            if on_error == "raise":
+                raise named from None
+            failures[graph] = named
+            found.append(_none(x[own], bool(crystals.pbc[graph].all())))
     if len(found) == 1:
-        return found[0]
+        return replace(found[0], failures=failures)
     stresses = [one.stress for one in found if one.stress is not None]
     return Energies(
         energy=torch.cat([x.new_zeros(0), *(one.energy for one in found)]),
@@ -133,6 +148,19 @@ def energy(
         forces=torch.cat([x.new_zeros(0, 3), *(one.forces for one in found)]),
         stress=torch.cat(stresses) if stresses and len(stresses) == len(found) else None,
         error_bound=torch.cat([x.new_zeros(0), *(one.error_bound for one in found)]),
+        failures=failures,
+    )
+
+
+def _none(positions: Tensor, has_stress: bool) -> Energies:
+    """Return what is said of a crystal that has no energy."""
+    n, nan = len(positions), torch.tensor(math.nan, dtype=torch.float64, device=positions.device)
+    return Energies(
+        energy=nan.expand(1),
+        potentials=nan.expand(n),
+        forces=nan.expand(n, 3),
+        stress=nan.expand(1, 3, 3) if has_stress else None,
+        error_bound=nan.expand(1),
     )
 
 
@@ -181,12 +209,17 @@ def _floats(values: Tensor | ArrayLike) -> Tensor:
     return given.to(torch.float64)
 
 
-def _check(
-    charges: Tensor, crystals: Crystals, potential: Potential, charged: str, boundary: str
+def _check_settings(
+    charges: Tensor,
+    crystals: Crystals,
+    potential: Potential,
+    charged: str,
+    boundary: str,
+    on_error: str,
 ) -> None:
-    """Raise unless the charges, and what is asked of them, go with the crystals."""
+    """Raise unless the number of charges, and what is asked of them, go with the crystals."""
     n_atoms = crystals.n_atoms
-    if charges.shape != (int(n_atoms.sum()),) or not bool(charges.detach().isfinite().all()):
+    if charges.shape != (int(n_atoms.sum()),):
         raise ConfigError(
             f"energy: `charges` must be one finite number for each of {n_atoms.sum()} atoms, got "
             f"shape {tuple(charges.shape)}. Give the charges crystal after crystal."
@@ -194,30 +227,44 @@ def _check(
     for name, given, known in (
         ("charged", charged, ("refuse", "background")),
         ("boundary", boundary, ("tin-foil", "vacuum")),
+        ("on_error", on_error, ("raise", "skip")),
     ):
         if given not in known:
             raise ConfigError(
                 f"energy: `{name}` must be {' or '.join(known)}, got {given!r}. Use one of them."
             )
-    if potential.order != 1 or potential.decay:
-        if boundary == "vacuum":
-            raise ConfigError(
-                f"energy: `boundary` must be tin-foil for {potential.name}, got vacuum. Only "
-                "Coulomb's sum depends on the boundary."
-            )
-        return
-    sums = np.add.reduceat(charges.detach().cpu().numpy(), np.cumsum(n_atoms) - n_atoms)
-    off = np.abs(sums) > 1e-6
-    if off.any() and (charged == "refuse" or boundary == "vacuum"):
-        graph = int(np.argmax(off))
+    if boundary == "vacuum" and not _has_surface(potential):
         raise ConfigError(
-            f"crystal {graph}: `charges` must add up to 0, got {sums[graph]:.6g}. Neutralise it, "
-            'or use charged="background" and the boundary tin-foil.'
+            f"energy: `boundary` must be tin-foil for {potential.name}, got vacuum. Only "
+            "Coulomb's sum depends on the boundary."
         )
     if boundary == "vacuum" and not crystals.pbc.all():
         raise ConfigError(
             "energy: `boundary` must be tin-foil unless all directions repeat, got vacuum. A slab "
             "or a wire has no sphere around it."
+        )
+
+
+def _has_surface(potential: Potential) -> bool:
+    """Return whether a sum depends on what is around the crystal, and on its charge."""
+    return potential.order == 1 and not potential.decay
+
+
+def _check_charges(charges: Tensor, potential: Potential, charged: str, boundary: str) -> None:
+    """Raise unless the charges of one crystal are what is asked for."""
+    given = charges.detach()
+    if not bool(given.isfinite().all()):
+        atom = int(given.isfinite().logical_not().int().argmax())
+        raise ConfigError(
+            f"`charges` must be one finite number for each atom, got {float(given[atom])} for "
+            f"atom {atom}. Give charges in e."
+        )
+    total = float(given.sum())
+    may_be_charged = charged == "background" and boundary == "tin-foil"
+    if _has_surface(potential) and not may_be_charged and abs(total) > 1e-6:
+        raise ConfigError(
+            f"`charges` must add up to 0, got {total:.6g}. Neutralise it, "
+            'or use charged="background" and the boundary tin-foil.'
         )
 
 
@@ -310,7 +357,8 @@ def _without_tape(
         strain = strain + 4 * math.pi / 3 / volume * np.outer(dipole, dipole)
         strain = strain - outside * np.eye(3)
     parts = (np.array([total]), sites, -gradient, strain[None] / volume, np.array([bound]))
-    return Energies(*map(torch.from_numpy, parts))
+    energies, sites_of, forces, stress, bounds = map(torch.from_numpy, parts)
+    return Energies(energies, sites_of, forces, stress, bounds)
 
 
 def _plan(

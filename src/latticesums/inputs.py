@@ -74,9 +74,9 @@ def checked_batch(
     positions: Tensor, cell: Tensor, graph_index: Tensor | None
 ) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
     """Return float64 positions and cells, and the atoms of each crystal, or say what is wrong."""
-    batch = _check_shapes(positions, cell, graph_index)
-    _check_finite(batch[0], graph_index)
-    return batch
+    positions, cells, n_atoms = checked_shapes(positions, cell, graph_index)
+    check_finite(positions, n_atoms)
+    return positions, cells, n_atoms
 
 
 def check_dtype(dtype: torch.dtype, tolerance: float) -> None:
@@ -99,7 +99,7 @@ def check_dtype(dtype: torch.dtype, tolerance: float) -> None:
         )
 
 
-def _check_shapes(
+def checked_shapes(
     positions: Tensor, cell: Tensor, graph_index: Tensor | None
 ) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
     """Return float64 positions and cells, and the number of atoms of each crystal."""
@@ -164,14 +164,16 @@ def _count_atoms(graph_index: Tensor, n_atoms: int, n_graphs: int) -> NDArray[np
     return np.bincount(index, minlength=n_graphs)
 
 
-def _check_finite(positions: Tensor, graph_index: Tensor | None) -> None:
+def check_finite(positions: Tensor, n_atoms: NDArray[np.int64]) -> None:
+    """Raise if a coordinate is not finite."""
     finite = positions.detach().isfinite().all(1)
     if not bool(finite.all()):
         atom = int(finite.logical_not().int().argmax())
-        graph = 0 if graph_index is None else int(graph_index[atom])
+        ends = np.cumsum(n_atoms)
+        graph = int(np.searchsorted(ends, atom, side="right"))
         raise StructureError(
             f"crystal {graph}: `positions` must be finite, got "
-            f"{positions.detach()[atom].tolist()} for atom {atom} of the batch. "
+            f"{positions.detach()[atom].tolist()} for atom {atom - ends[graph] + n_atoms[graph]}. "
             "Give coordinates in Å."
         )
 

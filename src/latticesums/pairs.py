@@ -22,7 +22,8 @@ from latticesums.inputs import (
     Crystals,
     as_pbc,
     check_dtype,
-    checked_batch,
+    check_finite,
+    checked_shapes,
     ordered_pairs,
     require_crystal,
 )
@@ -155,9 +156,10 @@ def pair_sums(
             f'pair_sums: `on_error` must be "raise" or "skip", got {on_error!r}. Use one of them.'
         )
     check_dtype(dtype, tolerance)
-    positions, cells, n_atoms = checked_batch(positions, cell, graph_index)
+    positions, cells, n_atoms = checked_shapes(positions, cell, graph_index)
     crystals = Crystals(positions, cells, n_atoms, as_pbc(pbc, len(cells)), dtype)
     if plan is not None:
+        check_finite(positions, n_atoms)
         is_plain = not relative and not bound_derivatives and dtype == torch.float64
         return _by_plan(crystals, chosen, plan, is_plain)
     evaluate = _relative if relative else _absolute
@@ -165,6 +167,7 @@ def pair_sums(
         nothing = positions.new_zeros(0, len(chosen))
         return PairSums(n_atoms, nothing.to(dtype), nothing)
     try:
+        check_finite(positions, n_atoms)
         values, bounds = evaluate(crystals, chosen, tolerance)
     except LatticeSumsError:
         if on_error == "raise":
@@ -207,7 +210,9 @@ def _one_by_one(
     for graph, n in enumerate(crystals.n_atoms.tolist()):
         number = np.array([graph])
         try:
-            found, bound = evaluate(crystals.chosen(number), potentials, tolerance)
+            own = crystals.chosen(number)
+            check_finite(own.positions, own.n_atoms)
+            found, bound = evaluate(own, potentials, tolerance)
         except LatticeSumsError as error:
             failures[graph] = type(error)(_renumbered(str(error), number))
             found = crystals.positions.new_full((n * n, len(potentials)), torch.nan)

@@ -238,19 +238,22 @@ def test_a_bad_crystal_is_named_and_the_others_are_summed(potentials, relative):
     good, other = list(random_crystals(2, 8))
     bad = Atoms(np.zeros((2, 3)), good.cell)
     flat = Atoms(np.zeros((1, 3)), np.ones((3, 3)))
-    given = [good, bad, other, flat]
+    nowhere = Atoms(np.array([[0.0, 0, 0], [0, np.nan, 1]]), good.cell)
+    given = [good, bad, other, flat, nowhere]
     found = lattice_sums(given, potentials, on_error="skip", relative=relative, tolerance=1e-7)
-    assert [result.failure is None for result in found] == [True, False, True, False]
+    assert [result.failure is None for result in found] == [True, False, True, False, False]
     assert isinstance(found[1].failure, StructureError)
     assert str(found[1].failure).startswith("crystal 1: atoms 0 and 1 must be")
     assert str(found[3].failure).startswith("crystal 3: `cell` must hold three independent")
+    assert str(found[4].failure).startswith("crystal 4: `positions` must be finite, got [0.0, nan")
+    assert "for atom 1." in str(found[4].failure)
     assert np.isnan(found[1].values).all()
     assert np.isnan(found[3].error_bound).all()
     for result, crystal in ((found[0], good), (found[2], other)):
         alone = lattice_sums(crystal, potentials, relative=relative, tolerance=1e-7)
         assert np.array_equal(result.values, alone.values)
         assert np.array_equal(result.error_bound, alone.error_bound)
-    with pytest.raises(StructureError, match="^crystal [13]: "):
+    with pytest.raises(StructureError, match="^crystal [134]: "):
         lattice_sums(given, potentials, relative=relative, tolerance=1e-7)
 
 

@@ -90,6 +90,38 @@ def test_a_batch_is_the_crystals_one_by_one():
     assert both.stress.shape == (2, 3, 3)
 
 
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"charges": [1.0, 1.0]}, ConfigError, "^crystal 1: `charges` must add up to 0, got 2"),
+        ({"charges": [np.nan, 1.0]}, ConfigError, "^crystal 1: `charges` must be one finite"),
+        ({"positions": np.full((2, 3), np.nan)}, StructureError, "^crystal 1: `positions` must be"),
+        ({"positions": np.zeros((2, 3))}, StructureError, "^crystal 1: atoms 0 and 1 must be"),
+        ({"cell": np.zeros((3, 3))}, StructureError, "^crystal 1: `cell` must"),
+    ],
+)
+def test_a_bad_crystal_of_a_batch_is_named_and_the_others_have_energies(change, error, message):
+    bad = {"positions": ATOMS[:2], "cell": CELL, "charges": [1.0, -1.0]} | change
+    batch = {
+        "positions": np.concatenate([ATOMS, bad["positions"], ATOMS[:2]]),
+        "cell": np.stack([CELL, bad["cell"], 2 * CELL]),
+        "charges": np.concatenate([CHARGES, bad["charges"], [1, -1]]),
+        "graph_index": np.array([0] * 4 + [1, 1, 2, 2]),
+    }
+    found = energy(**batch, on_error="skip")
+    assert found.failures.keys() == {1}
+    with pytest.raises(error, match=message):
+        raise found.failures[1]
+    with pytest.raises(error, match=message):
+        energy(**batch)
+    first, last = energy(ATOMS, CELL, CHARGES), energy(ATOMS[:2], 2 * CELL, [1, -1])
+    for name in ("energy", "potentials", "forces", "stress", "error_bound"):
+        part, one, other = (getattr(result, name) for result in (found, first, last))
+        assert torch.equal(part[: len(one)], one)
+        assert torch.equal(part[-len(other) :], other)
+        assert part[len(one) : -len(other)].isnan().all()
+
+
 def test_charged_crystals_are_refused_or_neutralised():
     charges = [1.0, -2.0, 0.5, 0.6]
     with pytest.raises(ConfigError, match=r"^crystal 0: `charges` must add up to 0, got 0\.1"):
@@ -113,6 +145,7 @@ def test_a_sphere_in_vacuum_costs_the_field_of_its_dipole():
         ({"charges": [1.0]}, ConfigError, "`charges` must be one finite number for each of 4"),
         ({"charges": CHARGES * np.nan}, ConfigError, "`charges` must be one finite number"),
         ({"boundary": "air"}, ConfigError, "`boundary` must be tin-foil or vacuum"),
+        ({"on_error": "ignore"}, ConfigError, "`on_error` must be raise or skip"),
         ({"boundary": "vacuum", "pbc": False}, ConfigError, "unless all directions repeat"),
         ({"boundary": "vacuum", "potential": "london"}, ConfigError, "must be tin-foil for london"),
         ({"positions": np.zeros((4, 3))}, StructureError, "^crystal 0: atoms 0 and 1 must be"),

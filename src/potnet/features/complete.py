@@ -103,9 +103,7 @@ class CompleteFeatures(Features):
     @property
     def potentials(self) -> list[Potential]:
         """Kernels of the long-range channels."""
-        from potnet.sums import parse_potential
-
-        return [parse_potential(name) for name in self.long_range]
+        return list(_parsed(self.long_range))
 
     @property
     def centers(self) -> NDArray[np.float64]:
@@ -290,6 +288,14 @@ class CompleteFeatures(Features):
             # No group within so small a tolerance: one node an atom is the same function.
             return np.arange(crystal.n_atoms)
         return np.unique(orbits, return_inverse=True)[1]
+
+
+@lru_cache(maxsize=64)
+def _parsed(names: tuple[str, ...]) -> tuple[Potential, ...]:
+    """Return potentials by their names."""
+    from potnet.sums import parse_potential
+
+    return tuple(parse_potential(name) for name in names)
 
 
 @lru_cache(maxsize=64)
