@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import Any
 
 from potnet.data.readers.ase import row_of_ase
 from potnet.data.readers.json_stream import JsonStream, parse
-from potnet.data.readers.optimade import check_response, is_resource, row_of_resource
 from potnet.data.readers.rows import (
     STRUCTURE_COLUMNS,
     RawRecord,
@@ -22,6 +22,8 @@ from potnet.data.readers.text import lines_of, open_text
 from potnet.errors import DataError, PotNetError
 
 _ASE_ROW = {"numbers", "positions", "cell", "pbc", "unique_id"}
+# What a structure of OPTIMADE needs.
+_NEEDED = ("lattice_vectors", "cartesian_site_positions", "species_at_sites", "species")
 _READ = object()  # what stands for the data of a table that was read already
 
 
@@ -62,8 +64,8 @@ def _records(records: Iterator[Any], place: str) -> RawRecords:
 
 def _row(record: Any, place: str, number: int, id: Any = None) -> RawRecord | PotNetError:
     def build() -> RawRecord:
-        if is_resource(record):
-            return row_of_resource(record, place)
+        if _is_resource(record):
+            return _row_of_resource(record, place)
         if isinstance(record, Mapping) and record.keys() >= _ASE_ROW:
             structure = {key: record[key] for key in ("numbers", "positions", "cell", "pbc")}
             return row_of_ase(record, structure, place, number if id is None else id)
@@ -104,9 +106,9 @@ def _rows_of_object(stream: JsonStream, path: Path) -> RawRecords:
             head[key] = value
     if by_id:
         return
-    check_response(head, path.name)
+    _check_response(head, path.name)
     data = head.get("data")
-    if is_resource(data):
+    if _is_resource(data):
         yield _row(data, path.name, 1)
     elif isinstance(data, list) and "columns" in head:
         yield from _rows_of_table(head, iter(data), path.name)
@@ -172,3 +174,64 @@ def _unknown(place: str, got: str) -> DataError:
         f"{place}: must hold a list of records, got {got}. "
         "Write one object per crystal, or JSON Lines."
     )
+
+
+def _is_resource(record: Any) -> bool:
+    """Return whether a record is a structure of OPTIMADE."""
+    return isinstance(record, Mapping) and isinstance(record.get("attributes"), Mapping)
+
+
+def _row_of_resource(resource: Mapping[str, Any], place: str) -> RawRecord:
+    """Return the row of a resource; properties whose name begins with ``_`` may be targets.
+
+    Raises:
+        DataError: If an attribute that the structure needs was not sent.
+    """
+    attributes = resource["attributes"]
+    if resource.get("type", "structures") != "structures":
+        raise DataError(
+            f"{place}: a resource must be of type structures, got {str(resource['type'])[:60]!r}. "
+            "Ask the structures endpoint."
+        )
+    absent = next((name for name in _NEEDED if attributes.get(name) is None), None)
+    if absent:
+        raise DataError(
+            f"{place}: a structure must have `{absent}`, got none. Name it in response_fields."
+        )
+    provided = {k: v for k, v in attributes.items() if k.startswith("_")}
+    standard = {k: v for k, v in attributes.items() if not k.startswith("_")}
+    info = {k: v for k, v in standard.items() if isinstance(v, (str, int, float))}
+    structure = {"type": "structures", "attributes": standard}
+    return RawRecord(place, resource.get("id", ""), structure, dict(_flat(provided)), info=info)
+
+
+def _check_response(head: Mapping[str, Any], place: str) -> None:
+    """Raise if a response reports an error; warn if it is one page of several.
+
+    Warns:
+        UserWarning: If there is more data on the server.
+    """
+    errors = head.get("errors")
+    if errors:
+        detail = errors[0] if isinstance(errors, list) else errors
+        raise DataError(
+            f"{place}: the response must hold structures, got the error {str(detail)[:200]}. "
+            "Correct the request."
+        )
+    meta, links = head.get("meta"), head.get("links")
+    more = isinstance(meta, Mapping) and meta.get("more_data_available")
+    if more or (isinstance(links, Mapping) and links.get("next")):
+        warnings.warn(
+            f"{place}: the response is one page of several (`more_data_available`). "
+            "Download the others too, and join them.",
+            stacklevel=2,
+        )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the items of nested mappings, with points between the keys."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
