@@ -46,6 +46,7 @@ def _add_images(
                 strain[k, l] += pull * vectors[l, t]
     for i in range(first, last):
         sites[i] = own * charges[i]
+    xx = xy = xz = yy = yz = zz = 0.0
     for t in range(own_end, end):
         i, j, term = first + (codes[t] >> 32), first + (codes[t] & 0xFFFFFFFF), terms[t]
         product = charges[i] * charges[j]
@@ -54,32 +55,50 @@ def _add_images(
         magnitude += abs(term * product)
         factor = 2 * slopes[t] * product
         x, y, z = vectors[0, t], vectors[1, t], vectors[2, t]
-        gradient[j, 0] += factor * x
-        gradient[j, 1] += factor * y
-        gradient[j, 2] += factor * z
-        gradient[i, 0] -= factor * x
-        gradient[i, 1] -= factor * y
-        gradient[i, 2] -= factor * z
-        strain[0, 0] += factor * x * x
-        strain[0, 1] += factor * x * y
-        strain[0, 2] += factor * x * z
-        strain[1, 1] += factor * y * y
-        strain[1, 2] += factor * y * z
-        strain[2, 2] += factor * z * z
+        u, v, w = factor * x, factor * y, factor * z
+        gradient[j, 0] += u
+        gradient[j, 1] += v
+        gradient[j, 2] += w
+        gradient[i, 0] -= u
+        gradient[i, 1] -= v
+        gradient[i, 2] -= w
+        xx += u * x
+        xy += u * y
+        xz += u * z
+        yy += v * y
+        yz += v * z
+        zz += w * z
+    strain[0, 0] += xx
+    strain[0, 1] += xy
+    strain[0, 2] += xz
+    strain[1, 1] += yy
+    strain[1, 2] += yz
+    strain[2, 2] += zz
     return magnitude + 0.5 * own * squares
 
 
 @part
-def _add_structure(phases, block, n_waves, begin, last, charges, even, odd):
-    """Add the structure factors of a block of atoms."""
+def _dot(phases, at, own):
+    """Return the product of a block of phases with charges, in four sums at a time."""
+    a = b = c = d = 0.0
+    for k in range(0, WIDEST, 4):
+        a += own[k] * phases[at + k]
+        b += own[k + 1] * phases[at + k + 1]
+        c += own[k + 2] * phases[at + k + 2]
+        d += own[k + 3] * phases[at + k + 3]
+    return (a + b) + (c + d)
+
+
+@part
+def _add_structure(phases, block, n_waves, begin, last, charges, own, even, odd):
+    """Add the structure factors of a block of atoms; ``own`` has room for their charges."""
+    n = last - begin
+    for a in range(WIDEST):
+        own[a] = charges[begin + a] if a < n else 0.0
     for k in range(n_waves):
         at = 2 * (block * n_waves + k) * WIDEST
-        cosine = sine = 0.0
-        for a in range(last - begin):
-            cosine += charges[begin + a] * phases[at + a]
-            sine += charges[begin + a] * phases[at + WIDEST + a]
-        even[k] += cosine
-        odd[k] += sine
+        even[k] += _dot(phases, at, own)
+        odd[k] += _dot(phases, at + WIDEST, own)
 
 
 @part
@@ -142,7 +161,7 @@ def _add_crystal(
         write_phases_of(fractions, start, n, n_waves, top, room)
         for begin in range(start, start + n, WIDEST):
             end, block = min(begin + WIDEST, start + n), (begin - start) // WIDEST
-            _add_structure(room.phases, block, n_waves, begin, end, charges, even, odd)
+            _add_structure(room.phases, block, n_waves, begin, end, charges, seen, even, odd)
     _strain_waves(even, odd, weights, falls, waves, at_waves, n_waves, strain)
     for start in range(first, last, at_once):
         n = min(at_once, last - start)
