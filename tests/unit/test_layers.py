@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import potnet
 from potnet import Crystal, StructureError
-from potnet.crystal.layers import bonding, single_layer
+from potnet.crystal.layers import bonding, single_layer, spacing
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -149,3 +149,15 @@ def test_a_single_layer_is_one_layer_with_vacuum(crystal: Crystal, n_atoms: int)
 def test_what_has_no_layers_has_no_single_layer() -> None:
     with pytest.raises(StructureError, match="must consist of layers, got parts that go on in 3"):
         single_layer(CAESIUM_CHLORIDE)
+
+
+@given(seed=st.integers(0, 2**32 - 1), vacuum=st.sampled_from([7.0, 20.0]))
+def test_the_space_between_layers_does_not_depend_on_the_cell(seed: int, vacuum: float) -> None:
+    rng = np.random.default_rng(seed)
+    matrix = rng.integers(-1, 2, (3, 3))
+    while not 0 < abs(round(np.linalg.det(matrix))) <= 3:
+        matrix = rng.integers(-1, 2, (3, 3))
+    for crystal, width in ((GRAPHITE, 6.711 / 2), (single_layer(GRAPHITE, vacuum), vacuum)):
+        other = crystal.supercell(matrix)
+        other = other.replace(positions=other.positions + rng.normal(size=3))
+        assert spacing(other, bonding(other)) == pytest.approx(width, abs=1e-6)

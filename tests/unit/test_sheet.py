@@ -8,13 +8,16 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from salts import rock_salt
 
-from potnet import ConfigError
+from potnet import ConfigError, Crystal
+from potnet.crystal.layers import single_layer
 from potnet.errors import Failure
 from potnet.known import KnownCrystal
 from potnet.prediction import Prediction
+from potnet.sheet import make_sheet
 from potnet.sheet.compose import Findings, agreeing, compose
 from potnet.sheet.facts import Facts, facts_of
 from potnet.sheet.files import check_format, open_table
@@ -40,7 +43,7 @@ def spinel(**changes) -> Findings:
     }
     hull = Hull([Phase.of("MgO", -3.0), Phase.of("Al2O3", -3.4)], "two phases")
     facts = Facts("MgAl2O4", 14, "Fd-3m (227)", 3.58)
-    return replace(Findings("a", facts, predictions, False, (), hull), **changes)
+    return replace(Findings("a", facts, predictions, hull=hull), **changes)
 
 
 def by_property(found: Findings) -> dict[str, Row]:
@@ -87,6 +90,38 @@ def test_layers_have_an_exfoliation_energy() -> None:
     row = by_property(found)["exfoliation_energy"]
     assert row.value == 80.0
     assert "single layer" in row.note
+
+
+def test_moduli_of_a_cell_with_vacuum_are_flagged_and_what_it_consists_of_is_said() -> None:
+    rows = by_property(spinel(parts="layers", vacuum=17.25))
+    assert rows["density"].note == "as read; consists of layers, with 17.2 Å of vacuum"
+    for name in ("bulk_modulus", "shear_modulus", "young_modulus", "pugh_ratio"):
+        assert "of the cell with its 17.2 Å of vacuum" in rows[name].flags
+    assert rows["formation_energy"].flags == ()
+    assert by_property(spinel())["bulk_modulus"].flags == ()
+
+
+def test_a_single_layer_has_vacuum_and_a_layered_crystal_has_none() -> None:
+    crystals = [graphite(), single_layer(graphite()), rock_salt(11, 17, 2.82)]
+    notes = [row.note for row in make_sheet(crystals) if row.property == "density"]
+    assert notes == [
+        "as read; consists of layers",
+        "as read; consists of layers, with 20 Å of vacuum",
+        "as read; consists of a network",
+    ]
+
+
+def graphite() -> Crystal:
+    cell = [[2.46, 0, 0], [-1.23, 1.23 * math.sqrt(3), 0], [0, 0, 6.7]]
+    scaled = [[0, 0, 0.25], [0, 0, 0.75], [1 / 3, 2 / 3, 0.25], [2 / 3, 1 / 3, 0.75]]
+    return Crystal([6] * 4, np.array(scaled) @ np.array(cell), cell)
+
+
+def test_a_known_phase_of_the_hull_is_not_above_it_by_rounding() -> None:
+    hull = Hull([Phase.of("MgAl2O4", -3.2 + 1e-10)], "one phase")
+    known = KnownCrystal("mp-1", "MgAl2O4", 14, 227, 9.4, 0.0, 5.1, False, -3.2, 184.0, nan)
+    row = by_property(spinel(known=(known,), hull=hull))["energy_above_hull"]
+    assert str(row.reference) == "0.0"
 
 
 GAP = Row("a", "X", 1, "", "band_gap", 1.0, 0.5, 1.5, "eV")

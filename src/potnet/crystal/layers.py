@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from potnet.crystal.crystal import Crystal
 
 VACUUM = 20.0  # Å, around a single layer
+_WORDS = ("molecules", "chains", "layers", "a network")
 _LONGEST = 2.0  # sums of radii: nothing is a bond from there on
 _STEEPNESS = 1 / 0.15**2  # of the score, as published
 _SHORTER = 1e-6  # sums of radii: bonds that differ by less are equally long
@@ -52,6 +53,11 @@ class Bonding:
     def is_layered(self) -> bool:
         """Whether the crystal consists of layers alone."""
         return self.dimensions == (2,)
+
+    @property
+    def words(self) -> str:
+        """What the crystal consists of, such as "molecules and layers"."""
+        return " and ".join(_WORDS[n] for n in self.dimensions)
 
 
 def bonding(crystal: Crystal) -> Bonding:
@@ -123,6 +129,23 @@ def single_layer(crystal: Crystal, vacuum: float = VACUUM) -> Crystal:
     cell = np.vstack([plane, normal * (np.ptp(heights) + vacuum)])
     positions -= normal * (heights.min() + heights.max()) / 2 - cell[2] / 2
     return crystal.replace(numbers=crystal.numbers[atoms], positions=positions, cell=cell, pbc=True)
+
+
+def spacing(crystal: Crystal, found: Bonding) -> float:
+    """Return the widest empty space between the layers of a layered crystal, in Å.
+
+    Measured between the centres of atoms, across the layers: 3 to 4 Å in crystals as they are.
+
+    Args:
+        crystal: A crystal that consists of layers.
+        found: What :func:`bonding` says of it.
+    """
+    plane = np.array(next(iter(found.translations.values()))) @ crystal.cell
+    normal = np.cross(*plane)
+    area = float(np.linalg.norm(normal))
+    period = crystal.volume / area  # from a lattice plane to the next
+    heights = np.sort((crystal.positions @ normal / area) % period)
+    return float(np.diff(heights, append=heights[0] + period).max())
 
 
 class _Parts:

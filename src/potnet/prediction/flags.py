@@ -21,7 +21,7 @@ _REASONS = {
     "distance": "by its structure and elements",
     "remainder": "by its structure and elements",
     "volume": "by its volume per atom",
-    "support": "for {} is in {} training crystals",
+    "support": "for {} is in {}",
 }
 
 
@@ -68,7 +68,8 @@ def unfamiliar(
     if reason is _REASONS["support"]:
         rarest = min(set(crystal.numbers.tolist()), key=lambda number: counts[number])
         symbol = dict(zip(crystal.numbers.tolist(), crystal.symbols, strict=True))[rarest]
-        reason = reason.format(symbol, int(counts[rarest]))
+        n = int(counts[rarest])
+        reason = reason.format(symbol, f"{n or 'no'} training crystal{'s' if n > 1 else ''}")
     share = "none" if familiarity == 0 else f"{100 * familiarity:.1g} %"
     how = f"{share} of held-out crystals are as far from training, {reason}"
     return (f"{UNFAMILIAR_FLAG}: {how}",)

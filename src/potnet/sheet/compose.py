@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from potnet.prediction import Prediction
     from potnet.stability import Hull
 
+OF_THE_BULK = ("bulk-modulus", "shear-modulus")  # mean nothing where a cell holds vacuum
+ROUNDING = 1e-6  # eV per atom: as little is above hull only by rounding
 DISAGREEMENT = 0.1  # eV: a gap that large where there is probably none is worth a flag
 _DERIVED = {
     "young_modulus": (young_modulus, "GPa"),
@@ -38,6 +40,8 @@ class Findings:
         facts: What was read off it.
         predictions: What each model says, by name. A model that does not apply says nothing.
         is_layered: Whether the crystal consists of layers.
+        parts: What it consists of, in words: molecules, chains, layers, a network.
+        vacuum: Between the layers of a layered crystal, in Å; 0 if there is none.
         known: The same crystal in the index, the likest first.
         hull: What competes with it, if energies above hull are wanted.
     """
@@ -46,6 +50,8 @@ class Findings:
     facts: Facts
     predictions: Mapping[str, Sequence[Prediction]]
     is_layered: bool = False
+    parts: str = ""
+    vacuum: float = 0.0
     known: Sequence[KnownCrystal] = ()
     hull: Hull | None = None
 
@@ -69,10 +75,15 @@ def compose(found: Findings) -> list[Row]:
     others = [row for row in rows if row.model not in ADVISED]
     facts = found.facts
     about = (found.id, facts.formula, facts.n_atoms, facts.space_group)
-    density = Row(*about, "density", facts.density, unit="g/cm^3", note="as read")
+    density = Row(*about, "density", facts.density, unit="g/cm^3", note=_as_read(found))
     referred = [_with_reference(row, found) for row in sheet]
     is_sheet = not found.predictions or any(model in ADVISED for model in found.predictions)
     return [density, *referred, *others] if is_sheet else others
+
+
+def _as_read(found: Findings) -> str:
+    parts = f"as read; consists of {found.parts}" if found.parts else "as read"
+    return f"{parts}, with {found.vacuum:.3g} Å of vacuum" if found.vacuum else parts
 
 
 def _rows_of_model(found: Findings, model: str, predictions: Sequence[Prediction]) -> list[Row]:
@@ -85,7 +96,10 @@ def _rows_of_model(found: Findings, model: str, predictions: Sequence[Prediction
     rows = {}
     for said in predictions:
         values = Interval(said.prediction, said.lower, said.upper)
-        row = _row(about, model, said.property, values, said.unit, said.flags)
+        flags = said.flags
+        if found.vacuum and model in OF_THE_BULK:
+            flags = (*flags, f"of the cell with its {found.vacuum:.3g} Å of vacuum")
+        row = _row(about, model, said.property, values, said.unit, flags)
         if model == "exfoliation-energy":
             row = replace(row, note=f"of a single layer, in {VACUUM:g} Å of vacuum")
         rows[said.property] = row
@@ -195,7 +209,8 @@ def _with_reference(row: Row, found: Findings) -> Row:
 def _reference(row: Row, known: KnownCrystal, hull: Hull | None) -> float:
     """Return the known value of a property of the sheet, nan if there is none."""
     if row.property == "energy_above_hull" and hull is not None:
-        return hull.above(row.formula, known.formation_energy).energy_above_hull
+        above = hull.above(row.formula, known.formation_energy).energy_above_hull
+        return 0.0 if abs(above) < ROUNDING else above
     if row.property in _DERIVED:
         function, _ = _DERIVED[row.property]
         moduli = Interval(known.bulk_modulus), Interval(known.shear_modulus)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from potnet.crystal.layers import bonding, single_layer
+from potnet.crystal.layers import bonding, single_layer, spacing
 from potnet.errors import ConfigError, Failure, as_refusal
 from potnet.known import KnownCrystal, KnownCrystals, load_known
 from potnet.models import available
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 64
 LAYERS = "exfoliation-energy"
+APART = 6.0  # Å: layers that are farther apart have vacuum between them
 
 
 @dataclass(frozen=True)
@@ -152,16 +153,19 @@ class SheetMaker:
 
     def _sheet(self, crystal: Crystal, said: dict[str, Sequence[Prediction]]) -> CrystalSheet:
         facts = facts_of(crystal)
-        is_layered = False
+        is_layered, parts, vacuum = False, "", 0.0
         if self._layers is not None:
             said[LAYERS] = ()
-            is_layered = bonding(crystal).is_layered
+            bonded = bonding(crystal)
+            is_layered, parts = bonded.is_layered, bonded.words
             if is_layered:
+                between = spacing(crystal, bonded)
+                vacuum = between if between > APART else 0.0
                 said[LAYERS] = self._layers.predict([single_layer(crystal)])
         known: tuple[KnownCrystal, ...] = ()
         if self.known is not None and crystal.pbc.all():
             known = tuple(self.known.match(crystal))
-        found = Findings(crystal.id, facts, said, is_layered, known, self.hull)
+        found = Findings(crystal.id, facts, said, is_layered, parts, vacuum, known, self.hull)
         wanted = self.properties
         rows = tuple(row for row in compose(found) if not wanted or row.property in wanted)
         return CrystalSheet(crystal, facts, rows, known)
