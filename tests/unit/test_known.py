@@ -15,6 +15,7 @@ from salts import rock_salt
 
 import potnet
 from potnet import Crystal, StructureError
+from potnet.crystal.layers import single_layer
 from potnet.known import KnownCrystals, load_known
 from potnet.known.chemistry import chemistry
 from potnet.known.fingerprint import SIZE, fingerprint
@@ -151,6 +152,35 @@ def test_the_same_crystal_is_known_however_it_is_written(
     crystal, known = EXAMPLES[which], load_known()
     other = rewritten(crystal, np.random.default_rng(seed), noise)
     assert known.match(crystal)[0].id in {found.id for found in known.match(other)}
+
+
+MEASURED_LAYERS = {
+    "MoS2": (194, 3.16, 12.29, ["Mo", "S"], [(1 / 3, 2 / 3, 0.25), (1 / 3, 2 / 3, 0.621)]),
+    "WSe2": (194, 3.282, 12.96, ["W", "Se"], [(1 / 3, 2 / 3, 0.25), (1 / 3, 2 / 3, 0.621)]),
+    "C": (194, 2.46, 6.70, ["C", "C"], [(0, 0, 0.25), (1 / 3, 2 / 3, 0.25)]),
+    "BN": (194, 2.504, 6.66, ["B", "N"], [(1 / 3, 2 / 3, 0.25), (1 / 3, 2 / 3, 0.75)]),
+    "SnS2": (164, 3.65, 5.90, ["Sn", "S"], [(0, 0, 0), (1 / 3, 2 / 3, 0.25)]),
+    "CdI2": (164, 4.24, 6.84, ["Cd", "I"], [(0, 0, 0), (1 / 3, 2 / 3, 0.25)]),
+}
+
+
+@pytest.mark.parametrize("formula", MEASURED_LAYERS)
+def test_measured_layers_are_known_though_those_of_pbe_are_farther_apart(formula: str) -> None:
+    group, a, c, symbols, places = MEASURED_LAYERS[formula]
+    atoms = spacegroup.crystal(symbols, places, spacegroup=group, cellpar=[a, a, c, 90, 90, 120])
+    crystal, known = Crystal.from_any(atoms), load_known()
+    found = known.match(crystal)
+    assert found
+    assert all(k.formula == formula and k.space_group == group for k in found)
+    assert all(1.05 < k.stretch < 1.4 for k in found)
+    other = rewritten(crystal, np.random.default_rng(0), 1e-6)
+    assert [k.id for k in known.match(other)] == [k.id for k in found]
+
+
+def test_a_single_layer_is_not_taken_for_the_crystal_of_many() -> None:
+    group, a, c, symbols, places = MEASURED_LAYERS["MoS2"]
+    atoms = spacegroup.crystal(symbols, places, spacegroup=group, cellpar=[a, a, c, 90, 90, 120])
+    assert not load_known().match(single_layer(Crystal.from_any(atoms)))
 
 
 def test_salts_are_near_salts() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import potnet
 from potnet import Crystal, StructureError
-from potnet.crystal.layers import bonding, single_layer, spacing
+from potnet.crystal.layers import bonding, single_layer, spacing, stretched
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -161,3 +161,14 @@ def test_the_space_between_layers_does_not_depend_on_the_cell(seed: int, vacuum:
         other = crystal.supercell(matrix)
         other = other.replace(positions=other.positions + rng.normal(size=3))
         assert spacing(other, bonding(other)) == pytest.approx(width, abs=1e-6)
+
+
+@pytest.mark.parametrize("factor", [0.9, 1.3])
+def test_stretched_layers_stay_as_they_are(factor: float) -> None:
+    other = GRAPHITE.supercell([[1, 0, 1], [0, 1, 0], [0, 0, 2]])
+    for crystal in (GRAPHITE, other):
+        moved = stretched(crystal, bonding(crystal), factor)
+        assert moved.volume == pytest.approx(factor * crystal.volume)
+        assert spacing(moved, bonding(moved)) == pytest.approx(factor * 6.711 / 2)
+        layers = [single_layer(found).primitive() for found in (crystal, moved)]
+        assert layers[1].volume == pytest.approx(layers[0].volume)

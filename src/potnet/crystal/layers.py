@@ -148,6 +148,29 @@ def spacing(crystal: Crystal, found: Bonding) -> float:
     return float(np.diff(heights, append=heights[0] + period).max())
 
 
+def stretched(crystal: Crystal, found: Bonding, factor: float) -> Crystal:
+    """Return a layered crystal with the same layers ``factor`` times as far apart.
+
+    Each layer moves as a whole along the normal, by its middle; the volume is ``factor`` times as
+    large.
+
+    Args:
+        crystal: A crystal that consists of layers.
+        found: What :func:`bonding` says of it.
+        factor: Of the distance between the middles of layers.
+    """
+    normal = np.cross(*np.array(next(iter(found.translations.values()))) @ crystal.cell)
+    normal /= np.linalg.norm(normal)
+    positions = crystal.positions + found.shifts @ crystal.cell  # whole layers
+    heights = positions @ normal
+    for part in found.translations:
+        inside = found.parts == part
+        heights[inside] = heights[inside].mean()
+    grown = np.outer(crystal.cell @ normal, normal) * (factor - 1)
+    moved = positions + np.outer(heights, normal) * (factor - 1)
+    return crystal.replace(positions=moved, cell=crystal.cell + grown)
+
+
 class _Parts:
     """Atoms that bonds join to parts, one bond after the other.
 

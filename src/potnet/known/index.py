@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ import numpy as np
 
 from potnet.crystal import Crystal
 from potnet.crystal.formula import reduced_formula
+from potnet.crystal.layers import bonding, stretched
 from potnet.crystal.symmetry import search
 from potnet.errors import StructureError
 from potnet.known.chemistry import chemistry
@@ -34,6 +35,8 @@ Measured cells and those of PBE differ by less, as a rule."""
 AS_GOOD = 2.0  # what is farther than so many times the best is another structure, unless it is
 VERY_GOOD = 0.025  # so near that rounding and relaxation explain it
 EXACT = 0.0125  # so near that rounding alone explains it
+# How many times as far apart layers may be in PBE, which lacks the attraction between them.
+STRETCHES = [float(f) for f in np.exp(np.arange(-5, 11) * 0.03) if f != 1]
 SYMMETRY = (0.01, 0.05)  # Å, within which a crystal has the space group of a known one
 N_NEAREST = 5
 N_MORE = 20
@@ -74,6 +77,8 @@ class KnownCrystal:
         is_metal: Whether the source calls it a metal.
         formation_energy: In eV per atom, corrections of 2019.
         bulk_modulus, shear_modulus: Voigt-Reuss-Hill averages in GPa.
+        stretch: How many times as far apart its layers are as those of the crystal that was asked
+            about; 1 unless they had to be moved to be the same.
     """
 
     id: str
@@ -87,6 +92,7 @@ class KnownCrystal:
     formation_energy: float
     bulk_modulus: float
     shear_modulus: float
+    stretch: float = 1.0
 
 
 class KnownCrystals:
@@ -135,16 +141,47 @@ class KnownCrystals:
         whatever their cells. Where one fits well, those that fit much worse are others: polytypes
         are alike. So are those of another space group, unless the crystal has none to speak of,
         as after noise, or hardly differs: tilts and other distortions are small, but not random.
-        Mirror images are the same.
+        Mirror images are the same. A layered crystal for which nothing else is found is the known
+        one with the same layers, of the same space group, that are farther apart or closer.
 
         Raises:
             StructureError: If the crystal is not periodic in all three directions.
         """
         rows, apart = self._alike(crystal, SAME_STRUCTURE, SAME_VOLUME)
-        return [self._known(row, 0.0) for row in self.same(crystal, rows, apart)]
+        found = [self._known(row, 0.0) for row in self.same(crystal, rows, apart)]
+        return found or self._same_layers(crystal)
+
+    def _same_layers(self, crystal: Crystal) -> list[KnownCrystal]:
+        """Return the known crystals that have the layers of a crystal at another distance."""
+        rows = self._of_composition(crystal)
+        strain = np.log(self._table["volume"][rows] * crystal.n_atoms / crystal.volume)
+        near = {f: np.abs(strain - np.log(f)) <= SAME_VOLUME for f in STRETCHES}
+        if not any(rows_near.any() for rows_near in near.values()):
+            return []
+        bonded = bonding(crystal)
+        if not bonded.is_layered:
+            return []
+        apart, stretch = np.full(len(rows), np.inf), np.ones(len(rows))
+        for factor, inside in near.items():
+            if inside.any():
+                now = self._apart(stretched(crystal, bonded, factor), rows[inside])
+                is_better = now < apart[inside]
+                stretch[inside] = np.where(is_better, factor, stretch[inside])
+                apart[inside] = np.minimum(now, apart[inside])
+        likest = np.argsort(apart, kind="stable")
+        likest = likest[apart[likest] <= SAME_STRUCTURE]
+        factors = dict(zip(rows.tolist(), stretch.tolist(), strict=True))
+        # Stackings differ little: of layers that are moved anyway, the space group decides.
+        same = self.same(crystal, rows[likest], apart[likest], exact=0.0)
+        return [replace(self._known(row, 0.0), stretch=factors[row]) for row in same]
 
     def same(
-        self, crystal: Crystal, rows: NDArray[np.int64], apart: NDArray[np.float64]
+        self,
+        crystal: Crystal,
+        rows: NDArray[np.int64],
+        apart: NDArray[np.float64],
+        *,
+        exact: float = EXACT,
     ) -> list[int]:
         """Return which of some rows that are alike are the crystal, those of its group first.
 
@@ -152,6 +189,8 @@ class KnownCrystals:
             crystal: The crystal.
             rows: Alike by structure and volume, the likest first, shape (n,).
             apart: How their structures differ, shape (n,).
+            exact: Up to which difference another space group does not matter, if no row of its own
+                group is very like it.
         """
         if not len(rows):
             return []
@@ -159,7 +198,9 @@ class KnownCrystals:
         own = self._table["space_group"][rows]
         has_group = np.isin(own, groups)
         if groups and groups[0] > _INVERSION:
-            possible = has_group | (own == 0) | (apart <= EXACT)
+            possible = has_group
+            if not (has_group & (apart <= VERY_GOOD)).any():
+                possible = has_group | (apart <= exact) | ((own == 0) & (exact > 0))
             rows, apart, has_group = rows[possible], apart[possible], has_group[possible]
         as_good = apart <= max(VERY_GOOD, AS_GOOD * apart.min(initial=np.inf))
         order = np.argsort(~has_group[as_good], kind="stable")
@@ -195,20 +236,25 @@ class KnownCrystals:
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return rows within both tolerances, the likest first, and how their structures differ."""
         crystal.require_periodic()
-        numbers, counts = _composition(crystal)
-        key = _keys(numbers, counts, np.array([0]))[0]
-        low, high = np.searchsorted(self._keys, [key, key + np.uint64(1)])
-        rows = self._order[low:high]
+        rows = self._of_composition(crystal)
         strain = np.log(self._table["volume"][rows] * crystal.n_atoms / crystal.volume)
         rows, strain = (found[np.abs(strain) <= volume] for found in (rows, strain))
         if not len(rows):  # as of most new crystals, which need no fingerprint then
             return rows, strain
-        apart: NDArray[np.float64] = np.abs(self._table["print"][rows] - fingerprint(crystal)).max(
-            1
-        )
+        apart = self._apart(crystal, rows)
         likest = np.argsort(apart / structure + np.abs(strain) / volume, kind="stable")
         kept = likest[(apart <= structure)[likest]]
         return rows[kept], apart[kept]
+
+    def _of_composition(self, crystal: Crystal) -> NDArray[np.int64]:
+        key = _keys(*_composition(crystal), np.array([0]))[0]
+        low, high = np.searchsorted(self._keys, [key, key + np.uint64(1)])
+        return self._order[low:high]
+
+    def _apart(self, crystal: Crystal, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return how structures differ, shape (n,)."""
+        differences: NDArray[np.float64] = self._table["print"][rows] - fingerprint(crystal)
+        return np.abs(differences).max(1)
 
     @cached_property
     def _located(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -194,16 +194,25 @@ def _derived(bulk: Row, shear: Row) -> dict[str, Row]:
 def _with_reference(row: Row, found: Findings) -> Row:
     """Return the row with what is known of this very crystal, from the likest that has it.
 
-    A crystal with a reference is not unfamiliar: the networks of the sheet have learned from the
+    A crystal with a reference is not unfamiliar, if its layers need not be moved to be that: the
+    networks of the sheet have learned from the
     data that it is from, of which their archives hold a part to measure distances.
     """
     for known in found.known:
         value = _reference(row, known, found.hull)
         if not math.isnan(value):
-            note = "; ".join(filter(None, (f"known: {known.id}", row.note)))
-            flags = tuple(flag for flag in row.flags if not flag.startswith(UNFAMILIAR_FLAG))
+            note = "; ".join(filter(None, (_known_as(known), row.note)))
+            flags = row.flags
+            if known.stretch == 1:
+                flags = tuple(flag for flag in flags if not flag.startswith(UNFAMILIAR_FLAG))
             return replace(row, reference=value, note=note, flags=flags)
     return row
+
+
+def _known_as(known: KnownCrystal) -> str:
+    more = 100 * (known.stretch - 1)
+    how = f", layers {abs(more):.0f} % {'farther apart' if more > 0 else 'closer'}" if more else ""
+    return f"known: {known.id}{how}"
 
 
 def _reference(row: Row, known: KnownCrystal, hull: Hull | None) -> float:
