@@ -237,8 +237,11 @@ class KnownCrystals:
         """Return rows within both tolerances, the likest first, and how their structures differ."""
         crystal.require_periodic()
         rows = self._of_composition(crystal)
-        strain = np.log(self._table["volume"][rows] * crystal.n_atoms / crystal.volume)
-        rows, strain = (found[np.abs(strain) <= volume] for found in (rows, strain))
+        strain: NDArray[np.float64] = np.log(
+            self._table["volume"][rows] * crystal.n_atoms / crystal.volume
+        )
+        near = np.abs(strain) <= volume
+        rows, strain = rows[near], strain[near]
         if not len(rows):  # as of most new crystals, which need no fingerprint then
             return rows, strain
         apart = self._apart(crystal, rows)
