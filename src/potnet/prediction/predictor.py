@@ -291,7 +291,9 @@ class Predictor:
 
     def _derivatives(self, outputs: Tensor, moves: Tensor, strain: Tensor) -> list[Gradients]:
         """Return each property with its derivatives; outputs have shape (n_members, n_targets)."""
-        z = outputs.quantile(0.5, dim=0) if self.card.combine == "median" else outputs.mean(0)
+        z = outputs[0]
+        if len(outputs) > 1:
+            z = outputs.quantile(0.5, dim=0) if self.card.combine == "median" else outputs.mean(0)
         found = []
         for output, card in zip(z, self.card.targets, strict=True):
             # The zero is there for networks that look at no surroundings: their slope is zero.
