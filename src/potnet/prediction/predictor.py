@@ -322,7 +322,7 @@ class Predictor:
             for double, member in zip(self._copies, self.members, strict=True):
                 # Less work than a new copy. Nothing tells for certain that no weight has changed.
                 with torch.no_grad():
-                    torch._foreach_copy_(_numbers(double), _numbers(member))
+                    torch._foreach_copy_(_numbers(double), _numbers(member))  # pyright: ignore[reportPrivateImportUsage]
             yield self._copies
 
     def _standardised(self, batch: Batch) -> NDArray[np.float64]:
