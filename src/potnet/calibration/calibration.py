@@ -200,7 +200,9 @@ class Calibration:
         self, k: int, training: Answers, hinges: NDArray[np.float64], n_points: int, level: float
     ) -> Learned | None:
         seen = training.seen
-        columns = self._columns_of_training(self._plain_columns(k, seen, hinges), seen)
+        others = self.familiarity.others(seen, self.familiarity.places(seen))
+        plain = self._plain_columns(k, seen, others, hinges)
+        columns = self._columns_of_training(plain, seen)
         settled = np.maximum(seen.outputs[:, k], self.outputs[k].floor)
         return Learned.fit(columns, seen.shares, settled, training.errors[:, k], n_points, level)
 
@@ -214,8 +216,8 @@ class Calibration:
         learned: Learned | None,
     ) -> NDArray[np.float64]:
         """Return numbers that say how hard the target ``k`` of crystals is, (n, n_columns)."""
-        plain = self._plain_columns(k, evidence, hinges)
-        distance = components[:, :1]
+        distance, others = components[:, :1], components[:, 1:]
+        plain = self._plain_columns(k, evidence, others, hinges)
         if learned is None:
             return np.hstack([distance, plain])
         columns = self._columns_of_training(plain, evidence)
@@ -224,12 +226,16 @@ class Calibration:
         return np.hstack([distance, plain, said])
 
     def _plain_columns(
-        self, k: int, evidence: Evidence, hinges: NDArray[np.float64]
+        self,
+        k: int,
+        evidence: Evidence,
+        others: NDArray[np.float64],
+        hinges: NDArray[np.float64],
     ) -> NDArray[np.float64]:
         """Return those that mean the same for training crystals, near which is one: themselves."""
         output, value = self.outputs[k], evidence.outputs[:, k]
         settled = np.maximum(value, output.floor)
-        columns = [*self.familiarity.others(evidence).T]
+        columns = [*others.T]
         columns += [value, settled, *(np.maximum(settled - hinge, 0) for hinge in hinges)]
         columns += [np.log(evidence.n_atoms), (evidence.shares > 0).sum(1)]
         columns.append(np.log(evidence.spreads[:, k] + AGREED))

@@ -97,9 +97,10 @@ class Familiarity:
         self, evidence: Evidence, n_near: int
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Return the components, and the nearest points, the nearest first, shape (n, n_near)."""
-        squares = self._squares(self.places(evidence))
+        places = self.places(evidence)
+        squares = self._squares(places)
         near = np.log(self._distances(squares) + 1e-3)
-        components = np.column_stack([near, self.others(evidence)])
+        components = np.column_stack([near, self.others(evidence, places)])
         n_near = min(n_near, len(self.points))
         if not n_near:
             return components, np.zeros((len(evidence), 0), np.int64)
@@ -107,11 +108,16 @@ class Familiarity:
         order = np.argsort(np.take_along_axis(squares, rows, 1), axis=1, kind="stable")
         return components, np.take_along_axis(rows, order, 1)
 
-    def others(self, evidence: Evidence) -> NDArray[np.float64]:
-        """Return the components but for the distance, which is 0 for points, shape (n, 3)."""
+    def others(self, evidence: Evidence, places: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the components but for the distance, which is 0 for points, shape (n, 3).
+
+        Args:
+            evidence: The crystals.
+            places: Where they lie, as :meth:`places` returns it.
+        """
         logs = np.log(evidence.volumes) - self.volume - evidence.shares @ self.volumes
         counts = np.where(evidence.shares > 0, self.counts, np.inf).min(1)
-        left = np.log(self._remainders(evidence.states, self.places(evidence)) + 1e-3)
+        left = np.log(self._remainders(evidence.states, places) + 1e-3)
         return np.stack([left, np.abs(logs), -np.log1p(counts)], axis=1)
 
     def places(self, evidence: Evidence) -> NDArray[np.float64]:
