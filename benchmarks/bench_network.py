@@ -390,11 +390,9 @@ def main() -> None:
         found = BENCHES[part](options)
         path = options.output
         results = json.loads(path.read_text("utf-8")) if path.exists() else {}
-        results |= {
-            "potnet": potnet.__version__,
-            "torch": torch.__version__,
-            "cpu": processor_name(),
-        }
+        results |= {"potnet": potnet.__version__, "torch": torch.__version__}
+        # A part that is measured alone may be on another machine than those before it.
+        results["cpu"] = results.get("cpu", {}) | {part: processor_name()}
         with atomic_write(path) as file:
             found = results.get(part, {}) | found
             file.write(json.dumps(results | {part: found}, indent=1) + "\n")
