@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from potnet.models import messages as module
-from potnet.models.messages import messages
+from potnet.models.messages import SumLists, messages, prepared
 
 
 def some_pairs(counts, components, n_sums, n_channels, seed=0):
@@ -28,7 +28,7 @@ def some_pairs(counts, components, n_sums, n_channels, seed=0):
 
 def with_gradients(sums, weight, states, i, j):
     weight, states = weight.clone().requires_grad_(), states.clone().requires_grad_()
-    result = messages(sums, weight, states, i, j)
+    result = messages(prepared(sums, i, j, len(states)), weight, states, i, j)
     probe = torch.linspace(-1, 1, result.numel(), dtype=result.dtype).view(result.shape)
     (result * probe).sum().backward()
     return result.detach(), weight.grad, states.grad
@@ -57,21 +57,47 @@ def test_fused_messages_and_their_gradients_are_those_of_tensor_algebra(
 def test_strided_sums_are_read_where_they_lie():
     sums, weight, states, i, j = some_pairs([3, 5], 3, 4, 8)
     wide = torch.cat([sums, sums + 1], -1)
-    torch.testing.assert_close(
-        messages(wide[..., :4], weight, states, i, j), messages(sums, weight, states, i, j)
-    )
+    expected, _, _ = with_gradients(sums, weight, states, i, j)
+    for part in (wide[..., :4], wide.repeat_interleave(2, -1)[..., :8:2]):
+        found, _, _ = with_gradients(part, weight, states, i, j)
+        assert torch.equal(found, expected)
+
+
+def test_pairs_may_come_in_any_order():
+    sums, weight, states, i, j = some_pairs([3, 5, 1], 3, 4, 8)
+    order = torch.randperm(len(i), generator=torch.Generator().manual_seed(1))
+    found = with_gradients(sums[order], weight, states, i[order], j[order])
+    for got, expected in zip(found, with_gradients(sums, weight, states, i, j), strict=True):
+        torch.testing.assert_close(got, expected)
+
+
+def test_what_is_too_small_to_count_costs_nothing_and_changes_nothing():
+    sums, weight, states, i, j = some_pairs([6, 9], 3, 5, 32)
+    sparse = torch.where(sums > 0, sums, 0)
+    tiny = torch.where(sums > 0, sums, 1e-40)  # the end of a Gaussian, without a mantissa
+    for got, expected in zip(
+        with_gradients(tiny, weight, states, i, j),
+        with_gradients(sparse, weight, states, i, j),
+        strict=True,
+    ):
+        assert torch.equal(got, expected)
+    listed = prepared(tiny, i, j, 15)
+    assert listed.received.n_entries == listed.sent.n_entries == int((sums > 0).sum())
 
 
 def test_no_pairs_give_no_messages():
     sums, weight, states, i, j = some_pairs([], 1, 4, 8)
     states = torch.ones(3, 8)
-    assert (messages(sums, weight, states, i, j) == 0).all()
+    received, by_weight, by_states = with_gradients(sums, weight, states, i, j)
+    assert received.shape == (3, 1, 8)
+    assert not any(found.any() for found in (received, by_weight, by_states))
 
 
 def test_derivatives_by_the_sums_are_those_of_tensor_algebra():
     sums, weight, states, i, j = some_pairs([3, 4], 3, 4, 8)
     sums.requires_grad_()
-    (by_sums,) = torch.autograd.grad(messages(sums, weight, states, i, j).sum(), sums)
+    received = messages(prepared(sums, i, j, 7), weight, states, i, j)
+    (by_sums,) = torch.autograd.grad(received.sum(), sums)
     expected = torch.einsum("ck,pc->pk", weight, states[j])[:, None].expand_as(sums)
     torch.testing.assert_close(by_sums, expected)
 
@@ -105,7 +131,7 @@ def test_messages_in_one_crystal_are_those_of_its_pairs(monkeypatch):
         found, expected = [], []
         for result, is_matrix in ((found, True), (expected, False)):
             given = [t.clone().requires_grad_() for t in (sums, weight, states)]
-            read = module.as_matrix(given[0], i, j, 7) if is_matrix else given[0]
+            read = prepared(given[0], i, j, 7) if is_matrix else given[0]
             assert read.dim() == 3 + is_matrix
             received = messages(read, *given[1:], i, j)
             result += [received.detach(), *torch.autograd.grad((received**2).sum(), given)]
@@ -118,15 +144,15 @@ def test_messages_in_one_crystal_have_second_derivatives():
     given = [t.double().requires_grad_() for t in given]
 
     def received(sums, weight, states):
-        return messages(module.as_matrix(sums, i, j, 3), weight, states, i, j)
+        return messages(prepared(sums, i, j, 3), weight, states, i, j)
 
     assert torch.autograd.gradgradcheck(received, given)
 
 
 def test_pairs_that_are_no_matrix_are_left_as_they_are():
     sums, _, _, i, j = some_pairs([2, 3], 1, 4, 8)
-    assert module.as_matrix(sums.double(), i, j, 5).dim() == 3  # two crystals
+    assert prepared(sums.double(), i, j, 5).dim() == 3  # two crystals
     sums, _, _, i, j = some_pairs([3], 1, 4, 8)
-    assert module.as_matrix(sums, i, j, 3).dim() == 3  # single precision
+    assert isinstance(prepared(sums, i, j, 3), SumLists)  # single precision
     order = torch.arange(9).flip(0)
-    assert module.as_matrix(sums.double(), i[order], j[order], 3).dim() == 3
+    assert prepared(sums.double(), i[order], j[order], 3).dim() == 3

@@ -1,7 +1,7 @@
 """The inner loops of the fused messages, for numba; what it makes of them is shipped.
 
-A pair is read, multiplied and added while it is in the cache. `scripts/make_kernels.py` writes what
-is shipped: run it after any change here.
+Sums are read as lists: for each node and each kind of sum, which nodes it meets there and how
+strongly. `scripts/make_kernels.py` writes what is shipped: run it after any change here.
 """
 
 from __future__ import annotations
@@ -9,116 +9,170 @@ from __future__ import annotations
 from typing import Any
 
 import numba
-import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 
 from latticesums.compiled.jit import entry, signature
-from latticesums.compiled.memory import blocks_at, line_at, rows_at
 
 # Sums of products may be reordered; arrays lie in memory that Python gave.
 FAST: dict[str, Any] = {"fastmath": True}
 _INLINED: dict[str, Any] = {"inline": "always", "error_model": "numpy", "_nrt": False, **FAST}
 _inlined: Any = numba.njit(**_INLINED)
 
+#: Sums below this are left out: in single precision they change no message of the order of 1.
+#: Ends of Gaussians are 1e-40, and numbers too small for a mantissa cost a hundred products each.
+NEGLIGIBLE = 1e-12
 
-@_inlined
-def _filter(sums: Any, place: Any, n_sums: Any, weight: Any, out: Any) -> None:
-    """Write ``sums[place : place + n_sums] @ weight``."""
-    n_channels = weight.shape[1]
-    for c in range(n_channels):
-        out[c] = np.float32(0)
-    k = 0
-    # Four rows at a time, so that the sums stay in registers four times as long.
-    while k + 4 <= n_sums:
-        f0, f1, f2, f3 = (
-            sums[place + k],
-            sums[place + k + 1],
-            sums[place + k + 2],
-            sums[place + k + 3],
-        )
-        w0, w1, w2, w3 = weight[k], weight[k + 1], weight[k + 2], weight[k + 3]
-        for c in range(n_channels):
-            out[c] += f0 * w0[c] + f1 * w1[c] + f2 * w2[c] + f3 * w3[c]
-        k += 4
-    while k < n_sums:
-        f0, w0 = sums[place + k], weight[k]
-        for c in range(n_channels):
-            out[c] += f0 * w0[c]
-        k += 1
+_LANES = 8
+_WORD, _FLOAT = ir.IntType(64), ir.FloatType()
+_VECTOR = ir.VectorType(_FLOAT, _LANES)
 
 
-@_inlined
-def _add_outer(rows: Any, columns: Any, out: Any) -> None:
-    """Add ``rows.T @ columns``, four rows each."""
-    c0, c1, c2, c3 = columns[0], columns[1], columns[2], columns[3]
-    for k in range(rows.shape[1]):
-        r0, r1, r2, r3 = rows[0, k], rows[1, k], rows[2, k], rows[3, k]
-        line = out[k]
-        for c in range(columns.shape[1]):
-            line[c] += r0 * c0[c] + r1 * c1[c] + r2 * c2[c] + r3 * c3[c]
+def _add_gathered(n_vectors: int) -> Any:
+    """Make the loop out[c] += factors[c] sum over e of terms[e] rows[members[e] step + c].
 
-
-def receive(
-    start, stop, n_nodes, n_components, n_sums, n_channels, pair_step, component_step,
-    sums, weight, states, i, j, received, filters,
-):  # fmt: skip
-    """Add the messages of the pairs ``start`` to ``stop`` to ``received``; return how many.
-
-    The sums of pair p and component d begin at p pair_step + d component_step. ``filters`` is room
-    for n_channels numbers.
+    For 8 n columns; the sums stay in registers.
     """
-    values = line_at(sums, stop * pair_step + n_components * component_step)
-    weights = rows_at(weight, n_sums, n_channels)
-    sent = rows_at(states, n_nodes, n_channels)
-    receiver, sender = line_at(i, stop), line_at(j, stop)
-    total = blocks_at(received, n_nodes, n_components, n_channels)
-    filtered = line_at(filters, n_channels)
-    for p in range(start, stop):
-        state = sent[sender[p]]
-        for d in range(n_components):
-            _filter(values, p * pair_step + d * component_step, n_sums, weights, filtered)
-            out = total[receiver[p], d]
-            for c in range(n_channels):
-                out[c] += filtered[c] * state[c]
-    return stop - start
+
+    @intrinsic
+    def loop(typing_context, terms, members, start, stop, rows, step, factors, out, columns):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, sig, arguments):  # type: ignore[no-untyped-def]
+            terms, members, start, stop, rows, step, factors, out, columns = arguments
+            at_rows, at_factors, at_out = cgutils.unpack_tuple(builder, columns)
+
+            def vector(array, place, v):  # type: ignore[no-untyped-def]
+                place = builder.add(place, ir.Constant(_WORD, _LANES * v))
+                address = builder.gep(array, [place], source_etype=_FLOAT)
+                return builder.bitcast(address, _VECTOR.as_pointer())
+
+            def read(array, place, v):  # type: ignore[no-untyped-def]
+                return builder.load(vector(array, place, v), align=4, typ=_VECTOR)
+
+            def fma(a, b, c):  # type: ignore[no-untyped-def]
+                return builder.fadd(builder.fmul(a, b, flags=("fast",)), c, flags=("fast",))
+
+            zero = ir.Constant(_VECTOR, [0.0] * _LANES)
+            totals = [cgutils.alloca_once_value(builder, zero) for _ in range(n_vectors)]
+            with cgutils.for_range(builder, builder.sub(stop, start)) as entries:
+                e = builder.add(start, entries.index)
+                member = builder.load(builder.gep(members, [e], source_etype=_WORD), typ=_WORD)
+                term = builder.load(builder.gep(terms, [e], source_etype=_FLOAT), typ=_FLOAT)
+                row = builder.add(builder.mul(member, step), at_rows)
+                undefined = ir.Constant(_VECTOR, ir.Undefined)
+                first = builder.insert_element(undefined, term, ir.Constant(ir.IntType(32), 0))
+                places = ir.Constant(ir.VectorType(ir.IntType(32), _LANES), [0] * _LANES)
+                term = builder.shuffle_vector(first, undefined, places)
+                for v, total in enumerate(totals):
+                    builder.store(fma(term, read(rows, row, v), builder.load(total)), total)
+            for v, total in enumerate(totals):
+                added = fma(builder.load(total), read(factors, at_factors, v), read(out, at_out, v))
+                builder.store(added, vector(out, at_out, v), align=4)
+            return context.get_dummy_value()
+
+        floats, words, n = types.CPointer(types.float32), types.CPointer(types.int64), types.intp
+        places = types.UniTuple(n, 3)
+        return types.void(floats, words, n, n, floats, n, floats, floats, places), codegen
+
+    return loop
 
 
-def send_back(
-    start, stop, n_nodes, n_components, n_sums, n_channels, pair_step, component_step,
-    sums, weight, states, i, j, by_message, by_weight, by_states, filters, rows,
-):  # fmt: skip
-    """Add the derivatives by the filters and by the states; return how many pairs gave some.
+_add_64: Any = _add_gathered(8)
+_add_32: Any = _add_gathered(4)
+_add_8: Any = _add_gathered(1)
 
-    ``filters`` is room for 5 n_channels numbers, and ``rows`` for 4 n_sums; both hold zeros.
+
+def group(n_pairs, n_nodes, nodes, first, order):
+    """Write the pairs sorted by node to ``order``; return how many there are.
+
+    Those of node n are at ``first[n]`` to ``first[n + 1]``. ``first`` is room for n_nodes + 1
+    numbers and holds zeros.
     """
-    values = line_at(sums, stop * pair_step + n_components * component_step)
-    weights = rows_at(weight, n_sums, n_channels)
-    sent, back = rows_at(states, n_nodes, n_channels), rows_at(by_states, n_nodes, n_channels)
-    receiver, sender = line_at(i, stop), line_at(j, stop)
-    given_back = blocks_at(by_message, n_nodes, n_components, n_channels)
-    changed = rows_at(by_weight, n_sums, n_channels)
-    room = rows_at(filters, 5, n_channels)
-    # Four pairs at a time change the derivative by the filters, which so moves four times less.
-    filtered, waiting, read = room[4], room[:4], rows_at(rows, 4, n_sums)
-    n = 0
-    for p in range(start, stop):
-        state, by_state = sent[sender[p]], back[sender[p]]
+    for p in range(n_pairs):
+        first[nodes[p] + 1] += 1
+    for node in range(n_nodes):
+        first[node + 1] += first[node]
+    for p in range(n_pairs):
+        node = nodes[p]
+        order[first[node]] = p
+        first[node] += 1
+    for node in range(n_nodes, 0, -1):
+        first[node] = first[node - 1]
+    first[0] = 0
+    return n_pairs
+
+
+def list_sums(
+    start, stop, n_components, n_sums, pair_step, component_step,
+    sums, order, first, others, starts, members, terms,
+):  # fmt: skip
+    """Write what the nodes ``start`` to ``stop`` meet; return how many entries the last one has.
+
+    The sums of pair p and component d begin at p pair_step + d component_step. The list of node n,
+    component d and sum k begins at ``starts[n (n_components n_sums + 1) + d n_sums + k]`` and ends
+    where the next begins; a node's lists begin where they would if nothing were left out.
+    """
+    n_lists = n_components * n_sums
+    found = 0
+    for node in range(start, stop):
+        place, head = first[node] * n_lists, node * (n_lists + 1)
+        begin = place
         for d in range(n_components):
-            place = p * pair_step + d * component_step
-            _filter(values, place, n_sums, weights, filtered)
-            given, product = given_back[receiver[p], d], waiting[n]
-            for c in range(n_channels):
-                by_state[c] += given[c] * filtered[c]
-                product[c] = given[c] * state[c]
             for k in range(n_sums):
-                read[n, k] = values[place + k]
-            n += 1
-            if n == 4:
-                _add_outer(read, waiting, changed)
-                n = 0
-    for row in range(n, 4):
-        for k in range(n_sums):
-            read[row, k] = 0.0
-    _add_outer(read, waiting, changed)
+                starts[head] = place
+                head += 1
+                shift = d * component_step + k
+                for q in range(first[node], first[node + 1]):
+                    p = order[q]
+                    term = sums[p * pair_step + shift]
+                    members[place], terms[place] = others[p], term
+                    place += abs(term) > NEGLIGIBLE  # no branch to be guessed
+        starts[head] = place
+        found = place - begin
+    return found
+
+
+def gather(
+    start, stop, n_components, n_sums, n_channels, row_step, row_component,
+    factor_node, factor_component, factor_sum, out_node, out_component, out_sum,
+    starts, members, terms, rows, factors, out,
+):  # fmt: skip
+    """Add factors[n, d, k, c] sum over m of F[n, m, d, k] rows[m, d, c] to out[n, d, k, c].
+
+    For the nodes n from ``start`` to ``stop``; F is listed. Arrays begin where their steps say;
+    those with a step of 0 lack that axis, so that what is added there is the sum over it. Returns
+    the number of nodes.
+    """
+    n_lists = n_components * n_sums
+    for node in range(start, stop):
+        c = 0
+        while c < n_channels:
+            left = n_channels - c
+            width = 64 if left >= 64 else 32 if left >= 32 else 8 if left >= 8 else left
+            head = node * (n_lists + 1)
+            for d in range(n_components):
+                at_rows = d * row_component + c
+                for k in range(n_sums):
+                    begin, end = starts[head], starts[head + 1]
+                    head += 1
+                    if begin == end:
+                        continue
+                    at_factors = node * factor_node + d * factor_component + k * factor_sum + c
+                    at_out = node * out_node + d * out_component + k * out_sum + c
+                    at = (at_rows, at_factors, at_out)
+                    if width == 64:
+                        _add_64(terms, members, begin, end, rows, row_step, factors, out, at)
+                    elif width == 32:
+                        _add_32(terms, members, begin, end, rows, row_step, factors, out, at)
+                    elif width == 8:
+                        _add_8(terms, members, begin, end, rows, row_step, factors, out, at)
+                    else:
+                        for v in range(width):
+                            total = 0.0
+                            for e in range(begin, end):
+                                total += terms[e] * rows[members[e] * row_step + at_rows + v]
+                            out[at_out + v] += total * factors[at_factors + v]
+            c += width
     return stop - start
 
 

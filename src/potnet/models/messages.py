@@ -2,9 +2,14 @@
 
     A[i, d, c] = sum over the pairs p from i to j of (sum_k F[p, d, k] W[c, k]) s[j, c]
 
-Written with tensors, filters and products of all pairs go through memory several times, and that,
-not arithmetic, is what a training step on a CPU waits for. Here a pair is read, multiplied and
-added while it is in the cache; the backward pass computes the filters again.
+Written with tensors, filters and products of all pairs go through memory several times. On a CPU
+in single precision sums are listed instead, once for all rounds of messages: most are zero, since
+an atom meets another in few shells, and atoms far from each other in none. What a node receives
+by one kind of sum is added up in registers,
+
+    A[i, d, c] = sum_k W[c, k] (sum_j F[ij, d, k] s[j, c]),
+
+and so are both derivatives.
 """
 
 from __future__ import annotations
@@ -12,13 +17,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -27,8 +31,11 @@ from latticesums.compiled.machine_code import as_function, shipped
 HERE = Path(__file__).parent
 SHIPPED = HERE / "shipped"
 #: The compiled functions: a letter for each argument, as :class:`latticesums` compiled kernels.
-KERNELS = {"receive": "iiiiiiiiFFFIIFF", "send_back": "iiiiiiiiFFFIIFFFFF"}
-Result = TypeVar("Result")
+KERNELS = {
+    "group": "iiIII",
+    "list_sums": "iiiiiiFIIIIIF",
+    "gather": "iiiiiiiiiiiiiIIFFFF",
+}
 
 # Fewer pairs than this are not worth a second thread.
 _PAIRS_PER_THREAD = 2000
@@ -50,10 +57,110 @@ def _kernel(name: str) -> Callable[..., int]:
     return as_function(address, KERNELS[name])
 
 
-def as_matrix(sums: Tensor, i: Tensor, j: Tensor, n_nodes: int) -> Tensor:
-    """Return sums as :func:`messages` reads them best: where all pairs are a matrix, as one.
+class SumLists:
+    """The sums of a batch, listed: which nodes a node meets in a kind of sum, and how strongly.
 
-    That is for one crystal in float64 on the CPU, where its derivatives are computed.
+    Args:
+        sums: What the pairs carry, shape (n_pairs, n_components, n_sums), in single precision on
+            the CPU.
+        i: Receiving node of each pair, shape (n_pairs,).
+        j: Sending node of each pair, shape (n_pairs,).
+        n_nodes: Number of nodes.
+    """
+
+    def __init__(self, sums: Tensor, i: Tensor, j: Tensor, n_nodes: int) -> None:
+        self.sums = sums.detach() if sums.stride(2) == 1 else sums.detach().contiguous()
+        self.i, self.j, self.n_nodes = i.contiguous(), j.contiguous(), n_nodes
+
+    @cached_property
+    def received(self) -> _Lists:
+        """Senders, by receiving node."""
+        return _Lists(self.sums, self.i, self.j, self.n_nodes)
+
+    @cached_property
+    def sent(self) -> _Lists:
+        """Receivers, by sending node."""
+        return _Lists(self.sums, self.j, self.i, self.n_nodes)
+
+
+class _Lists:
+    """The other node and the sum of each pair, by node, component and kind of sum.
+
+    Args:
+        sums: As those of :class:`SumLists`.
+        nodes: By what pairs are listed, shape (n_pairs,).
+        others: The other node of each pair, shape (n_pairs,).
+        n_nodes: Number of nodes.
+    """
+
+    def __init__(self, sums: Tensor, nodes: Tensor, others: Tensor, n_nodes: int) -> None:
+        n_pairs, self.n_components, self.n_sums = sums.shape
+        n_lists = self.n_components * self.n_sums
+        first, order = torch.zeros(n_nodes + 1, dtype=torch.long), torch.empty_like(nodes)
+        _kernel("group")(n_pairs, n_nodes, *_addresses(nodes, first, order))
+        n_threads = min(torch.get_num_threads(), n_pairs // _PAIRS_PER_THREAD, n_nodes)
+        shares = np.arange(1, n_threads) * n_pairs // max(n_threads, 1)
+        cuts = sorted({0, n_nodes, *np.searchsorted(first.numpy(), shares).tolist()})
+        self._ranges = list(zip(cuts, cuts[1:], strict=False))
+        self._starts = torch.empty(n_nodes * (n_lists + 1), dtype=torch.long)
+        self._members = torch.empty(n_pairs * n_lists, dtype=torch.long)
+        self._terms = torch.empty(n_pairs * n_lists)
+        given = (self.n_components, self.n_sums, *sums.stride()[:2])
+        lists = (self._starts, self._members, self._terms)
+        arrays = _addresses(sums, order, first, others, *lists)
+        self._share_out(lambda k: _kernel("list_sums")(*self._ranges[k], *given, *arrays))
+
+    @property
+    def n_entries(self) -> int:
+        """How many sums are listed."""
+        lists = self._starts.view(-1, self.n_components * self.n_sums + 1)
+        return int((lists[:, -1] - lists[:, 0]).sum())
+
+    def gather(self, rows: Tensor, factors: Tensor, out: Tensor) -> None:
+        """Add factors[n, d, k] sum_m F[n, m, d, k] rows[m, d] to out[n, d, k].
+
+        Args:
+            rows: What the others have, shape (n_nodes, n_channels), or with the components between.
+            factors: Shape (n_nodes, n_components, n_sums, n_channels), or 1 for an axis.
+            out: The same; over an axis of 1 it is the sum.
+        """
+        *_, n_channels = rows.shape
+        given = (self.n_components, self.n_sums, n_channels, rows.stride(0))
+        given += (rows.stride(1) if rows.dim() == 3 else 0, *_steps(factors), *_steps(out))
+        lists = _addresses(self._starts, self._members, self._terms, rows, factors)
+        is_shared = out.shape[0] == 1 and len(self._ranges) > 1
+        parts = [torch.zeros_like(out) if is_shared else out for _ in self._ranges]
+        self._share_out(
+            lambda k: _kernel("gather")(*self._ranges[k], *given, *lists, parts[k].data_ptr())
+        )
+        if is_shared:
+            for part in parts:
+                out += part
+
+    def _share_out(self, work: Callable[[int], int]) -> None:
+        """Call ``work`` with the number of each range of nodes, on all threads."""
+        if len(self._ranges) == 1:
+            work(0)
+        elif self._ranges:
+            with ThreadPoolExecutor(len(self._ranges)) as pool:
+                list(pool.map(work, range(len(self._ranges))))
+
+
+def _addresses(*tensors: Tensor) -> tuple[int, ...]:
+    return tuple(tensor.data_ptr() for tensor in tensors)
+
+
+def _steps(tensor: Tensor) -> tuple[int, ...]:
+    """Return the distances along all axes but the last, 0 where there is only one place."""
+    axes = zip(tensor.shape[:-1], tensor.stride()[:-1], strict=True)
+    return tuple(step if n > 1 else 0 for n, step in axes)
+
+
+def prepared(sums: Tensor, i: Tensor, j: Tensor, n_nodes: int) -> Tensor | SumLists:
+    """Return sums as :func:`messages` reads them best, for several rounds of messages.
+
+    In single precision on the CPU that is as lists; in double precision, where derivatives by the
+    sums are computed, as a matrix where all pairs of one crystal are one.
 
     Args:
         sums: What the pairs carry, shape (n_pairs, n_components, n_sums).
@@ -62,39 +169,45 @@ def as_matrix(sums: Tensor, i: Tensor, j: Tensor, n_nodes: int) -> Tensor:
         n_nodes: Number of nodes.
 
     Returns:
-        Shape (n_nodes, n_components, n_sums, n_nodes), the sending node last; or ``sums``.
+        The lists; or shape (n_nodes, n_components, n_sums, n_nodes), the sending node last; or
+        ``sums``.
     """
     n = n_nodes
-    if sums.device.type != "cpu" or sums.dtype != torch.float64 or len(i) != n * n:
+    if sums.device.type != "cpu":
+        return sums
+    if sums.dtype == torch.float32 and not sums.requires_grad:
+        return SumLists(sums, i, j, n)
+    if sums.dtype != torch.float64 or len(i) != n * n:
         return sums
     if not bool((i * n + j == torch.arange(n * n)).all()):
         return sums
     return sums.view(n, n, *sums.shape[1:]).permute(0, 2, 3, 1).contiguous()
 
 
-def messages(sums: Tensor, weight: Tensor, states: Tensor, i: Tensor, j: Tensor) -> Tensor:
+def messages(
+    sums: Tensor | SumLists, weight: Tensor, states: Tensor, i: Tensor, j: Tensor
+) -> Tensor:
     """Return the messages that each node receives.
 
-    Fused on the CPU in float32 unless a derivative by the sums is wanted; plain tensor algebra
-    otherwise. All are the same to rounding.
+    All ways are the same to rounding; derivatives by listed sums are not to be had.
 
     Args:
         sums: What the pairs carry, shape (n_pairs, n_components, n_sums), or what
-            :func:`as_matrix` made of that.
+            :func:`prepared` made of that.
         weight: Filters, shape (n_channels, n_sums).
         states: What the nodes send, shape (n_nodes, n_channels).
-        i: Receiving node of each pair, ascending, shape (n_pairs,).
+        i: Receiving node of each pair, shape (n_pairs,).
         j: Sending node of each pair, shape (n_pairs,).
 
     Returns:
         Shape (n_nodes, n_components, n_channels).
     """
+    if isinstance(sums, SumLists):
+        if states.dtype == torch.float32:
+            return _Messages.apply(sums, weight, states)  # type: ignore[no-any-return]
+        sums = sums.sums
     if sums.dim() == 4:
         return _MessagesOfAll.apply(sums, weight, states)  # type: ignore[no-any-return]
-    tensors = (sums, weight, states)
-    fused = all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
-    if fused and not sums.requires_grad:
-        return _Messages.apply(sums, weight, states, i, j)  # type: ignore[no-any-return]
     return tensor_messages(sums, weight, states, i, j)
 
 
@@ -161,86 +274,24 @@ def _met(sums: Tensor, states: Tensor) -> Tensor:
 
 
 class _Messages(torch.autograd.Function):
-    """The fused form."""
+    """The fused form: every derivative is a gathering along the same lists, or the turned ones."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any, sums: Tensor, weight: Tensor, states: Tensor, i: Tensor, j: Tensor
-    ) -> Tensor:
-        ctx.save_for_backward(sums, weight, states, i, j)
-        received = states.new_zeros(len(states), sums.shape[1], states.shape[1])
-        receive, given = _kernel("receive"), _Given(sums, weight, states, i, j)
-
-        def work(start: int, stop: int) -> None:
-            filters = np.empty(given.n_channels, np.float32)
-            receive(start, stop, *given.arguments, received.data_ptr(), filters.ctypes.data)
-
-        _share_out(i, i, work)
+    def forward(ctx: Any, sums: SumLists, weight: Tensor, states: Tensor) -> Tensor:  # type: ignore[override]
+        filters, states = weight.t().contiguous(), states.contiguous()
+        ctx.sums = sums
+        ctx.save_for_backward(filters, states)
+        n, components, channels = sums.n_nodes, sums.sums.shape[1], len(weight)
+        received = states.new_zeros(n, components, channels)
+        sums.received.gather(states, filters[None, None], received[:, :, None])
         return received
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
-        sums, weight, states, i, j = ctx.saved_tensors
-        send_back, given = _kernel("send_back"), _Given(sums, weight, states, i, j)
+        sums, (filters, states) = ctx.sums, ctx.saved_tensors
         gradient = gradient.contiguous()
-        by_states = torch.zeros_like(states, memory_format=torch.contiguous_format)
-
-        def work(start: int, stop: int) -> NDArray[np.float32]:
-            by_weight = np.zeros((given.n_sums, given.n_channels), np.float32)
-            room = np.zeros((5, given.n_channels), np.float32)
-            rows = np.zeros((4, given.n_sums), np.float32)
-            places = (gradient.data_ptr(), by_weight.ctypes.data, by_states.data_ptr())
-            send_back(
-                start, stop, *given.arguments, *places, room.ctypes.data, rows.ctypes.data
-            )  # fmt: skip
-            return by_weight
-
-        parts = _share_out(torch.minimum(i, j), torch.maximum(i, j), work)
-        by_weight = torch.from_numpy(np.sum(parts, axis=0)).t()
-        return None, by_weight, by_states, None, None
-
-
-class _Given:
-    """What the kernels read: the filters with the channels innermost.
-
-    Attributes:
-        n_sums: Sums of a pair.
-        n_channels: Channels of a message.
-        arguments: Numbers and addresses in the kernels' order; they are good while this is kept.
-    """
-
-    def __init__(self, sums: Tensor, weight: Tensor, states: Tensor, i: Tensor, j: Tensor) -> None:
-        if sums.stride(2) != 1:
-            sums = sums.contiguous()
-        self._kept = (sums, weight.t().contiguous(), states.contiguous())
-        self._kept += (i.contiguous(), j.contiguous())
-        self.n_channels, self.n_sums = weight.shape
-        numbers = (len(states), sums.shape[1], self.n_sums, self.n_channels, *sums.stride()[:2])
-        self.arguments = (*numbers, *(tensor.data_ptr() for tensor in self._kept))
-
-
-def _share_out(low: Tensor, high: Tensor, work: Callable[[int, int], Result]) -> list[Result]:
-    """Call ``work(start, stop)`` for ranges of pairs that share no node, on all threads.
-
-    Args:
-        low: Lowest node that each pair changes, shape (n_pairs,).
-        high: Highest one, shape (n_pairs,).
-        work: What is to be done.
-
-    Returns:
-        What the calls returned, in the order of the pairs.
-    """
-    n_pairs = len(low)
-    n_parts = max(1, min(torch.get_num_threads(), n_pairs // _PAIRS_PER_THREAD))
-    if n_parts == 1:
-        return [work(0, n_pairs)]
-    # A cut is clean where everything before it touches lower nodes than everything after it.
-    before = high.cummax(0).values[:-1]
-    after = low.flip(0).cummin(0).values.flip(0)[1:]
-    clean = (before < after).nonzero().squeeze(1).numpy() + 1
-    wanted = np.arange(1, n_parts) * n_pairs // n_parts
-    places = np.searchsorted(clean, wanted)
-    cuts = sorted({0, n_pairs, *clean[places[places < len(clean)]].tolist()})
-    with ThreadPoolExecutor(len(cuts) - 1) as pool:
-        return list(pool.map(work, cuts[:-1], cuts[1:]))
+        by_weight, by_states = torch.zeros_like(filters), torch.zeros_like(states)
+        sums.received.gather(states, gradient[:, :, None], by_weight[None, None])
+        sums.sent.gather(gradient, filters[None, None], by_states[:, None, None])
+        return None, by_weight.t(), by_states
