@@ -72,7 +72,7 @@ INSIDE: dict[str, list[str]] = {
         "building",
     ],
     "potnet.models": [
-        "card catalogue contract descriptors message_kernels",
+        "card catalogue contract descriptors message_kernels matrix_messages",
         "messages",
         "completenet potnet registry evidence",
         "unset",

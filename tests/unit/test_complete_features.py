@@ -69,13 +69,3 @@ def test_what_is_no_potential_is_refused() -> None:
     for name, rule in (("gravity", "must be one of"), ("coulomb to far", "must be a number in Å")):
         with pytest.raises(ValidationError, match=rule):
             CompleteFeatures(long_range=(name,))
-
-
-def test_no_channel_is_so_small_that_products_with_it_are_slow() -> None:
-    features = CompleteFeatures(merge_tolerance=None, primitive=False)
-    found = features([CRYSTAL]).pairs["complete"].values.numpy()
-    doubled = features.differentiable(CRYSTAL, torch.tensor(ATOMS), torch.tensor(CELL))
-    exact = doubled.pairs["complete"].values.numpy()
-    assert ((exact != 0) & (np.abs(exact) < 1e-38)).any()
-    assert (np.abs(found[found != 0]) > 1e-21).all()
-    np.testing.assert_allclose(found, exact, rtol=1e-5, atol=1e-6)

@@ -11,7 +11,7 @@ from ase.md.verlet import VelocityVerlet
 
 import potnet
 from potnet.crystal import Crystal
-from potnet.errors import ModelError
+from potnet.errors import ConfigError, ModelError
 from potnet.models import registry
 from potnet.models.card import DataCard, ModelCard, TargetCard
 from potnet.prediction import Predictor
@@ -124,7 +124,24 @@ def test_the_calculator_gives_ase_energy_forces_and_stress(model):
     np.testing.assert_allclose(stress, 4 * found.strain / CRYSTAL.volume)
 
 
-def test_dynamics_keep_the_energy_to_the_square_of_the_step():
+def test_a_network_in_single_precision_gives_the_same_to_its_rounding(model):
+    single, double = (
+        potnet.Calculator(model, precision=precision) for precision in ("float32", "float64")
+    )
+    atoms = CRYSTAL.to_ase()
+    for name, tolerance in (("energy", 1e-5), ("forces", 1e-5), ("stress", 1e-6)):
+        found, expected = (c.get_property(name, atoms) for c in (single, double))
+        assert not np.array_equal(found, expected)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+
+
+def test_another_precision_is_refused(model):
+    with pytest.raises(ConfigError, match='must be "float32" or "float64", got \'half\''):
+        model.gradients(CRYSTAL, precision="half")
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_dynamics_keep_the_energy_to_the_square_of_the_step(precision):
     model = predictor(settings={"width": 16, "n_layers": 2, "vectors": 8})
     with torch.no_grad():
         for member in model.members:
@@ -133,7 +150,7 @@ def test_dynamics_keep_the_energy_to_the_square_of_the_step():
     def run(femtoseconds: float) -> tuple[float, float]:
         """Return the largest change of the energy within 40 fs, and of the kinetic part, in eV."""
         atoms = CRYSTAL.to_ase()
-        atoms.calc = potnet.Calculator(model)
+        atoms.calc = potnet.Calculator(model, precision=precision)
         thermal = np.sqrt(atoms.get_masses() * units.kB * 600)[:, None]
         atoms.set_momenta(thermal * np.random.default_rng(0).normal(size=(4, 3)))
         total, kinetic = [], []

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from latticesums import Potential, Shell
 
 PAIRS_AT_ONCE = 2**12
-# Smaller channels are 0, which changes no output: the tails of shells become subnormal numbers in
-# float32, each product with which takes a processor a hundred times as long as any other.
-SMALLEST = 1e-20
 # Up to so many atoms the search for a symmetry takes longer than three networks save by it.
 FEW_ATOMS = 8
 
@@ -219,7 +216,7 @@ class CompleteFeatures(Features):
         near = directed_shells(positions, cell, self.shells, degree=self.degree)
         scale = np.concatenate([scale for _, scale in self.channels(near, far)])
         first, *directed = near.flatten(1).split(self.n_shells or 1, 1)
-        values = torch.cat([first, far, *directed], 1) * torch.from_numpy(scale).to(positions)
+        values = torch.cat([first, far, *directed], 1).mul_(torch.from_numpy(scale).to(positions))
         n = torch.tensor([crystal.n_atoms], device=positions.device)
         numbers = torch.tensor(crystal.numbers, device=positions.device)
         weights = positions.new_full((crystal.n_atoms,), 1 / crystal.n_atoms)
@@ -255,7 +252,6 @@ class CompleteFeatures(Features):
             for part, scale in self.channels(near, far):
                 columns = slice(column, column := column + len(scale))
                 np.multiply(part, scale, out=rows[:, columns], casting="same_kind")
-            np.copyto(rows, 0, where=np.abs(rows) < SMALLEST)
             start = stop
         return values
 

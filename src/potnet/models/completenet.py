@@ -25,7 +25,11 @@ from potnet.features.batch import Batch
 from potnet.features.complete import CompleteFeatures
 from potnet.models.contract import Network
 from potnet.models.descriptors import element_table
+from potnet.models.matrix_messages import PairMatrix
 from potnet.models.messages import SumLists, messages, prepared
+
+#: Sums of pairs, as messages read them.
+Sums = Tensor | SumLists | PairMatrix
 
 # Sums of messages enter the atoms' networks with this factor: of the order of 1, not normalised,
 # since their size tells how many neighbours there are and how close.
@@ -116,7 +120,7 @@ class Directions(nn.Module):
         self.send = nn.Linear(width, n_vectors, bias=False)
         self.mix = nn.Linear(n_vectors, 2 * n_vectors, bias=False)
 
-    def forward(self, x: Tensor, sums: Tensor | SumLists, i: Tensor, j: Tensor) -> Tensor:
+    def forward(self, x: Tensor, sums: Sums, i: Tensor, j: Tensor) -> Tensor:
         """Return squared lengths and products, shape (n_nodes, 2 * n_vectors)."""
         vectors = messages(sums, self.filters.weight, self.send(x), i, j)
         left, right = self.mix(vectors).chunk(2, -1)
@@ -143,7 +147,7 @@ class Interaction(nn.Module):
             n_in += 2 * settings.tensors
         self.update = GatedLinear(n_in, settings.expansion * width, width, settings.dropout)
 
-    def forward(self, h: Tensor, sums: Sequence[Tensor | SumLists], i: Tensor, j: Tensor) -> Tensor:
+    def forward(self, h: Tensor, sums: Sequence[Sums], i: Tensor, j: Tensor) -> Tensor:
         x = self.norm(h)
         received = messages(sums[0], self.filters.weight, self.send(x), i, j)
         parts = [received.squeeze(1)]
@@ -205,8 +209,8 @@ class CompleteNet(Network):
         """Return the state of each node after the last round of messages, (n_nodes, width)."""
         h = self.describe(self.descriptors[batch.numbers]) + self.embed(batch.numbers)
         i, j = batch.edge_index("complete")
-        sums = self._channels(batch.pairs["complete"].values)
-        sums = [prepared(part, i, j, len(h)) for part in sums]
+        parts = self._channels(batch.pairs["complete"].values)
+        sums = [prepared(part, i, j, len(h)) for part in parts]
         for layer in self.layers:
             h = layer(h, sums, i, j)
         return self.norm(h)

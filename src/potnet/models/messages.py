@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from latticesums.compiled.machine_code import as_function, shipped
+from potnet.models.matrix_messages import PairMatrix
 
 HERE = Path(__file__).parent
 SHIPPED = HERE / "shipped"
@@ -156,11 +157,11 @@ def _steps(tensor: Tensor) -> tuple[int, ...]:
     return tuple(step if n > 1 else 0 for n, step in axes)
 
 
-def prepared(sums: Tensor, i: Tensor, j: Tensor, n_nodes: int) -> Tensor | SumLists:
+def prepared(sums: Tensor, i: Tensor, j: Tensor, n_nodes: int) -> Tensor | SumLists | PairMatrix:
     """Return sums as :func:`messages` reads them best, for several rounds of messages.
 
-    In single precision on the CPU that is as lists; in double precision, where derivatives by the
-    sums are computed, as a matrix where all pairs of one crystal are one.
+    In single precision on the CPU that is as lists; in double precision, or where derivatives by
+    the sums are wanted, as a matrix where all pairs of one crystal are one.
 
     Args:
         sums: What the pairs carry, shape (n_pairs, n_components, n_sums).
@@ -169,23 +170,20 @@ def prepared(sums: Tensor, i: Tensor, j: Tensor, n_nodes: int) -> Tensor | SumLi
         n_nodes: Number of nodes.
 
     Returns:
-        The lists; or shape (n_nodes, n_components, n_sums, n_nodes), the sending node last; or
-        ``sums``.
+        The lists, the matrix, or ``sums``.
     """
-    n = n_nodes
     if sums.device.type != "cpu":
         return sums
     if sums.dtype == torch.float32 and not sums.requires_grad:
-        return SumLists(sums, i, j, n)
-    if sums.dtype != torch.float64 or len(i) != n * n:
+        return SumLists(sums, i, j, n_nodes)
+    n = n_nodes
+    if len(i) != n * n or not bool((i * n + j == torch.arange(n * n)).all()):
         return sums
-    if not bool((i * n + j == torch.arange(n * n)).all()):
-        return sums
-    return sums.view(n, n, *sums.shape[1:]).permute(0, 2, 3, 1).contiguous()
+    return PairMatrix(sums.view(n, n, *sums.shape[1:]))
 
 
 def messages(
-    sums: Tensor | SumLists, weight: Tensor, states: Tensor, i: Tensor, j: Tensor
+    sums: Tensor | SumLists | PairMatrix, weight: Tensor, states: Tensor, i: Tensor, j: Tensor
 ) -> Tensor:
     """Return the messages that each node receives.
 
@@ -206,8 +204,8 @@ def messages(
         if states.dtype == torch.float32:
             return _Messages.apply(sums, weight, states)  # type: ignore[no-any-return]
         sums = sums.sums
-    if sums.dim() == 4:
-        return _MessagesOfAll.apply(sums, weight, states)  # type: ignore[no-any-return]
+    if isinstance(sums, PairMatrix):
+        return sums.messages(weight, states)
     return tensor_messages(sums, weight, states, i, j)
 
 
@@ -216,61 +214,6 @@ def tensor_messages(sums: Tensor, weight: Tensor, states: Tensor, i: Tensor, j: 
     message = (sums @ weight.t()) * states.index_select(0, j)[:, None]
     shape = (len(states), *message.shape[1:])
     return message.new_zeros(shape).index_add(0, i, message)
-
-
-# So many numbers of what nodes meet are worked on at a time: they stay in the cache.
-_IN_CACHE = 2**17
-
-
-class _MessagesOfAll(torch.autograd.Function):
-    """The messages where sums are a matrix: one product of matrices forth, and two back.
-
-    Sums meet states first, and filters what comes out, for a few receiving nodes at a time. Left to
-    the tape, the way back makes filters of all pairs. Its own way has derivatives again.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, sums: Tensor, weight: Tensor, states: Tensor) -> Tensor:  # type: ignore[override]
-        ctx.save_for_backward(sums, weight, states)
-        filters = weight.t().contiguous()
-        return _joined([(_met(part, states) * filters).sum(2) for part in _parts(sums, states)])
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
-        sums, weight, states = ctx.saved_tensors
-        filters, back = weight.t().contiguous(), states.t()
-        by_sums, by_weight, by_states = [], [], []
-        start = 0
-        for part in _parts(sums, states):
-            own = gradient[start : start + len(part), :, None]
-            start += len(part)
-            rows = (own * filters).view(-1, filters.shape[1])
-            by_states.append(part.view(-1, len(states)).t() @ rows)
-            if ctx.needs_input_grad[0]:
-                by_sums.append((rows @ back).view(part.shape))
-            if ctx.needs_input_grad[1]:
-                by_weight.append((own * _met(part, states)).sum((0, 1)).t())
-        return (
-            _joined(by_sums) if by_sums else None,
-            sum(by_weight) if by_weight else None,
-            sum(by_states[1:], by_states[0]),
-        )
-
-
-def _joined(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-def _parts(sums: Tensor, states: Tensor) -> tuple[Tensor, ...]:
-    """Return the rows of some receiving nodes, and those of the next."""
-    numbers = sums.shape[1] * sums.shape[2] * states.shape[1]
-    return sums.split(max(1, _IN_CACHE // numbers))
-
-
-def _met(sums: Tensor, states: Tensor) -> Tensor:
-    """Return sums times what is sent, over all senders, (n, n_components, n_sums, n_channels)."""
-    met = sums.view(-1, len(states)) @ states
-    return met.view(*sums.shape[:3], states.shape[1])
 
 
 class _Messages(torch.autograd.Function):

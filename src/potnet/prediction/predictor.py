@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from potnet.models.card import ModelCard
     from potnet.models.contract import Network
 
+#: What a network computes derivatives in.
+Precision = Literal["float32", "float64"]
+
 _TURNS = Lock()  # Of threads that use the networks in float64.
 
 
@@ -254,14 +257,17 @@ class Predictor:
         """
         archive.save(path, self.members, self.card, self.calibration)
 
-    def gradients(self, crystal: Any) -> list[Gradients]:
+    def gradients(
+        self, crystal: Any, *, precision: Precision = "float64", property: str | None = None
+    ) -> list[Gradients]:
         """Return each property of a crystal with its derivatives by positions and strain.
 
-        Computed in float64 with the network's weights, through the differentiable sums. Threads
-        take turns.
+        Sums and their derivatives are computed in float64. In float64 threads take turns.
 
         Args:
             crystal: One structure: Crystal, ASE Atoms, pymatgen Structure and so on.
+            precision: What the network computes in, "float64" or "float32".
+            property: Only this one.
 
         Returns:
             One entry per property, in the order of the card.
@@ -270,11 +276,17 @@ class Predictor:
             ModelError: If the network's features have no derivatives (those of PotNet end shells
                 of neighbours abruptly).
             StructureError: If the crystal cannot be used.
+            ConfigError: If the precision is another word.
         """
         if not self.features.is_differentiable:
             raise ModelError(
                 f"gradients: the network must have smooth features, got {self.card.network}. "
                 "Use a model of the network completenet."
+            )
+        if precision not in ("float32", "float64"):
+            raise ConfigError(
+                'gradients: `precision` must be "float32" or "float64", got '
+                f"{precision!r}. Use one of them."
             )
         crystal = Crystal.from_any(crystal)
         positions = torch.tensor(crystal.positions, device=self.device)
@@ -285,17 +297,25 @@ class Predictor:
         batch = self.features.differentiable(
             crystal, (positions + moves) @ deformation, cell @ deformation
         )
+        if precision == "float32":
+            batch = _in_single(batch)
+            outputs = torch.stack([member(batch)[0].double() for member in self.members])
+            return self._derivatives(outputs, moves, strain, property)
         with self.in_double() as members:
             outputs = torch.stack([member(batch)[0] for member in members])
-            return self._derivatives(outputs, moves, strain)
+            return self._derivatives(outputs, moves, strain, property)
 
-    def _derivatives(self, outputs: Tensor, moves: Tensor, strain: Tensor) -> list[Gradients]:
-        """Return each property with its derivatives; outputs have shape (n_members, n_targets)."""
+    def _derivatives(
+        self, outputs: Tensor, moves: Tensor, strain: Tensor, property: str | None
+    ) -> list[Gradients]:
+        """Return properties with their derivatives; outputs have shape (n_members, n_targets)."""
         z = outputs[0]
         if len(outputs) > 1:
             z = outputs.quantile(0.5, dim=0) if self.card.combine == "median" else outputs.mean(0)
         found = []
         for output, card in zip(z, self.card.targets, strict=True):
+            if property not in (None, card.name):
+                continue
             # The zero is there for networks that look at no surroundings: their slope is zero.
             value = card.scale.physical(output) + 0.0 * (moves.sum() + strain.sum())
             by_moves, by_strain = torch.autograd.grad(value, (moves, strain), retain_graph=True)
@@ -312,18 +332,21 @@ class Predictor:
         return found
 
     @cached_property
-    def _copies(self) -> list[Network]:
-        return [copy.deepcopy(member).double().requires_grad_(False) for member in self.members]
+    def _copies(self) -> tuple[list[Network], list[list[Tensor]]]:
+        """The networks in float64, and what each of them has learned."""
+        copies = [copy.deepcopy(member).double().requires_grad_(False) for member in self.members]
+        return copies, [_numbers(double) for double in copies]
 
     @contextmanager
     def in_double(self) -> Iterator[list[Network]]:
         """Lend the networks in float64, with the weights that they have now. Threads take turns."""
         with _TURNS:
-            for double, member in zip(self._copies, self.members, strict=True):
+            doubles, numbers = self._copies
+            for mine, member in zip(numbers, self.members, strict=True):
                 # Less work than a new copy. Nothing tells for certain that no weight has changed.
                 with torch.no_grad():
-                    torch._foreach_copy_(_numbers(double), _numbers(member))  # pyright: ignore[reportPrivateImportUsage]
-            yield self._copies
+                    torch._foreach_copy_(mine, _numbers(member))  # pyright: ignore[reportPrivateImportUsage]
+            yield doubles
 
     def _standardised(self, batch: Batch) -> NDArray[np.float64]:
         """Return the combined outputs of the networks, shape (n_graphs, n_targets)."""
@@ -509,6 +532,14 @@ def predict_each(
                 refused[Failure(item.id, stage, str(outcome))] = None
                 predictions.append(())
             yield Said(item, tuple(predictions), tuple(refused))
+
+
+def _in_single(batch: Batch) -> Batch:
+    """Return features in float32."""
+    tensors = batch.to_tensors().items()
+    return type(batch).from_tensors(
+        {name: t.float() if t.is_floating_point() else t for name, t in tensors}
+    )
 
 
 def _numbers(member: Network) -> list[Tensor]:
