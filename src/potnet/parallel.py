@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from multiprocessing import connection, get_context
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from potnet.errors import PotNetError
@@ -35,6 +36,9 @@ AHEAD = 4  # items for each process that are drawn before the first of them is d
 _TRIES = 2  # a process that is killed once may have been in the way of something else
 # Read by libraries when they are loaded. One core has one process, which needs no more threads.
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+# Where Linux says how much memory a container has, in two versions of its groups.
+_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_MEMORY = 8 * 2**30  # where the system does not say
 
 
 def all_cores() -> int:
@@ -42,6 +46,16 @@ def all_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def all_memory() -> int:
+    """Return the bytes of memory that this process may use: the machine's, or its container's."""
+    known = hasattr(os, "sysconf")  # not on Windows
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if known else _MEMORY]
+    for path in _LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # not there, or without a limit
+            limits.append(int(Path(path).read_text("ascii")))
+    return min(limits)
 
 
 def in_order(

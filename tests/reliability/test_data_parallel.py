@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -122,17 +121,14 @@ def test_the_command_starts_its_processes_and_tells_in_a_sentence_that_one_has_e
 def test_each_process_reads_its_own_stretch_of_the_data() -> None:
     dataset, seen = made_up_dataset(400), []
 
-    class Watched(Sequence):
-        def __len__(self) -> int:
-            return len(dataset)
-
-        def __getitem__(self, place):
-            seen.append(place)
-            return dataset.crystals[place]
-
     features, targets = TinyFeatures(), dataset.targets["size"][:, None]
     found = survey(features, dataset.crystals)
-    loader = StreamedFeatures(features, Watched(), found, targets, torch.device("cpu"), 2**18)
+
+    def compute(rows):
+        seen.extend(rows.tolist())
+        return features([dataset.crystals[k] for k in rows])
+
+    loader = StreamedFeatures(compute, found, targets, torch.device("cpu"), 2**18)
     groups = np.array_split(np.random.default_rng(0).permutation(400), 5)
     shares, n_labels = [], []
     for rank in range(4):

@@ -81,7 +81,7 @@ INSIDE: dict[str, list[str]] = {
     ],
     "potnet.training": [
         "config metrics average checkpoint optimizer features",
-        "callbacks correction extrapolate",
+        "callbacks correction extrapolate feature_folder",
         "batches finetune",
         "cuda_graph",
         "prepared",

@@ -10,7 +10,8 @@ from tiny_network import TinyFeatures, made_up_folder, registered  # noqa: F401 
 from potnet.crystal import Crystal
 from potnet.errors import StructureError
 from potnet.features.complete import CompleteFeatures
-from potnet.training import TrainingConfig, train
+from potnet.parallel import all_memory
+from potnet.training import TrainingConfig, prepared, train
 from potnet.training.batches import HeldFeatures, StreamedFeatures, in_parts
 from potnet.training.features import survey
 
@@ -36,13 +37,28 @@ def results(folder) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in RESULTS}
 
 
-def test_streamed_features_train_to_the_same_bits_as_held_ones(stored, tmp_path):
-    settings = {"held": {}, "streamed": {"feature_memory": 0, "workers": 2}}
+def test_features_train_to_the_same_bits_wherever_they_are(stored, tmp_path):
+    kept = {"feature_folder": tmp_path / "features"}
+    settings = {
+        "held": {},
+        "streamed": {"feature_memory": 0, "workers": 2},
+        "stored": {"feature_memory": 0, "workers": 2, **kept},
+        "held again": kept,
+    }
     for name, changes in settings.items():
         train(stored, TrainingConfig(**CONFIG | changes), tmp_path / name)
         run = json.loads((tmp_path / name / "run.json").read_text())
-        assert run["features"] == name
-    assert results(tmp_path / "held") == results(tmp_path / "streamed")
+        assert run["features"] == name.partition(" ")[0]
+        assert results(tmp_path / name) == results(tmp_path / "held")
+
+
+def test_by_default_features_take_a_share_of_the_memory_that_there_is(
+    stored, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(prepared, "all_memory", lambda: 1000)
+    train(stored, TrainingConfig(**CONFIG), tmp_path / "a")
+    assert json.loads((tmp_path / "a" / "run.json").read_text())["features"] == "streamed"
+    assert 2**28 < all_memory() < 2**46
 
 
 class Stop(Exception):
@@ -98,7 +114,11 @@ def test_real_sums_do_not_depend_on_what_they_are_computed_with(stored):
     targets = np.zeros((12, 1))
     device = torch.device("cpu")
     held = HeldFeatures(found, targets, device, 200)
-    streamed = StreamedFeatures(features, crystals, found, targets, device, 200, workers=2)
+
+    def compute(rows):
+        return features([crystals[k] for k in rows])
+
+    streamed = StreamedFeatures(compute, found, targets, device, 200, workers=2)
     groups = [np.array([3, 1, 7, 8, 2, 0]), np.array([11, 4, 5])]
     ends = 0
     pairs = zip(held.minibatches(groups), streamed.minibatches(groups), strict=True)

@@ -15,13 +15,11 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 
 from potnet.benchmark.cost import Cost, Meter, peak_memory_mb
 from potnet.crystal import Crystal
 from potnet.data import Dataset, Split, SplitConfig
 from potnet.errors import ConfigError
-from potnet.features import Batch
 from potnet.files import atomic_write
 from potnet.models import registry
 from potnet.models.descriptors import MAX_NUMBER, element_table
@@ -48,7 +46,7 @@ class Job:
         split: Its parts.
         seed: Of everything random.
         folder: The job's own.
-        features: File with the features of all crystals, for contestants that ask for them.
+        features: Folder with the features of all crystals, for contestants that ask for them.
         binary: Targets of 0 and 1; what is predicted is the probability of 1.
         progress: Called with each epoch's progress.
     """
@@ -186,9 +184,8 @@ class Network:
         """Train, or go on with it, and return what the best epoch predicts."""
         names = tuple(job.dataset.targets)
         config = self._of_job(names, job)
-        batch = None if job.features is None else Batch.from_tensors(load_file(job.features))
         if self.budget is not None:
-            epochs = self._epochs_within(job, config, batch)
+            epochs = self._epochs_within(job, config)
             config = TrainingConfig(**{**config.to_dict(), "epochs": epochs})
         meter = Meter(job.folder / "cost.json", _clock(config))
 
@@ -198,14 +195,7 @@ class Network:
             if job.progress is not None:
                 job.progress(progress)
 
-        result = train(
-            job.dataset,
-            config,
-            job.folder / "training",
-            resume=True,
-            progress=report,
-            batch=batch,
-        )
+        result = train(job.dataset, config, job.folder / "training", resume=True, progress=report)
         meter.save()
         columns = [_read(result.output, name, several=len(names) > 1) for name in names]
         ids = [job.dataset.ids[row] for row in job.asked]
@@ -214,12 +204,13 @@ class Network:
 
     def _of_job(self, targets: tuple[str, ...], job: Job) -> TrainingConfig:
         changes = {"targets": targets, "seed": job.seed, "members": 1, "split": {"kind": "given"}}
+        changes["feature_folder"] = job.features
         if job.binary:
             transforms = {name: transform_of(name, self.config.transform) for name in targets}
             changes["transform"] = {**transforms, **dict.fromkeys(job.binary, "binary")}
         return TrainingConfig(**{**self.config.to_dict(), **changes})
 
-    def _epochs_within(self, job: Job, config: TrainingConfig, batch: Batch | None) -> int:
+    def _epochs_within(self, job: Job, config: TrainingConfig) -> int:
         """Return how many epochs fit into the budget; the first answer is kept."""
         path, budget = job.folder / "budget.json", self.budget or 0
         if path.exists():
@@ -238,7 +229,7 @@ class Network:
             tempfile.TemporaryDirectory(dir=job.folder) as folder,
             contextlib.suppress(_KnownEnough),
         ):
-            train(job.dataset, probe, folder, resume=True, progress=note, batch=batch)
+            train(job.dataset, probe, folder, resume=True, progress=note)
         epoch = float(np.diff(ends).min())
         epochs = max(1, int(budget / epoch))
         with atomic_write(path) as file:

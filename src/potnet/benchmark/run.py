@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import os
 import time
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from potnet.benchmark.contestants import Contestant, Job
 from potnet.benchmark.cost import Cost
@@ -24,7 +22,10 @@ from potnet.benchmark.sweep import different
 from potnet.errors import ConfigError
 from potnet.files import atomic_write, remove_leftovers
 from potnet.training import Progress
-from potnet.training.features import compute_features
+from potnet.training.feature_folder import FeatureFolder
+
+PLACES = frozenset({"feature_memory", "feature_folder"})
+"""Settings that say where features are, which may change in a row."""
 
 
 def run(
@@ -56,7 +57,7 @@ def run(
         opened: The suite with its data.
         rows: Who competes.
         source: Where ``opened`` came from, for processes that open it again.
-        features: Folder for the features that networks share.
+        features: Folder for the features that networks share, unless they name one.
         targets: Which of the suite's targets; empty takes all. Contestants that name targets of
             their own learn those together.
         folds: Which folds; empty takes all.
@@ -87,7 +88,8 @@ def run(
     threads = max(1, (os.cpu_count() or 1) // jobs)
     for row in rows:
         _claim(row, opened)
-        shared = _features_file(opened, row.contestant, Path(features), workers, say)
+        place = Path(row.contestant.settings().get("feature_folder") or features)
+        shared = _have_features(opened, row.contestant, place, workers, say)
         for group in _groups(row.contestant, names):
             _chosen(asked, group)
             for fold in wanted:
@@ -136,7 +138,7 @@ def _claim(row: TableRow, opened: OpenSuite) -> None:
     )
     if path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))
-        new, old = different(content, found), different(found, content)
+        new, old = different(_decisive(content), found), different(_decisive(found), content)
         if new or old:
             raise ConfigError(
                 f"{path}: a row must keep its {' and '.join({**new, **old})}, got "
@@ -153,24 +155,17 @@ def _claim(row: TableRow, opened: OpenSuite) -> None:
     write_json(path, content)
 
 
-def _features_file(
+def _have_features(
     opened: OpenSuite, contestant: Contestant, folder: Path, workers: int, say: Callable
 ) -> Path | None:
-    """Return the file with the features of all crystals, made if it is not there."""
+    """Return the folder in which the features of all crystals are, after this if not before."""
     features = contestant.features()
     if features is None:
         return None
-    name = f"{type(features).__name__}{features.model_dump_json()}{opened.dataset.sha256}"
-    path = folder / f"features-{hashlib.sha256(name.encode()).hexdigest()[:16]}.safetensors"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        start = time.monotonic()
-        batch, kept, _ = compute_features(features, opened.dataset.crystals, workers=workers)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        save_file({k: v.contiguous() for k, v in batch.to_tensors().items()}, partial)
-        os.replace(partial, path)
-        say(f"features of {len(kept):,} crystals: {time.monotonic() - start:.1f} s")
-    return path
+    start = time.monotonic()
+    found = FeatureFolder(folder, features).survey(opened.dataset.crystals, workers=workers)
+    say(f"features of {len(found.kept):,} crystals: {time.monotonic() - start:.1f} s")
+    return folder
 
 
 # ------------------------------------------------------------------------------------------ jobs
@@ -236,6 +231,12 @@ def _do(order: Order, opened: OpenSuite, progress: Callable[[Progress], None] | 
             writer.writerow([job.dataset.ids[row], *(f"{value:.9g}" for value in values)])
     write_json(order.folder / "job.json", {"cost": outcome.cost.model_dump(mode="json")})
     return outcome.cost
+
+
+def _decisive(content: dict[str, Any]) -> dict[str, Any]:
+    """Return what a row must keep: all but where its features are."""
+    settings = {k: v for k, v in content["settings"].items() if k not in PLACES}
+    return {**content, "settings": settings}
 
 
 def _plain(content: Any) -> Any:

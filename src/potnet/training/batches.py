@@ -9,20 +9,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from potnet.crystal import Crystal
 from potnet.errors import ConfigError
 from potnet.features import Batch
-from potnet.features.contract import Features
 from potnet.training.features import Survey
 
 CHUNK_BYTES = 512 * 2**20
@@ -121,7 +120,12 @@ class Loader(ABC):
         targets: Standardised targets with nan for missing ones, shape (n, n_targets).
         device: Where minibatches are wanted.
         max_pairs: Most pairs that go through the network at once, but for a single crystal.
+
+    Attributes:
+        kind: In a word, where the features are: held in memory, stored on disk, or streamed.
     """
+
+    kind: Literal["held", "stored", "streamed"]
 
     def __init__(
         self, survey: Survey, targets: NDArray[np.float64], device: torch.device, max_pairs: int
@@ -164,14 +168,13 @@ class Loader(ABC):
 
 
 class StreamedFeatures(Loader):
-    """Features that are computed while the network works on those before them.
+    """Features that are computed, or read, while the network works on those before them.
 
-    Threads compute them: the sums leave Python's lock alone. They are the same numbers as if all
-    were held, in the same order.
+    Threads do it: neither the sums nor a disk holds Python's lock. They are the same numbers as if
+    all were held, in the same order.
 
     Args:
-        features: Settings of the features.
-        crystals: The crystals, of which only those in work are in memory if they are on disk.
+        get: Gives the features of some of the crystals.
         survey: As in :class:`Loader`; so are the others.
         targets: Standardised targets.
         device: Where minibatches are wanted.
@@ -181,8 +184,7 @@ class StreamedFeatures(Loader):
 
     def __init__(
         self,
-        features: Features,
-        crystals: Sequence[Crystal],
+        get: Callable[[NDArray[np.int64]], Batch],
         survey: Survey,
         targets: NDArray[np.float64],
         device: torch.device,
@@ -190,7 +192,8 @@ class StreamedFeatures(Loader):
         workers: int = 1,
     ) -> None:
         super().__init__(survey, targets, device, max_pairs)
-        self.features, self.crystals, self.workers = features, crystals, workers
+        self._get, self.workers = get, workers
+        self.kind = "streamed" if survey.read is None else "stored"
 
     def _share(self, group: NDArray[np.int64], rank: int, world_size: int) -> NDArray[np.int64]:
         """Return a stretch of the group in the order of the data: each process reads its own."""
@@ -201,11 +204,11 @@ class StreamedFeatures(Loader):
         ahead = iter(parts)
         with ThreadPoolExecutor(self.workers) as pool:
             for part in islice(ahead, self.workers):
-                waiting.append(pool.submit(self._compute, part.rows))
+                waiting.append(pool.submit(self._get, part.rows))
             for part in parts:
                 batch = waiting.popleft().result()
                 for later in islice(ahead, 1):
-                    waiting.append(pool.submit(self._compute, later.rows))
+                    waiting.append(pool.submit(self._get, later.rows))
                 index = torch.from_numpy(part.rows)
                 yield Minibatch(
                     batch.to(self.device),
@@ -214,9 +217,6 @@ class StreamedFeatures(Loader):
                     part.n_labels,
                     part.ends_step,
                 )
-
-    def _compute(self, rows: NDArray[np.int64]) -> Batch:
-        return self.features([self.crystals[k] for k in rows.tolist()])
 
 
 class HeldFeatures(Loader):
@@ -228,6 +228,8 @@ class HeldFeatures(Loader):
         device: Where minibatches are wanted.
         max_pairs: Most pairs at once.
     """
+
+    kind = "held"
 
     def __init__(
         self,

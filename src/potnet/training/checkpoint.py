@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import logging
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -56,7 +58,7 @@ def write_checkpoint(folder: Path, name: str, checkpoint: Checkpoint) -> None:
     epoch = checkpoint.state["epoch"]
     # Copies, because safetensors refuses tensors that share memory (the best may be the current).
     tensors = {k: v.detach().cpu().clone().contiguous() for k, v in checkpoint.tensors.items()}
-    header = {"format": FORMAT, "checksum": _checksum(tensors), **checkpoint.state}
+    header = {"format": FORMAT, "checksum": checksum(tensors), **checkpoint.state}
     content = save(tensors, {"potnet": json.dumps(header)})
     with atomic_write(_oldest(folder, name, epoch), "wb") as file:
         file.write(content)
@@ -131,7 +133,7 @@ def _read(path: Path, run: str) -> Checkpoint:
         )
     with safe_open(path, framework="pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    if _checksum(tensors) != header["checksum"]:
+    if checksum(tensors) != header["checksum"]:
         raise DataError(
             f"{path}: must be a whole checkpoint, got changed bytes. "
             "Delete it, or start again in a new folder."
@@ -139,10 +141,11 @@ def _read(path: Path, run: str) -> Checkpoint:
     return Checkpoint(tensors, header)
 
 
-def _checksum(tensors: dict[str, Tensor]) -> int:
+def checksum(tensors: Mapping[str, Tensor]) -> int:
+    """Return the CRC-32 of all bytes of tensors, in the order of their names."""
     value = 0
     for key in sorted(tensors):
-        value = zlib.crc32(tensors[key].numpy().tobytes(), value)
+        value = zlib.crc32(tensors[key].numpy().reshape(-1).view(np.uint8).data, value)
     return value
 
 

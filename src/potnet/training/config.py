@@ -21,9 +21,8 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 FEW_CRYSTALS = 2_000
 
 # What may differ between a run and its continuation: where it runs, not what it computes.
-RESUMABLE = frozenset(
-    {"device", "devices", "n_nodes", "threads", "workers", "checkpoint_seconds", "feature_memory"}
-)
+RESUMABLE = frozenset({"device", "devices", "n_nodes", "threads", "workers", "checkpoint_seconds"})
+RESUMABLE |= {"feature_memory", "feature_folder"}
 
 
 class TrainingConfig(BaseModel):
@@ -78,8 +77,13 @@ class TrainingConfig(BaseModel):
         max_pairs: Most pairs of atoms that go through the network at once. A step with more is
             taken in parts whose gradients add up, and is the same step but for rounding, noise
             and statistics of normalisation. It bounds the memory that a step needs.
-        feature_memory: GiB of features that are held in memory. Larger ones are computed while
-            loading, in each epoch again, to the same numbers.
+        feature_memory: GiB of features that each process holds in memory; null is an eighth of
+            the machine's memory, shared by its processes. Larger ones are read from
+            ``feature_folder``, or without one computed in each epoch again, to the same numbers.
+        feature_folder: Folder in which features are kept once they are computed, for every run
+            that names it: other folds, seeds and targets, and other datasets with the same
+            crystals. Runs with ``--folds`` and learning curves have one of their own until they
+            are finished.
         checkpoint_seconds: Least time between two checkpoints; 0 writes one after every epoch.
     """
 
@@ -114,7 +118,8 @@ class TrainingConfig(BaseModel):
     threads: Annotated[int, Field(ge=1)] | None = None
     workers: Annotated[int, Field(ge=1)] = 1
     max_pairs: Annotated[int, Field(ge=1)] = 2**18
-    feature_memory: Annotated[float, Field(ge=0)] = 1.0
+    feature_memory: Annotated[float, Field(ge=0)] | None = None
+    feature_folder: Path | None = None
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 30.0
 
     def __init__(self, **settings: Any) -> None:

@@ -29,13 +29,22 @@ Tensors = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class _Part:
-    """Features of a chunk of crystals, or only how many there are of them."""
+class Part:
+    """Features of a chunk of crystals, or only how many there are of them.
+
+    Attributes:
+        tensors: The features, if they are wanted and there are any.
+        counts: Atoms and pairs of each crystal that has features, shape (n_kept, 2).
+        rows: Where these are among all crystals, ascending.
+        failures: The others, by where they are.
+        n_done: Crystals that were looked at, this chunk included.
+    """
 
     tensors: Tensors | None
-    counts: NDArray[np.int64]  # atoms and pairs of each crystal, shape (n, 2)
-    kept: list[int]
-    failures: list[Failure]
+    counts: NDArray[np.int64]
+    rows: list[int]
+    failures: dict[int, Failure]
+    n_done: int = 0
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,7 @@ class Survey:
         failures: The others.
         atom_counts: Atoms of the cells that the features describe, shape (n_graphs,).
         pair_counts: Pairs of each crystal in all sets together, shape (n_graphs,).
+        read: Gives those of some of the kept crystals, if they are on disk.
     """
 
     batch: Batch | None
@@ -55,11 +65,12 @@ class Survey:
     failures: list[Failure]
     atom_counts: NDArray[np.int64]
     pair_counts: NDArray[np.int64]
+    read: Callable[[NDArray[np.int64]], Batch] | None = None
 
     @staticmethod
     def of(batch: Batch) -> Survey:
         """Return the survey of features that are there already."""
-        counts = _counts(batch)
+        counts = counts_of(batch)
         return Survey(batch, np.arange(len(batch)), [], counts[:, 0], counts[:, 1])
 
 
@@ -116,35 +127,30 @@ def survey(
         PotNetError: If a crystal fails and ``on_error`` is "raise", or if all of them fail.
     """
     batches: list[Batch] = []
-    parts: list[_Part] = []
-    kept: list[int] = []
-    n_bytes = done = 0
-    sizes: list[int] = []
-
-    def tasks() -> Iterator[tuple[Features, list[tuple[Any, ...]], str, bool]]:
-        for chunk in _chunks(crystals):
-            sizes.append(len(chunk))
-            yield features, chunk, on_error, n_bytes <= most_bytes
-
-    for k, part in enumerate(in_order(_remote_part, tasks(), workers)):
+    parts: list[Part] = []
+    n_bytes = 0
+    for part in computed(
+        features,
+        crystals,
+        on_error=on_error,
+        workers=workers,
+        progress=progress,
+        most_bytes=most_bytes,
+    ):
         if part.tensors is not None and n_bytes <= most_bytes:
-            n_bytes += sum(array.nbytes for array in part.tensors.values())
-            batches.append(Batch.from_tensors(_as_tensors(part.tensors)))
+            n_bytes += size_of(part.tensors)
+            batches.append(Batch.from_tensors(as_tensors(part.tensors)))
             if n_bytes > most_bytes:
                 batches.clear()
                 _log.info(
                     "Features of %d of %d crystals take %.2g GB, more than is allowed: they will "
-                    "be computed while loading.", done + len(part.kept), len(crystals),
-                    n_bytes / 1e9,
+                    "be computed while loading, in each epoch. `feature_folder` keeps them.",
+                    part.n_done, len(crystals), n_bytes / 1e9,
                 )  # fmt: skip
         parts.append(replace(part, tensors=None))
-        kept.extend(done + row for row in part.kept)
-        done += sizes[k]
-        if progress is not None:
-            progress(done, len(crystals))
-    failures = [failure for part in parts for failure in part.failures]
-    if not kept:
-        raise PotNetError(f"features: no crystal could be prepared; first: {failures[0].reason}")
+    kept = [row for part in parts for row in part.rows]
+    failures = [failure for part in parts for failure in part.failures.values()]
+    require_some(kept, failures)
     counts = np.concatenate([part.counts for part in parts])
     return Survey(
         Batch.cat(batches) if batches else None,
@@ -153,6 +159,57 @@ def survey(
         counts[:, 0],
         counts[:, 1],
     )
+
+
+def require_some(kept: Sequence[int] | NDArray[np.int64], failures: Sequence[Failure]) -> None:
+    """Raise ``PotNetError`` unless a crystal has features."""
+    if not len(kept):
+        raise PotNetError(f"features: no crystal could be prepared; first: {failures[0].reason}")
+
+
+def computed(
+    features: Features,
+    crystals: Sequence[Crystal],
+    *,
+    on_error: str = "raise",
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+    most_bytes: float = math.inf,
+) -> Iterator[Part]:
+    """Yield the features of ``crystals``, a chunk at a time, in order.
+
+    Args:
+        features: As for :func:`compute_features`; so are the others.
+        crystals: What to look at.
+        on_error: What to do when a crystal fails.
+        workers: Processes to use.
+        progress: Called with the number of crystals done and their total.
+        most_bytes: After so many bytes of features, only their sizes are wanted.
+
+    Raises:
+        PotNetError: If a crystal fails and ``on_error`` is "raise".
+    """
+    sizes: list[int] = []
+    done = n_bytes = 0
+
+    def tasks() -> Iterator[tuple[Features, list[tuple[Any, ...]], str, bool]]:
+        for chunk in _chunks(crystals):
+            sizes.append(len(chunk))
+            yield features, chunk, on_error, n_bytes <= most_bytes
+
+    for k, part in enumerate(in_order(_remote_part, tasks(), workers)):
+        n_bytes += size_of(part.tensors or {})
+        rows = [done + row for row in part.rows]
+        failures = {done + row: failure for row, failure in part.failures.items()}
+        done += sizes[k]
+        yield replace(part, rows=rows, failures=failures, n_done=done)
+        if progress is not None:
+            progress(done, len(crystals))
+
+
+def size_of(tensors: Tensors) -> int:
+    """Return the bytes of all tensors together."""
+    return sum(array.nbytes for array in tensors.values())
 
 
 def _chunks(crystals: Sequence[Crystal]) -> Iterator[list[tuple[Any, ...]]]:
@@ -170,27 +227,27 @@ def _chunks(crystals: Sequence[Crystal]) -> Iterator[list[tuple[Any, ...]]]:
         yield chunk
 
 
-def _remote_part(task: tuple[Features, list[tuple[Any, ...]], str, bool]) -> _Part:
+def _remote_part(task: tuple[Features, list[tuple[Any, ...]], str, bool]) -> Part:
     features, plain, on_error, wants_tensors = task
     if parent_process() is not None:
         torch.set_num_threads(1)
     crystals = [Crystal.restored(*fields) for fields in plain]
     batch, kept, failures = _one_part(features, crystals, on_error)
     if batch is None:
-        return _Part(None, np.empty((0, 2), np.int64), kept, failures)
-    return _Part(_as_arrays(batch) if wants_tensors else None, _counts(batch), kept, failures)
+        return Part(None, np.empty((0, 2), np.int64), kept, failures)
+    return Part(_as_arrays(batch) if wants_tensors else None, counts_of(batch), kept, failures)
 
 
 def _one_part(
     features: Features, crystals: Sequence[Crystal], on_error: str
-) -> tuple[Batch | None, list[int], list[Failure]]:
+) -> tuple[Batch | None, list[int], dict[int, Failure]]:
     """Return the features of a chunk; when it fails, of its crystals one by one."""
     try:
-        return features(crystals), list(range(len(crystals))), []
+        return features(crystals), list(range(len(crystals))), {}
     except Exception:  # noqa: BLE001  (as below)
         if on_error == "raise":
             raise
-    batches, kept, failures = [], [], []
+    batches, kept, failures = [], [], {}
     for k, crystal in enumerate(crystals):
         try:
             batches.append(features([crystal]))
@@ -198,11 +255,11 @@ def _one_part(
         # The wall around one crystal: whatever it does, it never costs the others.
         except Exception as error:  # noqa: BLE001
             reason = str(as_refusal(crystal.id, error))
-            failures.append(Failure(crystal.id, "features", reason))
+            failures[k] = Failure(crystal.id, "features", reason)
     return (Batch.cat(batches) if batches else None), kept, failures
 
 
-def _counts(batch: Batch) -> NDArray[np.int64]:
+def counts_of(batch: Batch) -> NDArray[np.int64]:
     """Return atoms and pairs of each crystal, shape (n_graphs, 2)."""
     pairs = sum((p.counts for p in batch.pairs.values()), torch.zeros_like(batch.atom_counts))
     return torch.stack([batch.atom_counts, pairs], dim=1).cpu().numpy()
@@ -212,7 +269,8 @@ def _as_arrays(batch: Batch) -> Tensors:
     return {key: tensor.numpy() for key, tensor in batch.to_tensors().items()}
 
 
-def _as_tensors(arrays: Tensors) -> dict[str, torch.Tensor]:
+def as_tensors(arrays: Tensors) -> dict[str, torch.Tensor]:
+    """Return arrays as tensors that share their memory."""
     return {key: torch.from_numpy(array) for key, array in arrays.items()}
 
 

@@ -14,15 +14,20 @@ from potnet.data.dataset import Dataset, take
 from potnet.data.splits import Split, make_split
 from potnet.errors import DataError, Failure
 from potnet.features import Batch
+from potnet.parallel import all_memory
 from potnet.targets import Scale, Transform, fit_scales, normalised, settled
 from potnet.training.batches import HeldFeatures, Loader, StreamedFeatures
 from potnet.training.config import TrainingConfig
+from potnet.training.feature_folder import FeatureFolder
 from potnet.training.features import Survey, survey
 from potnet.training.finetune import NOTHING
 
 if TYPE_CHECKING:
     from potnet.features.contract import Features
     from potnet.models.contract import Network
+
+# Of the machine's memory that features may take. Joining and shuffling them takes it again.
+HELD_SHARE = 1 / 8
 
 
 @dataclass(frozen=True)
@@ -122,14 +127,13 @@ def prepare(
     _require_targets(dataset, names, split)
     rows = np.sort(np.concatenate([split.train, split.val, split.test]))
     if batch is None:
-        found = survey(
-            network.features,
-            take(dataset.crystals, rows),
-            most_bytes=config.feature_memory * 2**30,
-            on_error=on_error,
-            workers=config.workers,
-            progress=progress,
-        )
+        crystals = take(dataset.crystals, rows)
+        told = {"on_error": on_error, "workers": config.workers, "progress": progress}
+        told["most_bytes"] = _most_bytes(config)
+        if config.feature_folder is None:
+            found = survey(network.features, crystals, **told)
+        else:
+            found = FeatureFolder(config.feature_folder, network.features).survey(crystals, **told)
     else:
         found = Survey.of(_rows_of(batch, rows, len(dataset)))
     failures = (*dataset.failures, *unknown, *found.failures)
@@ -182,9 +186,19 @@ def _loader(
 ) -> Loader:
     if found.batch is not None:
         return HeldFeatures(found, standardised, device, config.max_pairs)
-    return StreamedFeatures(
-        features, dataset.crystals, found, standardised, device, config.max_pairs, config.workers
-    )
+
+    def compute(rows: NDArray[np.int64]) -> Batch:
+        return features([dataset.crystals[k] for k in rows.tolist()])
+
+    get = found.read or compute
+    return StreamedFeatures(get, found, standardised, device, config.max_pairs, config.workers)
+
+
+def _most_bytes(config: TrainingConfig) -> float:
+    """Return the size of features that a process may hold in memory."""
+    if config.feature_memory is not None:
+        return config.feature_memory * 2**30
+    return HELD_SHARE * all_memory() / config.devices
 
 
 def _require_targets(dataset: Dataset, names: Sequence[str], split: Split) -> None:

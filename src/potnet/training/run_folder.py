@@ -23,7 +23,6 @@ from potnet.errors import FAILURE_COLUMNS, ConfigError
 from potnet.files import atomic_write, exclusive, remove_leftovers
 from potnet.targets import Scale, excluding
 from potnet.text import csv_cell, file_name
-from potnet.training.batches import HeldFeatures
 from potnet.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from potnet.training.config import TrainingConfig
 from potnet.training.finetune import origin_card
@@ -156,7 +155,7 @@ class RunFolder:
                 },
                 "device": str(fabric.device),
                 "processes": fabric.world_size,
-                "features": "held" if isinstance(prepared.loader, HeldFeatures) else "streamed",
+                "features": prepared.loader.kind,
                 "data": {
                     "name": dataset.name,
                     "source": dataset.source,

@@ -10,6 +10,7 @@ import csv
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from potnet.training.run_folder import RunFolder
 
 FEWEST = 8  # training crystals of the smallest run of a learning curve
 N_SIZES = 5
+FEATURES = "features"  # the folder of those that all runs share, until the series is finished
 SPAN = 16  # how many times more crystals the largest run has than the smallest
 
 
@@ -105,6 +107,7 @@ def cross_validate(
         StructureError: If a crystal cannot be prepared and ``on_error`` is "raise".
     """
     output = _opened(output, {"folds": n_folds})
+    config = _with_features(config, output)
     chosen = chosen_targets(dataset, config.targets, config.transform)
     split = config.split.model_dump()
     if config.split.kind not in ("auto", "random", "k-fold") or n_folds < 2:
@@ -129,6 +132,7 @@ def cross_validate(
         "settings on the crystals that each had not seen."
     )
     model = _with_metrics(result.model, output / "model", {"folds": metrics, "note": note})
+    shutil.rmtree(output / FEATURES, ignore_errors=True)
     return CrossValidation(output, model, metrics, result.failures)
 
 
@@ -161,6 +165,7 @@ def learning_curve(
         StructureError: If a crystal cannot be prepared and ``on_error`` is "raise".
     """
     output = _opened(output, {"learning_curve": True})
+    config = _with_features(config, output)
     chosen = chosen_targets(dataset, config.targets, config.transform)
     split, _ = make_split(chosen.dataset, config.split, tuple(chosen.transforms))
     sizes = _sizes(len(split.train))
@@ -184,7 +189,15 @@ def learning_curve(
     errors, laws = _curves(output, chosen, sizes)
     _write_curves(output, sizes, errors, laws)
     model = _with_metrics(results[-1].model, output / "model", {})
+    shutil.rmtree(output / FEATURES, ignore_errors=True)
     return LearningCurve(output, model, sizes, errors, laws, results[-1].failures)
+
+
+def _with_features(config: TrainingConfig, output: Path) -> TrainingConfig:
+    """Return the settings with a folder for features, which all runs of a series share."""
+    if config.feature_folder is not None:
+        return config
+    return config.model_copy(update={"feature_folder": output / FEATURES})
 
 
 def _with_split(config: TrainingConfig, chosen: Chosen, split: dict[str, Any]) -> TrainingConfig:
