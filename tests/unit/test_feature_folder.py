@@ -20,10 +20,11 @@ from tiny_network import (
 from potnet.crystal import Crystal
 from potnet.errors import ConfigError, PotNetError, StructureError
 from potnet.features.complete import CompleteFeatures
+from potnet.features.contract import Features
 from potnet.files import exclusive
 from potnet.training import TrainingConfig, cross_validate, feature_folder, train
 from potnet.training.feature_folder import FeatureFolder
-from potnet.training.features import survey
+from potnet.training.features import Survey, survey
 
 FILL = Path(__file__).parents[1] / "reliability" / "fill_features.py"
 TINY = TinyFeatures()
@@ -44,10 +45,11 @@ def seen(monkeypatch) -> list[str]:
     return names
 
 
-def same(found, crystals, features=TINY) -> bool:
+def same(found: Survey, crystals, features: Features = TINY) -> bool:
     """Whether a survey has the features of crystals, to the last bit, in any order."""
     rows = np.random.default_rng(0).permutation(len(found.kept))
     expected = features([crystals[k] for k in found.kept[rows]]).to_tensors()
+    assert found.read is not None
     tensors = found.read(rows).to_tensors()
     counts = survey(features, [crystals[k] for k in found.kept])
     assert found.atom_counts.tolist() == counts.atom_counts.tolist()
@@ -83,8 +85,8 @@ def test_folds_share_features_until_they_are_finished(tmp_path, seen):
 
 def test_features_of_other_settings_are_others(tmp_path):
     crystals = made_up_dataset(12).crystals
-    for settings in ({"n_shells": 3}, {"n_shells": 4}, {"n_shells": 3, "long_range": ()}):
-        features = CompleteFeatures(**settings)
+    plain, more = CompleteFeatures(n_shells=3), CompleteFeatures(n_shells=4)
+    for features in (plain, more, CompleteFeatures(n_shells=3, long_range=())):
         found = FeatureFolder(tmp_path, features).survey(crystals)
         assert same(found, crystals, features)
     assert len(list(tmp_path.glob("CompleteFeatures-*/about.json"))) == 3
@@ -122,7 +124,7 @@ def test_a_damaged_file_is_said_and_computed_anew(tmp_path, seen, caplog, monkey
     seen.clear()
     with caplog.at_level(logging.WARNING):
         found = folder.survey(crystals)
-    assert f"{files[2]}: must be a whole file of features, got a damaged one" in caplog.text
+    assert f"{files[2]}: must be a whole file of features, got " in caplog.text
     assert sorted(seen) == sorted(crystal.id for crystal in crystals[20:30])
     assert same(found, crystals)
 
@@ -136,6 +138,25 @@ def test_damage_in_files_of_others_is_none_of_ours(tmp_path, caplog):
     folder.survey(crystals[10:])
     assert not caplog.records
     assert file.exists()
+
+
+def test_features_that_are_computed_in_another_way_by_now_are_not_used(
+    tmp_path, caplog, monkeypatch
+):
+    crystals = made_up_dataset(20).crystals
+    folder = FeatureFolder(tmp_path, TINY)
+    folder.survey(crystals)
+    real = TinyFeatures.__call__
+
+    def changed(self, crystals):
+        batch = real(self, crystals)
+        batch.pairs["all"].values.mul_(1 + 1e-6)
+        return batch
+
+    monkeypatch.setattr(TinyFeatures, "__call__", changed)
+    found = folder.survey(crystals)
+    assert "got features that are computed in another way" in caplog.text
+    assert same(found, crystals)
 
 
 def test_who_is_killed_while_writing_loses_one_file_at_most(tmp_path, seen):

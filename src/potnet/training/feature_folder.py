@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
@@ -102,7 +103,7 @@ class FeatureFolder:
         failed: dict[int, Failure] = {}
         is_untried = np.ones(len(keys), bool)
         with self._alone():
-            files = self._opened(keys)
+            files = self._opened(keys, crystals)
             # Of equal crystals one is computed; if it fails all of them are tried.
             while len(rows := _firsts(keys, is_untried & (_places(keys, files) < 0))):
                 is_untried[rows] = False
@@ -139,25 +140,24 @@ class FeatureFolder:
                     time.sleep(PAUSE)
             yield
 
-    def _opened(self, keys: NDArray[np.bytes_]) -> list[_File]:
-        """Return the files that are there; those with some of ``keys`` that are damaged go."""
+    def _opened(self, keys: NDArray[np.bytes_], crystals: Sequence[Crystal]) -> list[_File]:
+        """Return the files that are there, but for those with some of ``keys`` that are no good."""
         remove_leftovers(self.path)
         about = self.path / "about.json"
         if not about.exists():
             with atomic_write(about) as file:
                 json.dump(self._about, file, indent=1)
-        files, damaged = [], []
+        files = []
         for path in sorted(self.path.glob("[0-9]*.safetensors")):
             try:
                 file = _File(path)
-                if np.isin(file.keys, keys).any():
-                    file.check()
+                rows = np.flatnonzero(np.isin(keys, file.keys))
+                if len(rows):
+                    file.check(self.features, crystals[int(rows[0])])
                 files.append(file)
             except DataError as error:
                 _log.warning("%s Its features are computed anew.", error)
-                damaged.append(path)
-        for path in damaged:
-            path.unlink()
+                path.unlink()
         return files
 
     def _written(
@@ -243,20 +243,26 @@ class _File:
             self.keys = self._all["keys"].numpy().copy().view(f"S{KEY_BYTES}")[:, 0]
             self.batch = Batch.from_tensors(self._all)
         except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise self._damaged(str(error)) from None
+            raise self._damaged(f"a damaged one: {error}") from None
 
     def __len__(self) -> int:
         return len(self.keys)
 
-    def _damaged(self, why: str) -> DataError:
-        return DataError(
-            f"{self.path}: must be a whole file of features, got a damaged one: {why}."
-        )
+    def _damaged(self, got: str) -> DataError:
+        return DataError(f"{self.path}: must be a whole file of features, got {got}.")
 
-    def check(self) -> None:
-        """Raise ``DataError`` unless every byte is as it was written."""
+    def check(self, features: Features, crystal: Crystal) -> None:
+        """Look whether the file is as it was written, and one crystal as it is computed today.
+
+        Raises:
+            DataError: If a byte has changed, or the code that computes.
+        """
         if checksum(self._all) != self._checksum:
             raise self._damaged("changed bytes")
+        kept = self.batch[np.flatnonzero(self.keys == _key(crystal)).tolist()].to_tensors()
+        today = features([crystal]).to_tensors()
+        if kept.keys() != today.keys() or not all(torch.equal(kept[k], today[k]) for k in today):
+            raise self._damaged("features that are computed in another way")
 
     @cached_property
     def tensors(self) -> Tensors:
