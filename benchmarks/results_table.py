@@ -257,6 +257,8 @@ def command_of(suite: str, row: dict, n_folds: int) -> str:
         words += ["--seeds", str(len(row["seeds"]))]
     if len(row["folds"]) != n_folds:
         words += ["--folds", ",".join(map(str, row["folds"]))]
+    if "most" in row:
+        words += ["--most", str(row["most"])]
     if not any(part in task for task in row["tasks"].values() for part in ("test", "held_back")):
         words += ["--no-test"]
     for name, value in settings.items():

@@ -333,6 +333,29 @@ with open(folder / "predictions.csv", "w", newline="") as file:
 """
 
 
+def test_a_row_may_learn_from_fewer_crystals_and_says_so(opened, tmp_path) -> None:
+    rows = []
+    for most in (20, 30, 0):
+        few = replace(opened, suite=replace(SUITE, most=most))
+        row = TableRow(f"at most {most}", Mean(), tmp_path / str(most))
+        found = compete(few, row, folds=[2])
+        assert found.get("most", 0) == most
+        assert found["tasks"]["size"]["test"]["n"] == 12
+        split = few.split(["size"], 2)
+        assert len(split.train) + len(split.val) == (most or 48)
+        mean = opened.dataset.targets["size"][split.train].mean()
+        with open(row.folder / "predictions-size.csv") as file:
+            predicted = [float(line["prediction"]) for line in csv.DictReader(file)]
+        assert predicted == pytest.approx([mean] * 12)
+        with pytest.raises(ConfigError, match="must keep its most"):
+            compete(replace(opened, suite=replace(SUITE, most=40)), row, folds=[2])
+        rows += read_rows(row.folder)
+    text = write_table(rows, tmp_path / "table")[0].read_text()
+    assert "| row | crystals at most |" in text
+    assert "| at most 20 | 20 |" in text
+    assert "| at most 0 |  |" in text
+
+
 def test_another_program_competes_on_the_same_crystals(opened, tmp_path) -> None:
     script = tmp_path / "rival.py"
     script.write_text(RIVAL.replace("MISSING", "0"))
@@ -490,6 +513,10 @@ def test_a_benchmark_of_own_data_from_the_command_line(data_file, tmp_path) -> N
     assert "size in no unit" in done.output
     done = invoke("own", "--data", data_file, "--network", "mean", "-o", tmp_path / "mean")
     assert done.exit_code == 0, done.output
+    few = ("own", "--data", data_file, "--network", "mean", "--most", 20, "-o", tmp_path / "few")
+    done = invoke(*few)
+    assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "few" / "results.json").read_text())["most"] == 20
     tables = [tmp_path / name / "predictions-size.csv" for name in ("tiny", "mean")]
     done = invoke("compare", *tables)
     assert done.exit_code == 0, done.output

@@ -79,6 +79,44 @@ def test_every_crystal_is_tested_once_and_validates_in_one_turn() -> None:
         assert sorted(everything) == list(range(101))
 
 
+def parts_of(splits):
+    """Return the crystals that each split learns from, and those that it tests."""
+    return [set(np.concatenate([split.train, split.val])) for split in splits], [
+        split.test.tolist() for split in splits
+    ]
+
+
+def test_fewer_crystals_to_learn_from_are_a_part_of_more_and_the_test_stays() -> None:
+    folds = matbench_folds(101)
+    sizes = (20, 40, 0, 1000)
+    splits = [outer_and_inner(folds, 3, turn=0, val_share=0.1, seed=1, most=n) for n in sizes]
+    learned, tested = parts_of(splits)
+    assert [len(split.val) for split in splits[:2]] == [2, 4]
+    assert [len(part) for part in learned] == [20, 40, 81, 81]
+    assert learned[0] < learned[1] < learned[2] == learned[3]
+    assert all(test == tested[0] for test in tested)
+    other = outer_and_inner(folds, 3, turn=1, val_share=0.1, seed=1, most=20)
+    assert parts_of([other])[0] == learned[:1]
+    assert not set(other.val) & set(splits[0].val)
+
+
+def test_an_official_split_keeps_its_proportions_with_fewer_crystals(tmp_path: Path) -> None:
+    label = {"split": lambda k: ("train", "train", "train", "val", "test")[k % 5]}
+    path = written(tmp_path / "t.jsonl.gz", n=100, **label)
+    splits = []
+    for most in (20, 40, 0, 80, 1000):
+        suite = Suite("few", "a test", (Task("energy", "eV"),), "labels", most=most)
+        splits.append(open_suite(suite, path).split(("energy",), 0))
+    learned, tested = parts_of(splits)
+    assert [(len(split.train), len(split.val)) for split in splits[:3]] == [
+        (15, 5),
+        (30, 10),
+        (60, 20),
+    ]
+    assert learned[0] < learned[1] < learned[2] == learned[3] == learned[4]
+    assert all(test == tested[0] for test in tested)
+
+
 def test_entries_that_are_not_there_are_named_and_the_others_keep_their_folds(
     tmp_path: Path,
 ) -> None:

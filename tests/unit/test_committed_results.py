@@ -86,11 +86,12 @@ def settings_in_command(results_table, **settings):
     return after(command(results_table, "matbench-phonons", **settings), "--set")
 
 
-def command(results_table, suite, tasks=(), **settings):
+def command(results_table, suite, tasks=(), most=None, **settings):
     """Return the words of the command of a row."""
     made = Network(TrainingConfig(**settings)).settings()
     tasks = {target: {"test": {}} for target in tasks}
     row = {"name": "one", "seeds": [0], "folds": [0], "tasks": tasks, "settings": made}
+    row |= {"most": most} if most else {}
     return shlex.split(results_table.command_of(suite, row, 5))
 
 
@@ -113,6 +114,11 @@ def test_a_command_names_the_targets_of_a_row_that_has_some_of_its_suite(results
     assert after(command(results_table, suite, both[1:]), "--target") == ["log10_G_VRH"]
     joined = command(results_table, suite, both[1:], targets=["log10_G_VRH"])
     assert after(joined, "--target") == []  # the settings say it
+
+
+def test_a_command_names_how_many_crystals_a_row_may_learn_from(results_table):
+    assert after(command(results_table, "matbench-phonons", most=300), "--most") == ["300"]
+    assert after(command(results_table, "matbench-phonons"), "--most") == []
 
 
 def test_nested_settings_differ_where_a_value_does_or_is_absent():

@@ -73,12 +73,15 @@ class OpenSuite:
             DataError: If a part would be empty.
         """
         rule = rule or SplitConfig()
+        most = self.suite.most
         if self.folds is not None:
-            return outer_and_inner(self.folds, fold, turn=turn, val_share=rule.val, seed=rule.seed)
+            return outer_and_inner(
+                self.folds, fold, turn=turn, val_share=rule.val, seed=rule.seed, most=most
+            )
         if self.suite.rule == "labels":
             rule = rule.model_copy(update={"kind": "given"})
         split, _ = make_split(self.dataset, rule, targets)
-        return split
+        return at_most(split, most, seed=rule.seed) if most else split
 
     def job_dataset(self, targets: Sequence[str], split: Split) -> Dataset:
         """Return the data as a contestant sees them: the test targets are nan."""
@@ -145,13 +148,20 @@ def open_suite(suite: Suite, source: str | os.PathLike[str] = "") -> OpenSuite:
 
 
 def outer_and_inner(
-    folds: NDArray[np.int64], fold: int, *, turn: int, val_share: float, seed: int
+    folds: NDArray[np.int64],
+    fold: int,
+    *,
+    turn: int,
+    val_share: float,
+    seed: int,
+    most: int = 0,
 ) -> Split:
     """Return the parts of one fold: its crystals are the test, a part of the others validates.
 
     The others are shuffled and cut into ``round(1 / val_share)`` parts. Turn k validates on part
     k (and begins again after the last), so that networks of different turns have together learned
-    from all crystals outside the fold, and each such crystal validates in one turn.
+    from all crystals outside the fold, and each such crystal validates in one turn. With ``most``
+    the others are the first of the shuffle, so that fewer are a part of more.
 
     Args:
         folds: Fold of each crystal, shape (n,).
@@ -159,6 +169,7 @@ def outer_and_inner(
         turn: Which part validates, from 0.
         val_share: Size of a part.
         seed: Of the shuffle.
+        most: How many of the others there are, in training and validation together; 0 for all.
 
     Raises:
         DataError: If no crystal is in the fold.
@@ -169,10 +180,30 @@ def outer_and_inner(
             f"folds: fold {fold} must hold a crystal, got none. Take one of "
             f"{', '.join(str(k) for k in np.unique(folds))}."
         )
-    shuffled = np.random.default_rng([seed, fold]).permutation(rest)
+    shuffled = np.random.default_rng([seed, fold]).permutation(rest)[: most or None]
     parts = np.array_split(shuffled, max(2, round(1 / val_share)))
     val = parts.pop(turn % len(parts))
     return Split(np.sort(np.concatenate(parts)), np.sort(val), test)
+
+
+def at_most(split: Split, most: int, *, seed: int) -> Split:
+    """Return a split with ``most`` crystals to learn from, in its own proportions.
+
+    Training and validation crystals are shuffled and the first are taken, so that fewer are a
+    part of more.
+
+    Args:
+        split: The parts, whose test stays.
+        most: Training and validation crystals together.
+        seed: Of the shuffles.
+    """
+    n = len(split.train) + len(split.val)
+    if most >= n:
+        return split
+    rng = np.random.default_rng(seed)
+    train, val = rng.permutation(split.train), rng.permutation(split.val)
+    n_val = max(1, round(most * len(val) / n))
+    return Split(np.sort(train[: most - n_val]), np.sort(val[:n_val]), split.test)
 
 
 def _with_names_of(suite: Suite, dataset: Dataset) -> Dataset:

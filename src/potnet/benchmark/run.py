@@ -134,6 +134,7 @@ def _claim(row: TableRow, opened: OpenSuite) -> None:
                 "sha256": opened.dataset.sha256,
             },
             "settings": row.contestant.settings(),
+            **({"most": opened.suite.most} if opened.suite.most else {}),
         }
     )
     if path.exists():

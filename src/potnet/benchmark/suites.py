@@ -43,6 +43,8 @@ class Suite:
             that the data carry; a k-fold split that rule; "config" the training settings.
         n_entries: Entries of the complete data; MatBench's rules depend on it.
         download: Name of the data for :func:`potnet.data.open`, where there is a network.
+        most: Crystals of a fold to learn from at most, those that validate among them, for
+            learning curves; 0 takes all. The test stays whole.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Suite:
     rule: Literal["matbench", "matbench-stratified", "labels", "config"] | SplitConfig
     n_entries: int = 0
     download: str = ""
+    most: int = 0
 
     @property
     def is_matbench(self) -> bool:

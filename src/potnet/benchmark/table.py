@@ -17,6 +17,7 @@ from potnet.files import atomic_write
 
 HEADER = (
     "row",
+    "crystals at most",
     "test {error} (95 % interval)",
     "folds: mean ± std",
     "RMSE",
@@ -198,6 +199,7 @@ def _cells(row: Mapping[str, Any], task: Mapping[str, Any], n_folds: int) -> lis
     per_epoch, memory = cost["seconds_per_epoch"], cost["peak_memory_mb"]
     return [
         row["name"],
+        str(row.get("most", "")),
         *errors,
         _with_interval(validation) if "mae" in validation and metric == "mae" else alone,
         str(len(row["seeds"])),

@@ -70,6 +70,10 @@ def run(
         typer.Option("--target", "-t", help="One of the suite's; may be repeated. Default: all."),
     ] = None,
     folds: Annotated[str, typer.Option(help="Some folds: 0,1. Default: all.")] = "",
+    most: Annotated[
+        int | None,
+        typer.Option(min=20, help="Crystals of a fold to learn from, validation among them."),
+    ] = None,
     seeds: Annotated[
         int | None, typer.Option(min=1, help="Networks that predict together.")
     ] = None,
@@ -87,6 +91,8 @@ def run(
     Finished trainings are kept: the same command continues after an interruption. Choose settings
     with --no-test; a test fold is for the row that is reported.
     """
+    from dataclasses import replace
+
     from potnet.benchmark import run as run_benchmark
     from potnet.benchmark.opened import open_suite
     from potnet.benchmark.suites import get
@@ -102,7 +108,7 @@ def run(
         contestant = _contestant(network, rival, title, config, settings, budget)
         suite, rows = get(name), [_row(title or contestant.network, contestant, output)]
     check_output_folder(output, option="--output")
-    opened = open_suite(suite, data)
+    opened = open_suite(replace(suite, most=most or 0), data)
     for note in opened.notes:
         typer.echo(note)
     with kept("What is finished is kept: the same command goes on."), training_progress() as bars:
