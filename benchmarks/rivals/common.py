@@ -33,8 +33,13 @@ class Order:
     val: list[dict[str, Any]]
     test: list[dict[str, Any]]
     seed: int
-    budget: float
+    budget: float | None
     settings: dict[str, Any]
+
+    @property
+    def asked(self) -> list[dict[str, Any]]:
+        """The crystals to predict."""
+        return [*self.val, *self.test]
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
@@ -48,8 +53,6 @@ def read_order() -> Order:
     folder = Path(sys.argv[1])
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     parts = {part: read_records(folder / f"{part}.jsonl") for part in ("train", "val", "test")}
-    if job["budget"] is None:
-        raise SystemExit("the rivals train as long as --budget says: give it")
     return Order(folder, **parts, **{k: job[k] for k in ("seed", "budget", "settings")})
 
 
@@ -74,9 +77,11 @@ def compete(
         batch_size: Crystals per step.
         weight_decay: Of AdamW.
     """
+    if order.budget is None:
+        raise SystemExit("this rival trains as long as --budget says: give it")
     clock = time.process_time
     start = clock()
-    graphs = {r["id"]: graph_of(r) for r in [*order.train, *order.val, *order.test]}
+    graphs = {r["id"]: graph_of(r) for r in [*order.train, *order.asked]}
     preparation = clock() - start
     targets = np.array([record["target"] for record in order.train])
     mean, std = float(targets.mean()), float(targets.std()) or 1.0
@@ -125,18 +130,23 @@ def compete(
         print(f"epoch {epochs:.2f}, {share:.0%}: validation MAE {error:.4g}", flush=True)
     seconds = clock() - begun
     network.load_state_dict(kept)
-    asked = [*order.val, *order.test]
-    values = predict(network, asked)
+    answer(
+        order,
+        predict(network, order.asked),
+        n_parameters=sum(p.numel() for p in network.parameters() if p.requires_grad),
+        epochs=epochs,
+        seconds=seconds,
+        preparation=preparation,
+    )
+
+
+def answer(order: Order, values: np.ndarray, **cost: float) -> None:
+    """Write the predictions for ``order.asked``, and what they cost."""
     with open(order.folder / "predictions.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["id", "prediction"])
-        writer.writerows([r["id"], repr(float(v))] for r, v in zip(asked, values, strict=True))
-    cost = {
-        "n_parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
-        "epochs": epochs,
-        "seconds": seconds,
-        "preparation": preparation,
-    }
+        rows = zip(order.asked, values, strict=True)
+        writer.writerows([record["id"], repr(float(value))] for record, value in rows)
     (order.folder / "cost.json").write_text(json.dumps(cost), encoding="utf-8")
 
 

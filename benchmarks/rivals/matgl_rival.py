@@ -41,7 +41,7 @@ def main() -> None:
     set_up(order)
     chosen = order.settings
     cutoff = chosen.get("cutoff", 5.0)
-    records = [*order.train, *order.val, *order.test]
+    records = [*order.train, *order.asked]
     elements = get_element_list([structure_of(record) for record in records])
     converter = Structure2Graph(elements, cutoff)
 
