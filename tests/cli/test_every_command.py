@@ -180,6 +180,7 @@ WRONG: dict[str, list[str]] = {
         "nonsense -o {new}",
         "run",
         "run nonsense -o {new}",
+        "run qmof -o {new} --most 3",
         "run {missing}.yaml -o {new}",
         "compare {missing} {missing}",
         "compare {table} {junk}",
