@@ -52,7 +52,7 @@ KNOWN = {
     "sin",
     "sqrt",
 }
-_TYPES = {"i": "i64", "x": "double", "I": "ptr", "X": "ptr", "F": "ptr"}
+_TYPES = {"i": "i64", "x": "double", "I": "ptr", "J": "ptr", "X": "ptr", "F": "ptr"}
 
 
 def compiled(function: Any, symbol: str, arguments: str) -> "llvm.ModuleRef":

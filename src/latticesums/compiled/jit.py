@@ -24,6 +24,7 @@ _TYPES = {
     "i": types.int64,
     "x": types.float64,
     "I": types.CPointer(types.int64),
+    "J": types.CPointer(types.int32),
     "X": types.CPointer(types.float64),
     "F": types.CPointer(types.float32),
 }

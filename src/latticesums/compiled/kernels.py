@@ -18,8 +18,8 @@ class Kernel:
     Attributes:
         name: Its name.
         module: The room of ``latticesums.compiled`` whose function ``kernel`` returns it in Python.
-        arguments: A letter for each: i an integer, x a number, I and X the addresses of some, F
-            that of some in single precision. It returns an integer.
+        arguments: A letter for each: i an integer, x a number, I and X the addresses of some, J
+            and F those of short integers and of numbers in single precision. It returns an integer.
     """
 
     name: str

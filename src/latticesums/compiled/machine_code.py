@@ -32,6 +32,7 @@ _TYPES: dict[str, Any] = {
     "i": ctypes.c_int64,
     "x": ctypes.c_double,
     "I": ctypes.c_void_p,
+    "J": ctypes.c_void_p,
     "X": ctypes.c_void_p,
     "F": ctypes.c_void_p,
 }

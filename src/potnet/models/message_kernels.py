@@ -25,7 +25,7 @@ _inlined: Any = numba.njit(**_INLINED)
 NEGLIGIBLE = 1e-12
 
 _LANES = 8
-_WORD, _FLOAT = ir.IntType(64), ir.FloatType()
+_WORD, _HALF, _FLOAT = ir.IntType(64), ir.IntType(32), ir.FloatType()
 _VECTOR = ir.VectorType(_FLOAT, _LANES)
 
 
@@ -56,12 +56,13 @@ def _add_gathered(n_vectors: int) -> Any:
             totals = [cgutils.alloca_once_value(builder, zero) for _ in range(n_vectors)]
             with cgutils.for_range(builder, builder.sub(stop, start)) as entries:
                 e = builder.add(start, entries.index)
-                member = builder.load(builder.gep(members, [e], source_etype=_WORD), typ=_WORD)
+                member = builder.load(builder.gep(members, [e], source_etype=_HALF), typ=_HALF)
+                member = builder.zext(member, _WORD)
                 term = builder.load(builder.gep(terms, [e], source_etype=_FLOAT), typ=_FLOAT)
                 row = builder.add(builder.mul(member, step), at_rows)
                 undefined = ir.Constant(_VECTOR, ir.Undefined)
-                first = builder.insert_element(undefined, term, ir.Constant(ir.IntType(32), 0))
-                places = ir.Constant(ir.VectorType(ir.IntType(32), _LANES), [0] * _LANES)
+                first = builder.insert_element(undefined, term, ir.Constant(_HALF, 0))
+                places = ir.Constant(ir.VectorType(_HALF, _LANES), [0] * _LANES)
                 term = builder.shuffle_vector(first, undefined, places)
                 for v, total in enumerate(totals):
                     builder.store(fma(term, read(rows, row, v), builder.load(total)), total)
@@ -70,9 +71,9 @@ def _add_gathered(n_vectors: int) -> Any:
                 builder.store(added, vector(out, at_out, v), align=4)
             return context.get_dummy_value()
 
-        floats, words, n = types.CPointer(types.float32), types.CPointer(types.int64), types.intp
+        floats, short, n = types.CPointer(types.float32), types.CPointer(types.int32), types.intp
         places = types.UniTuple(n, 3)
-        return types.void(floats, words, n, n, floats, n, floats, floats, places), codegen
+        return types.void(floats, short, n, n, floats, n, floats, floats, places), codegen
 
     return loop
 
@@ -102,21 +103,39 @@ def group(n_pairs, n_nodes, nodes, first, order):
     return n_pairs
 
 
+def count_sums(
+    start, stop, n_components, n_sums, pair_step, component_step, sums, order, first, found
+):  # fmt: skip
+    """Write how much the nodes ``start`` to ``stop`` meet to ``found``; return how much in all.
+
+    The sums of pair p and component d begin at p pair_step + d component_step.
+    """
+    in_all = 0
+    for node in range(start, stop):
+        n = 0
+        for q in range(first[node], first[node + 1]):
+            for d in range(n_components):
+                place = order[q] * pair_step + d * component_step
+                for k in range(n_sums):
+                    n += abs(sums[place + k]) > NEGLIGIBLE
+        found[node] = n
+        in_all += n
+    return in_all
+
+
 def list_sums(
     start, stop, n_components, n_sums, pair_step, component_step,
-    sums, order, first, others, starts, members, terms,
+    sums, order, first, others, room, starts, members, terms,
 ):  # fmt: skip
-    """Write what the nodes ``start`` to ``stop`` meet; return how many entries the last one has.
+    """Write what the nodes ``start`` to ``stop`` meet; return how many nodes these are.
 
-    The sums of pair p and component d begin at p pair_step + d component_step. The list of node n,
-    component d and sum k begins at ``starts[n (n_components n_sums + 1) + d n_sums + k]`` and ends
-    where the next begins; a node's lists begin where they would if nothing were left out.
+    The list of node n, component d and sum k begins at ``starts[n (n_components n_sums + 1) +
+    d n_sums + k]`` and ends where the next begins; the first of a node at ``room[n]``, from where
+    on there is room for one entry more than it has.
     """
     n_lists = n_components * n_sums
-    found = 0
     for node in range(start, stop):
-        place, head = first[node] * n_lists, node * (n_lists + 1)
-        begin = place
+        place, head = room[node], node * (n_lists + 1)
         for d in range(n_components):
             for k in range(n_sums):
                 starts[head] = place
@@ -128,8 +147,7 @@ def list_sums(
                     members[place], terms[place] = others[p], term
                     place += abs(term) > NEGLIGIBLE  # no branch to be guessed
         starts[head] = place
-        found = place - begin
-    return found
+    return stop - start
 
 
 def gather(

@@ -34,8 +34,9 @@ SHIPPED = HERE / "shipped"
 #: The compiled functions: a letter for each argument, as :class:`latticesums` compiled kernels.
 KERNELS = {
     "group": "iiIII",
-    "list_sums": "iiiiiiFIIIIIF",
-    "gather": "iiiiiiiiiiiiiIIFFFF",
+    "count_sums": "iiiiiiFIII",
+    "list_sums": "iiiiiiFIIIIIJF",
+    "gather": "iiiiiiiiiiiiiIJFFFF",
 }
 
 # Fewer pairs than this are not worth a second thread.
@@ -103,13 +104,20 @@ class _Lists:
         shares = np.arange(1, n_threads) * n_pairs // max(n_threads, 1)
         cuts = sorted({0, n_nodes, *np.searchsorted(first.numpy(), shares).tolist()})
         self._ranges = list(zip(cuts, cuts[1:], strict=False))
-        self._starts = torch.empty(n_nodes * (n_lists + 1), dtype=torch.long)
-        self._members = torch.empty(n_pairs * n_lists, dtype=torch.long)
-        self._terms = torch.empty(n_pairs * n_lists)
         given = (self.n_components, self.n_sums, *sums.stride()[:2])
-        lists = (self._starts, self._members, self._terms)
-        arrays = _addresses(sums, order, first, others, *lists)
-        self._share_out(lambda k: _kernel("list_sums")(*self._ranges[k], *given, *arrays))
+        pairs = _addresses(sums, order, first)
+        found = torch.empty(n_nodes, dtype=torch.long)
+        self._share_out(
+            lambda k: _kernel("count_sums")(*self._ranges[k], *given, *pairs, found.data_ptr())
+        )
+        room = torch.cumsum(found + 1, 0)  # where the next node's begin
+        n_entries = int(room[-1]) if n_nodes else 0
+        self._starts = torch.empty(n_nodes * (n_lists + 1), dtype=torch.long)
+        self._members = torch.empty(n_entries, dtype=torch.int32)
+        self._terms = torch.empty(n_entries)
+        room -= found + 1
+        lists = _addresses(others, room, self._starts, self._members, self._terms)
+        self._share_out(lambda k: _kernel("list_sums")(*self._ranges[k], *given, *pairs, *lists))
 
     @property
     def n_entries(self) -> int:
