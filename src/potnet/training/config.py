@@ -18,7 +18,7 @@ from potnet.targets import Asked, present_word
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
-FEW_CRYSTALS = 2_000
+FEW_CRYSTALS = 20_000
 
 # What may differ between a run and its continuation: where it runs, not what it computes.
 RESUMABLE = frozenset({"device", "devices", "n_nodes", "threads", "workers", "checkpoint_seconds"})

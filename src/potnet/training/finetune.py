@@ -32,7 +32,8 @@ NOTHING: Mapping[str, Scale] = MappingProxyType({})  # is kept
 # Of going on with the same quantity: of 3e-4 and a third and three times as much, the only one with
 # which 200 crystals gained anything (formation energies of another functional).
 LEARNING_RATE, EPOCHS = 3e-4, 20
-BATCH_SIZE = 16  # of few crystals, which make few steps otherwise
+BATCH_SIZE = 16  # of up to so many crystals, which make few steps otherwise:
+FEW_STEPS = 2_000
 AS_ANOTHER = 0.8  # correlation from which an output is the target, computed in another way
 FEWEST_ASKED, MOST_ASKED = 10, 200  # crystals for this correlation
 
@@ -150,7 +151,7 @@ def resolved(config: TrainingConfig, kept: Mapping[str, Scale], n_crystals: int)
     defaults: dict[str, Any] = {}
     if kept:
         defaults |= {"learning_rate": LEARNING_RATE, "epochs": EPOCHS}
-        defaults |= {"batch_size": BATCH_SIZE} if n_crystals <= FEW_CRYSTALS else {}
+        defaults |= {"batch_size": BATCH_SIZE} if n_crystals <= FEW_STEPS else {}
     update = {k: v for k, v in defaults.items() if k not in config.model_fields_set}
     if config.members is None:
         update["members"] = _members(config, n_crystals)
