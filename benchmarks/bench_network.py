@@ -22,7 +22,7 @@ weights not: CIF, one crystal in each file, and one extxyz file with all. CHGNet
 environment of its own, made of ``rivals/chgnet-requirements.txt``.
 
 ``calculator`` asks ``potnet.Calculator`` for energy, forces and stress of rock salt with displaced
-atoms, one call each.
+atoms, one call each, with its network in double and in single precision.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ TABLES = {
 }
 BATCH_SIZES = (32, 64, 128)
 MODEL = "mp-formation-energy"  # one network
+PRECISIONS = ("float64", "float32")
 MOST_ATOMS = 9  # so that the crystals of JARVIS have 5.4 atoms on average
 N_PREDICTED = 512
 
@@ -293,17 +294,25 @@ def predict_here(order: dict, repeats: int = 3) -> dict:
 
 
 def bench_calculator(options: argparse.Namespace) -> dict:
-    rows, calculator = [], potnet.Calculator(MODEL)
+    rows = []
+    calculators = {
+        precision: potnet.Calculator(MODEL, precision=precision) for precision in PRECISIONS
+    }
     for n in (1, 2, 3):
         atoms = bulk("NaCl", "rocksalt", a=5.64, cubic=True).repeat(n)
         atoms.rattle(0.1, seed=1)
+        row: dict = {"n_atoms": len(atoms)}
+        for precision, calculator in calculators.items():
 
-        def forces(atoms: Atoms = atoms) -> int:
-            calculator.calculate(atoms, ["energy", "forces", "stress"])
-            return 1
+            def forces(calculator: potnet.Calculator = calculator, atoms: Atoms = atoms) -> int:
+                calculator.calculate(atoms, ["energy", "forces", "stress"])
+                return 1
 
-        forces()
-        rows.append({"n_atoms": len(atoms), "ms": least_ms(forces, 20 * options.repeats)})
+            forces()
+            row[f"ms_{precision}"] = least_ms(forces, 20 * options.repeats)
+        double, single = (calculators[precision].results["forces"] for precision in PRECISIONS)
+        row["forces_apart"] = float(abs(single - double).max())
+        rows.append(row)
         print(json.dumps(rows[-1]), flush=True)
     return {"model": MODEL, "rows": rows}
 

@@ -26,7 +26,7 @@ from latticesums.pairs import pair_sums
 from latticesums.plan import Plan, make_plan
 from latticesums.potentials import Potential, resolve
 from latticesums.radii import balanced_radius_of_charges, share_of_charges
-from latticesums.terms import add_charges, can_list, evaluated, list_terms
+from latticesums.terms import add_charges, evaluated, list_terms
 
 #: e^2 / Å in eV: energies of charges in units of the elementary charge times this are in eV.
 COULOMB_CONSTANT = 14.3996454784255
@@ -285,7 +285,7 @@ def _energy(
     if not asks and is_near and pbc.all() and potential.can_split:
         with torch.no_grad():
             planned = _plan(positions, cell, charges, potential, tolerance)
-            if can_list(planned[0]):
+            if planned[0].can_list:
                 return _without_tape(
                     positions, cell, charges, potential, tolerance, boundary, planned
                 )

@@ -26,7 +26,6 @@ from latticesums.terms import (
     Evaluated,
     Terms,
     add_pairs,
-    can_list,
     evaluated,
     list_terms,
     pairs_of_clusters,
@@ -71,7 +70,7 @@ def evaluate(
     """
     points, rows = positions.detach().numpy(), cells.detach().numpy()
     plan = _planned(points, rows, n_atoms, tuple(potentials), tolerance, share)
-    if cells.shape[1] and not can_list(plan):
+    if cells.shape[1] and not plan.can_list:
         return differentiable.evaluate(positions, cells, n_atoms, potentials, tolerance, share)
     if cells.shape[1]:
         found = list_terms(points, rows, n_atoms, plan)

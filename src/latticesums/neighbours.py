@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,6 +14,8 @@ from latticesums.errors import StructureError
 from latticesums.lattice import MAX_VECTORS, bring_near, reduced
 
 Array = NDArray[np.float64]
+
+_FEW = 10_000  # shifts that are kept
 
 
 def near_positions(positions: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,40 +40,81 @@ def images_within(
         cutoff: Largest distance in Å.
         both: Whether to list i, j and j, i, or only i <= j.
     """
-    given, points = cell.detach().cpu().numpy(), positions.detach().cpu().numpy()
-    basis, n = reduced(given), len(points)
-    inverse = np.linalg.inv(basis)
-    wraps = np.floor(points @ inverse + 0.5)
-    apart = points - wraps @ basis
-    # wrapped atoms differ by less than a basis vector along each axis
-    box = np.floor((cutoff * np.linalg.norm(inverse, axis=0)) + 1 + 1e-9)
-    if not n * n * np.prod(2 * box + 1) < 25.0 * MAX_VECTORS:
+    points, n = positions.detach().cpu().numpy(), len(positions)
+    rows = np.asarray(cell.detach().cpu().numpy(), np.float64)
+    lattice = _lattice(rows.tobytes(), cutoff)
+    if not n * n * lattice.n_shifts < 25.0 * MAX_VECTORS:
         raise StructureError(
             f"`cell` must need at most {25 * MAX_VECTORS} images of pairs, got "
-            f"{n * n * np.prod(2 * box + 1):.3g}. Give the cell in Å, or a larger tolerance or a "
+            f"{n * n * lattice.n_shifts:.3g}. Give the cell in Å, or a larger tolerance or a "
             "smaller cutoff."
         )
-    shifts = np.stack(np.meshgrid(*(np.arange(-b, b + 1) for b in box), indexing="ij"), -1)
-    shifts = shifts.reshape(-1, 3)
-    longest = 2 * np.sqrt((apart * apart).sum(1).max())
-    shifts = shifts[((shifts @ basis) ** 2).sum(1) <= (cutoff + longest) ** 2 * (1 + 1e-9)]
-    # Back to the given cell: its integer combinations that lead from i to an image of j.
-    back = np.rint(basis @ np.linalg.inv(given))
-    pairs, steps = _listed(apart, wraps, shifts, basis, back, cutoff, both)
+    pairs, steps = _listed(points, lattice, cutoff, both)
     pair = torch.from_numpy(pairs).to(positions.device)
     moved = torch.from_numpy(steps).to(cell) @ cell
     return pair, positions[pair % n] - positions[pair // n] + moved
 
 
+@dataclass(frozen=True)
+class _Lattice:
+    """A lattice in which images are looked for.
+
+    Attributes:
+        basis: Reduced basis, and its ``inverse``, (3, 3).
+        back: Integer combinations of the rows of the cell that its rows are, (3, 3).
+        box: Shifts along each of its vectors that lead to wrapped atoms within the cutoff.
+    """
+
+    basis: Array
+    inverse: Array
+    back: Array
+    box: Array
+
+    @property
+    def n_shifts(self) -> float:
+        """How many shifts there are in the box."""
+        return float(np.prod(2 * self.box + 1))
+
+    def within(self, radius: float) -> Array:
+        """Return those that are no longer than a radius, (n, 3)."""
+        shifts, squares = self._kept if self.n_shifts <= _FEW else self._all()
+        return shifts[squares <= radius**2 * (1 + 1e-9)]
+
+    @cached_property
+    def _kept(self) -> tuple[Array, Array]:
+        return self._all()
+
+    def _all(self) -> tuple[Array, Array]:
+        """Return the shifts, and their squared lengths."""
+        ranges = (np.arange(-b, b + 1) for b in self.box)
+        shifts = np.stack(np.meshgrid(*ranges, indexing="ij"), -1).reshape(-1, 3)
+        return shifts, ((shifts @ self.basis) ** 2).sum(1)
+
+
+@lru_cache(maxsize=16)  # where atoms move in one cell, it stays as it is
+def _lattice(cell: bytes, cutoff: float) -> _Lattice:
+    given = np.frombuffer(cell).reshape(3, 3)
+    basis = reduced(given)
+    inverse: Array = np.linalg.inv(basis).astype(np.float64)
+    # wrapped atoms differ by less than a basis vector along each axis
+    box = np.floor((cutoff * np.linalg.norm(inverse, axis=0)) + 1 + 1e-9)
+    return _Lattice(basis, inverse, np.rint(basis @ np.linalg.inv(given)), box)
+
+
 def _listed(
-    points: Array, wraps: Array, shifts: Array, basis: Array, back: Array, cutoff: float, both: bool
+    positions: Array, lattice: _Lattice, cutoff: float, both: bool
 ) -> tuple[NDArray[np.int64], Array]:
     """Return the pairs, and how many given vectors lead to each image, shape (n, 3)."""
     from latticesums.compiled.calls import address
     from latticesums.compiled.machine_code import kernel
 
-    given = [np.array(a, dtype=float, order="C") for a in (points, wraps, shifts @ basis, shifts)]
-    given.append(np.array(back, dtype=float, order="C"))
+    basis = lattice.basis
+    wraps = np.floor(positions @ lattice.inverse + 0.5)
+    points = positions - wraps @ basis
+    longest = 2 * np.sqrt((points * points).sum(1).max())
+    shifts = lattice.within(cutoff + longest)
+    arrays = (points, wraps, shifts @ basis, shifts, lattice.back)
+    given = [np.array(a, dtype=float, order="C") for a in arrays]
     n, found = len(points), _expected(len(points), basis, cutoff)
     while True:
         room = found

@@ -496,7 +496,7 @@ def lattice_sums(
     >>> lattice_sums(atoms, ["coulomb", "yukawa:0.5"]).values.shape
     (2, 2, 2)
     """
-    many = isinstance(crystal, Sequence) and not hasattr(crystal, "cell")
+    many = not hasattr(crystal, "cell") and isinstance(crystal, Sequence)
     crystals: Sequence[Crystal] = crystal if many else [crystal]  # pyright: ignore
     for item in crystals:
         require_crystal("lattice_sums", item)
@@ -516,17 +516,23 @@ def lattice_sums(
             tolerance=tolerance,
             relative=relative,
             graph_index=torch.from_numpy(np.repeat(np.arange(len(crystals)), n_atoms)),
-            pbc=np.stack([np.broadcast_to(c.pbc, 3) for c in crystals]),
+            pbc=_repeats(crystals),
             on_error=on_error,
             plan=plan,
         )
-    bounds, ends = sums.bounds.numpy(), np.cumsum(n_atoms**2)
-    blocks = np.split(sums.values.numpy(), ends[:-1])
-    found = [
-        LatticeSums(block.reshape(n, n, -1), bound, named.names, sums.failures.get(graph))
-        for graph, (n, block, bound) in enumerate(zip(n_atoms, blocks, bounds, strict=True))
-    ]
+    values, start, found = sums.values.numpy(), 0, []
+    for graph, (n, bound) in enumerate(zip(n_atoms.tolist(), sums.bounds.numpy(), strict=True)):
+        block = values[start : start + n * n].reshape(n, n, values.shape[1])
+        found.append(LatticeSums(block, bound, named.names, sums.failures.get(graph)))
+        start += n * n
     return found if many else found[0]
+
+
+def _repeats(crystals: Sequence[Crystal]) -> NDArray[np.bool_] | bool:
+    """Return the directions in which crystals repeat, shape (n, 3), or True if all do in all."""
+    if all(crystal.pbc is True for crystal in crystals):
+        return True
+    return np.stack([np.broadcast_to(crystal.pbc, 3) for crystal in crystals])
 
 
 class _Named(NamedTuple):

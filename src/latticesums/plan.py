@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 
 #: Phases, waves times atoms, that one crystal may need: what they take must fit in memory.
 MAX_PHASES = 100_000_000
+#: Lattice vectors that may be looked at for a pair; longer cells go by other ways than a list.
+_MOST_LISTED = 200_000
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,35 @@ class Plan(Halves):
     waves: Lattice
     reach: Array
     tolerance: Array
+
+    @cached_property
+    def volumes(self) -> Array:
+        """Volumes of the cells in Å^3, shape (n_graphs,).
+
+        Of the reduced basis: in a nearly singular one, rounding takes digits of the volume.
+        """
+        return np.abs(np.linalg.det(self.basis))
+
+    @cached_property
+    def can_list(self) -> bool:
+        """Whether images can be listed: not of needles, with one list for all.
+
+        Vectors of pairs are wrapped, and so as long as half a cell.
+        """
+        longest = 0.5 * np.linalg.norm(self.basis, axis=2).sum(1)
+        return bool((self.lattice.most(self.radius + longest) < _MOST_LISTED).all())
+
+    def expected(self, n_atoms: NDArray[np.int64]) -> tuple[int, int]:
+        """Return how many images and waves there are, rather more than fewer."""
+        images, waves = self._expected
+        pairs = 0.5 * n_atoms * (n_atoms - 1) + 1
+        return int((pairs * images).sum()) + 200, waves
+
+    @cached_property
+    def _expected(self) -> tuple[Array, int]:
+        """Images of a pair in each crystal, and all waves."""
+        images = 1.1 * 4.19 * self.radius**3 / self.lattice.volume
+        return images, int((1.2 * self.n_waves).sum()) + 200
 
     @property
     def n_images(self) -> Array:

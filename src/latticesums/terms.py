@@ -71,19 +71,6 @@ def _owners(ends: Indices) -> Indices:
     return np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
 
 
-#: Lattice vectors that may be looked at for a pair; longer cells go by other ways.
-_MOST_VECTORS = 200_000
-
-
-def can_list(plan: Plan) -> bool:
-    """Return whether the images of crystals can be listed: not of needles, with one list for all.
-
-    Vectors of pairs are wrapped, and so as long as half a cell.
-    """
-    longest = 0.5 * np.linalg.norm(plan.basis, axis=2).sum(1)
-    return bool((plan.lattice.most(plan.radius + longest) < _MOST_VECTORS).all())
-
-
 def list_terms(
     positions: Array, cells: Array, n_atoms: Indices, plan: Plan, references: Array | None = None
 ) -> Terms:
@@ -99,7 +86,7 @@ def list_terms(
     Raises:
         StructureError: If two atoms are on one spot, or a cell is too long for a list.
     """
-    if not can_list(plan):
+    if not plan.can_list:
         raise StructureError(
             "crystal 0: `cell` must not be so much longer than wide, got lengths of "
             f"{np.linalg.norm(plan.basis, axis=2).max():.3g} Å. Sum without a plan."
@@ -112,7 +99,7 @@ def list_terms(
     numbers = [_writable(a) for a in (cells, plan.transform, bases, plan.radius, plan.wave_radius)]
     ends, failures = np.zeros((n_graphs, 4), np.int64), np.zeros((n_graphs, 3), np.int64)
     fractions = np.empty((3, len(positions)))
-    room_images, room_waves = _expected(plan, n_atoms)
+    room_images, room_waves = plan.expected(n_atoms)
     while True:
         codes, vectors = np.empty(room_images, np.int64), np.empty((3, room_images))
         squares = np.empty(room_images)
@@ -142,8 +129,7 @@ def list_terms(
         waves=whole(waves[:, :n_waves]),
         wave_squares=wave_squares[:n_waves],
         fractions=fractions,
-        # Of the reduced basis: in a nearly singular one, rounding takes digits of the volume.
-        volumes=np.abs(np.linalg.det(plan.basis)),
+        volumes=plan.volumes,
     )
 
 
@@ -184,13 +170,6 @@ def pairs_of_clusters(positions: Array, n_atoms: Indices) -> Terms:
 
 def _writable(array: Array) -> Array:
     return np.array(array, dtype=np.float64, order="C")
-
-
-def _expected(plan: Plan, n_atoms: Indices) -> tuple[int, int]:
-    """Return how many images and waves there are, rather more than fewer."""
-    images = 4.19 * plan.radius**3 / plan.lattice.volume
-    pairs = 0.5 * n_atoms * (n_atoms - 1) + 1
-    return int((1.1 * pairs * images).sum()) + 200, int((1.2 * plan.n_waves).sum()) + 200
 
 
 def _check_spots(failures: Indices) -> None:

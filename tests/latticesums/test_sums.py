@@ -310,3 +310,17 @@ def test_the_working_memory_of_a_chunk_is_limited(monkeypatch):
     differentiable.evaluate(x, CELL.repeat(64, 1, 1), np.full(64, 2), (Coulomb(),), 1e-6)
     assert len(sizes) > 1
     assert sum(sizes) == 128
+
+
+def test_arrays_may_be_read_only_in_another_order_or_lists():
+    positions = np.array([[0.1, 0.2, 0.3], [1.9, 0.1, 2.5], [0.4, 2.2, 1.9]])
+    cell = np.array([[4.1, 0.3, 0.2], [-1.1, 4.9, 0.4], [0.6, -1.7, 5.3]])
+    expected = lattice_sums(Atoms(positions, cell))
+    frozen, turned = positions.copy(), np.asfortranarray(positions)
+    frozen.setflags(write=False)
+    wide = np.concatenate([positions, positions], 1)[:, :3]
+    for given in (frozen, turned, wide, positions.tolist()):
+        for box in (cell, cell.tolist(), np.asfortranarray(cell)):
+            found = lattice_sums(Atoms(given, box))
+            np.testing.assert_array_equal(found.values, expected.values)
+            np.testing.assert_array_equal(found.error_bound, expected.error_bound)

@@ -15,41 +15,34 @@ def address(array: NDArray[Any]) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(buffer)) if array.size else 0
 
 
-class _Kept(threading.local):
-    """Memory of a thread, which kernels use one after the other: new one is slow to touch.
+class _Room:
+    """Memory that kernels use one after the other: new one is slow to touch.
 
     Attributes:
-        integers: Room for a few, and ``place``, their address.
-        given: What a caller gave, and ``given_at``, its address.
+        bytes: Room for few numbers; ``integers`` are the same bytes, and ``place`` their address.
+        told: What a caller wrote to ``bytes`` at last, and for what; it may keep its bytes here.
         arguments: Address of the memory, twice, and its size in numbers.
     """
 
     def __init__(self) -> None:
-        self.integers = np.zeros(8, np.int64)
+        self.bytes = bytearray(256)
+        self.integers = np.frombuffer(self.bytes, np.int64)
         self.place = address(self.integers)
-        self.given = np.zeros(0)
+        self.told: tuple[Any, bytes] = (None, b"")
         self.grow(1 << 16)
-
-    def take(self, positions: NDArray[np.float64], cell: NDArray[np.float64]) -> int:
-        """Copy positions, and a cell behind them, to memory that stays; return where they lie."""
-        n = positions.size
-        if self.given.size < n + 9:
-            self.given = np.zeros(2 * n + 9)
-            self.given_at = address(self.given)
-        self.given[:n] = positions.ravel()
-        self.given[n : n + 9] = cell.ravel()
-        return self.given_at
-
-    def farthest(self, n: int) -> float:
-        """Return the sum of the squares of the first numbers taken: none is farther than that."""
-        numbers = self.given[:n]
-        return float(np.vdot(numbers, numbers))
 
     def grow(self, n: int) -> None:
         """Give room for n numbers, beginning with a cache line."""
         self.numbers = np.zeros(n + 8)
         first = -(-address(self.numbers) // 64) * 64
         self.arguments = (first, first, n)
+
+
+class _Kept(threading.local):
+    """The memory of each thread."""
+
+    def __init__(self) -> None:
+        self.room = _Room()
 
 
 KEPT = _Kept()
@@ -61,8 +54,8 @@ def in_memory(function: Callable[..., int], *arguments: float) -> None:
 
     The kernel returns 0, or the numbers for which it needs room.
     """
-    own = KEPT
+    own = KEPT.room
     while needed := function(*arguments, *own.arguments):
         if needed > _LARGEST_KEPT:
-            own = _Kept()
+            own = _Room()
         own.grow(needed + needed // 8)

@@ -13,7 +13,15 @@ from latticesums.compiled.lattice import (
     place_atoms,
     sort_by_height,
 )
-from latticesums.compiled.memory import blocks_at, line_at, memory_of, rows_at, used
+from latticesums.compiled.memory import (
+    blocks_at,
+    floats_at,
+    line_at,
+    memory_of,
+    rows_at,
+    used,
+    words_at,
+)
 from latticesums.compiled.plan import (
     G_HEIGHT,
     G_KMAX,
@@ -28,7 +36,7 @@ from latticesums.compiled.plan import (
     plan_crystals,
     room_for_plans,
 )
-from latticesums.compiled.simd import mirror
+from latticesums.compiled.simd import mirror_one, mirror_three
 from latticesums.compiled.support import (
     COINCIDENT,
     COULOMB,
@@ -106,12 +114,22 @@ def _join_pairs(start, n_atoms, n_potentials, step_c, values, work):
                     continue
                 for p in range(n_potentials):
                     begin = work.sums_at[p]
-                    sums = begin + i * step_c + j if begin >= 0 else nothing
-                    work.largest[p] = mirror(
-                        values, start + i * step + j * n_potentials + p, n_potentials,
-                        start + j * step + i * n_potentials + p, step, long, sums,
-                        work.zero[p], n, work.largest[p],
+                    work.begins[p] = begin + i * step_c + j if begin >= 0 else nothing
+                here = start + i * step + j * n_potentials
+                there = start + j * step + i * n_potentials
+                p = 0
+                while p + 3 <= n_potentials:
+                    mirror_three(
+                        values, here + p, n_potentials, there + p, step, long, work.begins, p,
+                        work.zero, work.largest, n,
                     )  # fmt: skip
+                    p += 3
+                while p < n_potentials:
+                    mirror_one(
+                        values, here + p, n_potentials, there + p, step, long, work.begins, p,
+                        work.zero, work.largest, n,
+                    )  # fmt: skip
+                    p += 1
 
 
 @part
@@ -276,22 +294,30 @@ def _evaluate_crystals(
 def kernel(fingerprint: str) -> Callable[..., int]:
     """Return what Python calls, stored on disk under the fingerprint of all sources."""
 
-    def evaluate(
-        begin, end, n_atoms, n_rests, n_orbits, n_potentials, n_lines, n_columns, tolerance, budget,
-        positions, rests, offsets, orbits, out_offsets, cells, kinds, parameters, tables, values,
-        bounds, failures, floats, words, room,
-    ):  # fmt: skip
-        """Evaluate crystals begin..end-1; return 0, or the room that is needed to do so."""
+    def evaluate(given, limits, floats, words, room):
+        """Evaluate crystals begin..end-1; return 0, or the room that is needed to do so.
+
+        ``given`` are begin, end, the numbers of atoms, rests, labels of orbits, potentials, lines
+        and columns of tables, and the addresses of positions, cells, values, bounds, rests,
+        offsets, orbits, offsets of values, kinds, parameters, tables and failures; ``limits`` are
+        the tolerance and the part of it for truncation. One by one, they take as long to hand over
+        as a small crystal to sum.
+        """
         fingerprint  # noqa: B018  # pyright: ignore[reportUnusedExpression]
+        begin, end, n_atoms, n_rests, n_orbits = given[0], given[1], given[2], given[3], given[4]
+        n_potentials, n_lines, n_columns = given[5], given[6], given[7]
+        out_offsets = line_at(words_at(given[15]), end + 1)
         n_values = out_offsets[end] * n_potentials
         return _evaluate_crystals(
-            begin, end, rows_at(positions, n_atoms, 3), rows_at(rests, n_rests, 3),
-            line_at(offsets, end + 1), line_at(orbits, n_orbits), line_at(out_offsets, end + 1),
-            blocks_at(cells, end, 3, 3), line_at(kinds, n_potentials),
-            rows_at(parameters, n_potentials, 3), tolerance, budget,
-            blocks_at(tables, 2, n_lines, n_columns), line_at(values, n_values),
-            rows_at(bounds, end, n_potentials), rows_at(failures, end, 3),
-            memory_of(floats, words), room,
+            begin, end, rows_at(floats_at(given[8]), n_atoms, 3),
+            rows_at(floats_at(given[12]), n_rests, 3), line_at(words_at(given[13]), end + 1),
+            line_at(words_at(given[14]), n_orbits), out_offsets,
+            blocks_at(floats_at(given[9]), end, 3, 3), line_at(words_at(given[16]), n_potentials),
+            rows_at(floats_at(given[17]), n_potentials, 3), limits[0], limits[1],
+            blocks_at(floats_at(given[18]), 2, n_lines, n_columns),
+            line_at(floats_at(given[10]), n_values),
+            rows_at(floats_at(given[11]), end, n_potentials),
+            rows_at(words_at(given[19]), end, 3), memory_of(floats, words), room,
         )  # fmt: skip
 
     return evaluate

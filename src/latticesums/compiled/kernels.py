@@ -34,7 +34,7 @@ class Kernel:
 KERNELS = {
     kernel.name: kernel
     for kernel in (
-        Kernel("evaluate", "evaluate", "iiiiiiiixxXXIIIXIXXXXIXIi"),
+        Kernel("evaluate", "evaluate", "IXXIi"),
         Kernel("list_neighbours", "neighbours", "iiiixXXXXXIX"),
         Kernel("add_directed_shells", "directed", "iiiiiixXXIIIXXXXXIXIi"),
         Kernel("pull_shells", "shell_slopes", "iiiiIXXXXXXXXXIi"),

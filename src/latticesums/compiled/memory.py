@@ -118,6 +118,25 @@ blocks_at: Any
 line_at, rows_at, blocks_at = _makers()
 
 
+def _pointer(number):
+    """Make the function that returns the pointer to numbers of a type at an address."""
+
+    @intrinsic
+    def pointer(typing_context, address):
+        kind = types.CPointer(number)
+
+        def codegen(context, builder, sig, arguments):
+            return builder.inttoptr(arguments[0], context.get_value_type(kind))
+
+        return kind(types.int64), codegen
+
+    return pointer
+
+
+floats_at: Any = _pointer(types.float64)
+words_at: Any = _pointer(types.int64)
+
+
 @part
 def fill(array, value):
     """Write one number everywhere."""

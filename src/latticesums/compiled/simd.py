@@ -547,31 +547,52 @@ def _adder(n_terms):
     return add_at
 
 
-@intrinsic
-def _mirror(typing_context, values, at, step, across, step_across, sums, at_sums, zero, n, most):
-    """Complete n sums of a row: add the long halves and a number, and copy them to a column.
+def _mirrorer(n_terms):
+    """Make the completion of the sums of one or more potentials in a row of pairs."""
 
-    Returns:
-        The largest short half among them and ``most``.
-    """
+    @intrinsic
+    def mirror(
+        typing_context, values, at, step, across, step_across, sums, begins, q, zeros, most, n
+    ):
+        """Add long halves and constants to n sums, and copy them to a column.
 
-    def codegen(context, builder, sig, arguments):
-        values, sums = _arrays(context, builder, sig, arguments, 0, 5)
-        _, at, step, across, step_across, _, at_sums, zero, n, most = arguments
-        largest = cgutils.alloca_once_value(builder, most)
-        with cgutils.for_range(builder, n) as loop:
-            place = builder.add(at, builder.mul(loop.index, step))
-            short, highest = values.number(place), builder.load(largest)
-            is_more = builder.fcmp_ordered(">", short, highest)
-            builder.store(builder.select(is_more, short, highest), largest)
-            long = sums.number(builder.add(at_sums, loop.index))
-            total = builder.fadd(builder.fadd(short, long), zero)
-            values.set_number(total, place)
-            values.set_number(total, builder.add(across, builder.mul(loop.index, step_across)))
-        return builder.load(largest)
+        So for ``n_terms`` successive potentials from q on, which lie side by side. The long halves
+        of potential p are in ``sums`` from ``begins[p]`` on, its constant is ``zeros[p]``, and
+        ``most[p]`` becomes its largest short half if that is larger.
+        """
 
-    n, x = types.intp, types.float64
-    return x(values, n, n, n, n, sums, n, x, n, x), codegen
+        def codegen(context, builder, sig, arguments):
+            values, sums, begins, zeros, most = _arrays(
+                context, builder, sig, arguments, 0, 5, 6, 8, 9
+            )
+            _, at, step, across, step_across, _, _, q, _, _, n = arguments
+            rows = [builder.add(q, _word(k)) for k in range(n_terms)]
+            starts = [begins.number(row) for row in rows]
+            constants = [zeros.number(row) for row in rows]
+            largest = [cgutils.alloca_once_value(builder, most.number(row)) for row in rows]
+            with cgutils.for_range(builder, n) as loop:
+                place = builder.add(at, builder.mul(loop.index, step))
+                copy = builder.add(across, builder.mul(loop.index, step_across))
+                for k, (start, constant) in enumerate(zip(starts, constants, strict=True)):
+                    here, there = builder.add(place, _word(k)), builder.add(copy, _word(k))
+                    short = values.number(here)
+                    highest = _larger(builder, short, builder.load(largest[k]))
+                    builder.store(highest, largest[k])
+                    long = sums.number(builder.add(start, loop.index))
+                    total = builder.fadd(builder.fadd(short, long), constant)
+                    values.set_number(total, here)
+                    values.set_number(total, there)
+            for row, highest in zip(rows, largest, strict=True):
+                most.set_number(builder.load(highest), row)
+            return context.get_dummy_value()
+
+        n_type = types.intp
+        signature = types.void(
+            values, n_type, n_type, n_type, n_type, sums, begins, n_type, zeros, most, n_type
+        )
+        return signature, codegen
+
+    return mirror
 
 
 rotate: Any = _rotate
@@ -585,4 +606,5 @@ gather: Any = _gather(names_images=False)
 gather_named: Any = _gather(names_images=True)
 add_one: Any = _adder(1)
 add_three: Any = _adder(3)
-mirror: Any = _mirror
+mirror_one: Any = _mirrorer(1)
+mirror_three: Any = _mirrorer(3)

@@ -20,6 +20,7 @@ two halves, ``simd`` the innermost loops, ``evaluate`` the way through, ``worksp
 writes.
 """
 
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -276,15 +277,15 @@ def _sums(
 
     evaluate, (tables, _) = kernel("evaluate"), _tables()
     arrays = (
-        positions, rests, offsets, orbits, out_offsets, cells, kinds, parameters, tables, values,
-        bounds, failures,
+        positions, cells, values, bounds, rests, offsets, orbits, out_offsets, kinds, parameters,
+        tables, failures,
     )  # fmt: skip
     numbers = (len(positions), len(rests), len(orbits), len(kinds), *tables.shape[1:])
-    numbers = (*numbers, tolerance, budget)
-    places = [address(array) for array in arrays]
+    places, limits = [address(array) for array in arrays], np.array([tolerance, budget])
 
     def run(begin: int, end: int) -> None:
-        in_memory(evaluate, begin, end, *numbers, *places)
+        given = np.array([begin, end, *numbers, *places], np.int64)
+        in_memory(evaluate, address(given), address(limits))
 
     _in_threads(run, counts, n_threads)
     return CompiledSums(values, bounds, failures, cells, tolerance)
@@ -317,23 +318,43 @@ def sums_of_one(
     n, n_potentials = len(points), described.n_potentials
     if not n or points.shape != (n, 3) or rows.shape != (3, 3):
         return None
-    own = KEPT
-    place = own.take(points, rows)
-    if not own.farthest(3 * n) <= FAR**2:
+    try:
+        places = address(points), address(rows)
+    except TypeError:  # read-only, or in another order
+        return sums_of_one(
+            np.array(points, order="C"), np.array(rows, order="C"), described, tolerance
+        )
+    if not np.vdot(points, points) <= FAR**2:
         return None
     size = n * n * n_potentials
     numbers = np.empty(size + n_potentials)  # values, and bounds behind them
-    found, integers, first = address(numbers), own.integers, own.place
-    integers[:7] = 0, n, 0, n * n, 0, 0, 0  # where atoms and pairs begin and end; what is wrong
-    tables, table = _tables()
-    in_memory(
-        kernel("evaluate"), 0, 1, n, 0, 0, n_potentials, tables.shape[1], tables.shape[2],
-        tolerance, _budget(tolerance), place, 0, first, 0, first + 16, place + 24 * n,
-        described.kinds_at, described.parameters_at, table, found, found + 8 * size, first + 32,
-    )  # fmt: skip
-    if integers[4]:
+    found, own = address(numbers), KEPT.room
+    what, told = own.told
+    if what != (described, n, tolerance):
+        told = _told(own.place, described, n, tolerance)
+        own.told = (described, n, tolerance), told
+    own.bytes[: len(told)] = told
+    _PLACES.pack_into(own.bytes, _CALL + 64, *places, found, found + 8 * size)
+    in_memory(kernel("evaluate"), own.place + _CALL, own.place + _LIMITS)
+    if own.integers[4]:
         return None
     return numbers[:size].reshape(n, n, n_potentials), numbers[size:]
+
+
+# What a call of one crystal is told: seven numbers of it, the arguments of the kernel, two limits.
+_GIVEN, _PLACES = struct.Struct("=27q2d"), struct.Struct("=4q")
+_CALL, _LIMITS = 8 * 7, 8 * 27
+
+
+def _told(place: int, described: Described, n: int, tolerance: float) -> bytes:
+    """Return what a kernel at a place is told of a crystal of n atoms but where its arrays are."""
+    tables, table = _tables()
+    return _GIVEN.pack(
+        0, n, 0, n * n, 0, 0, 0,  # where atoms and pairs begin and end; what is wrong
+        0, 1, n, 0, 0, described.n_potentials, tables.shape[1], tables.shape[2],
+        0, 0, 0, 0, 0, place, 0, place + 16, described.kinds_at, described.parameters_at, table,
+        place + 32, tolerance, _budget(tolerance),
+    )  # fmt: skip
 
 
 def _budget(tolerance: float) -> float:

@@ -45,7 +45,7 @@ class Workspace(NamedTuple):
         long_halves, interpolation: Polynomials of exponentials.
         own, total, zero, itself, largest, sums_at: Numbers of each potential: its short half with
             own images, its coefficients' sum, its wave 0, its self term, its largest short half,
-            and where its block begins, or -1.
+            and where its block begins, or -1; ``begins``, where the row of an atom begins in it.
     """
 
     near: Ints
@@ -92,6 +92,7 @@ class Workspace(NamedTuple):
     itself: Floats
     largest: Floats
     sums_at: Ints
+    begins: Ints
 
 
 @part
@@ -152,21 +153,18 @@ def workspace(memory, sizes, n_potentials, by_orbit):
         itself=numbers(memory, n_potentials),
         largest=numbers(memory, n_potentials),
         sums_at=integers(memory, n_potentials),
+        begins=integers(memory, n_potentials),
     )
 
 
 @part
 def prepare(work):
-    """Write what is read beyond the end of something, and what stays as it is."""
+    """Write what stays as it is, and what is read beyond the last atom.
+
+    What is read beyond the end of distances and waves is worked on and left behind, whatever it is.
+    """
     for i in range(work.slots.size):
         work.slots[i] = 0
     fill_rows(work.atoms, 0.0)
-    fill_rows(work.buffers, 1.0)
-    fill_rows(work.terms, 1.0)
-    fill(work.squares, 1.0)
-    fill(work.sorted_squares, 1.0)
-    fill(work.work, 1.0)
-    fill(work.polynomials, 1.0)
-    fill(work.coefficients, 1.0)
     fill(work.blocks[work.blocks.size - work.atoms.shape[1] ** 2 :], 0.0)
     fill(work.long_halves, 0.0)

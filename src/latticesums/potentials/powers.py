@@ -157,12 +157,12 @@ class InversePower(Potential):
     def short(self, r2: Tensor, alpha: Tensor) -> Tensor:
         # Q(p/2, x^2) / r^p, with Q(s+1, y) = Q(s, y) + y^s exp(-y) / Gamma(s+1)  (eq. 5)
         p = self.exponent
-        y = alpha * alpha * r2
-        if not _is_integer(p):
-            return torch.special.gammaincc(torch.full_like(y, p / 2), y) * _power(r2, p)
         if p == 1:
             r = r2.sqrt()
             return torch.special.erfc(alpha * r) / r
+        y = alpha * alpha * r2
+        if not _is_integer(p):
+            return torch.special.gammaincc(torch.full_like(y, p / 2), y) * _power(r2, p)
         if int(p) % 2 == 0:
             n = int(p) // 2
             poly = y / (n - 1) + 1 if n > 1 else torch.ones_like(y)
@@ -198,16 +198,16 @@ class InversePower(Potential):
         # the derivative of Q(p/2, y) is -y^(p/2 - 1) exp(-y) / Gamma(p/2)
         p = self.exponent
         short = self.short(r2, alpha)
-        edge = alpha**p / math.gamma(p / 2) * (-(alpha * alpha) * r2).exp()
-        return short, -(0.5 * p * short + edge) / r2
+        edge = ((-(alpha * alpha)) * r2).exp_().mul_(alpha**p / math.gamma(p / 2))
+        return short, (0.5 * p * short).add_(edge).neg_().div_(r2)
 
     def fourier_and_slope(self, k2: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
         # the derivative of E_v(y) is -E_(v-1)(y), which is G_(p-2) of eq. 7
         p = self.exponent
         factor = math.pi**1.5 / math.gamma(p / 2) * alpha ** (p - 3)
         fourier = self.fourier(k2, alpha)
-        gauss = factor * (-k2 / (4 * alpha * alpha)).exp()
-        return fourier, (0.5 * (p - 3) * fourier - gauss) / k2
+        gauss = (-k2).div_(4 * alpha * alpha).exp_().mul_(factor)
+        return fourier, (0.5 * (p - 3) * fourier).sub_(gauss).div_(k2)
 
     @staticmethod
     def _first_g(p: float, y: Tensor, gauss: Tensor) -> tuple[float, Tensor]:
