@@ -34,6 +34,8 @@ Values = NDArray[np.float64]
 Rows = NDArray[np.int64]
 PROBE_EPOCHS = 3
 """Most epochs that are trained to learn what one takes; half of the budget ends it, too."""
+PLACES = frozenset({"feature_memory", "feature_folder"})
+"""Settings that say where features are: they decide nothing, and may change in a row."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,8 +171,10 @@ class Network:
         """Return all settings, of the training and of the network, and the budget.
 
         Those that have their default are among them: a default may change, what was done does not.
+        Where features are kept decides nothing.
         """
         settings = self.config.to_dict() | {"members": self.n_seeds}
+        settings = {name: value for name, value in settings.items() if name not in PLACES}
         if self.config.finetune is None:  # otherwise the model to begin with says the rest
             complete = registry.settings_of(self.network, self.config.network_settings)
             settings["network_settings"] = complete.model_dump(mode="json")

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from potnet.benchmark.contestants import Contestant, Job
+from potnet.benchmark.contestants import PLACES, Contestant, Job, Network
 from potnet.benchmark.cost import Cost
 from potnet.benchmark.opened import OpenSuite, open_suite
 from potnet.benchmark.scoring import Order, TableRow, conclude, write_json
@@ -23,9 +23,6 @@ from potnet.errors import ConfigError
 from potnet.files import atomic_write, remove_leftovers
 from potnet.training import Progress
 from potnet.training.feature_folder import FeatureFolder
-
-PLACES = frozenset({"feature_memory", "feature_folder"})
-"""Settings that say where features are, which may change in a row."""
 
 
 def run(
@@ -88,7 +85,8 @@ def run(
     threads = max(1, (os.cpu_count() or 1) // jobs)
     for row in rows:
         _claim(row, opened)
-        place = Path(row.contestant.settings().get("feature_folder") or features)
+        own = row.contestant.config.feature_folder if isinstance(row.contestant, Network) else None
+        place = Path(own or features)
         shared = _have_features(opened, row.contestant, place, workers, say)
         for group in _groups(row.contestant, names):
             _chosen(asked, group)
