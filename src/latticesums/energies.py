@@ -19,7 +19,7 @@ from torch import Tensor
 
 from latticesums.errors import ConfigError, LatticeSumsError, StructureError
 from latticesums.fixed import FixedPlan
-from latticesums.inputs import Crystals, as_pbc, check_finite, checked_shapes
+from latticesums.inputs import Crystals, are_finite, as_pbc, check_finite, checked_shapes
 from latticesums.lattice import SAME_SPOT
 from latticesums.neighbours import images_within, near_positions
 from latticesums.pairs import pair_sums
@@ -140,7 +140,7 @@ def energy(
             failures[graph] = named
             found.append(_none(x[own], bool(crystals.pbc[graph].all())))
     if len(found) == 1:
-        return replace(found[0], failures=failures)
+        return replace(found[0], failures=failures) if failures else found[0]
     stresses = [one.stress for one in found if one.stress is not None]
     return Energies(
         energy=torch.cat([x.new_zeros(0), *(one.energy for one in found)]),
@@ -253,7 +253,7 @@ def _has_surface(potential: Potential) -> bool:
 def _check_charges(charges: Tensor, potential: Potential, charged: str, boundary: str) -> None:
     """Raise unless the charges of one crystal are what is asked for."""
     given = charges.detach()
-    if not bool(given.isfinite().all()):
+    if not are_finite(given):
         atom = int(given.isfinite().logical_not().int().argmax())
         raise ConfigError(
             f"`charges` must be one finite number for each atom, got {float(given[atom])} for "

@@ -164,18 +164,27 @@ def _count_atoms(graph_index: Tensor, n_atoms: int, n_graphs: int) -> NDArray[np
     return np.bincount(index, minlength=n_graphs)
 
 
+def are_finite(numbers: Tensor) -> bool:
+    """Return whether all numbers are finite."""
+    given = numbers.detach()
+    if given.device.type == "cpu":  # a tenth of the time that torch takes for a few
+        return bool(np.isfinite(given.numpy()).all())
+    return bool(given.isfinite().all())
+
+
 def check_finite(positions: Tensor, n_atoms: NDArray[np.int64]) -> None:
     """Raise if a coordinate is not finite."""
+    if are_finite(positions):
+        return
     finite = positions.detach().isfinite().all(1)
-    if not bool(finite.all()):
-        atom = int(finite.logical_not().int().argmax())
-        ends = np.cumsum(n_atoms)
-        graph = int(np.searchsorted(ends, atom, side="right"))
-        raise StructureError(
-            f"crystal {graph}: `positions` must be finite, got "
-            f"{positions.detach()[atom].tolist()} for atom {atom - ends[graph] + n_atoms[graph]}. "
-            "Give coordinates in Å."
-        )
+    atom = int(finite.logical_not().int().argmax())
+    ends = np.cumsum(n_atoms)
+    graph = int(np.searchsorted(ends, atom, side="right"))
+    raise StructureError(
+        f"crystal {graph}: `positions` must be finite, got "
+        f"{positions.detach()[atom].tolist()} for atom {atom - ends[graph] + n_atoms[graph]}. "
+        "Give coordinates in Å."
+    )
 
 
 def ordered_pairs(n_atoms: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -199,7 +199,7 @@ class InversePower(Potential):
         p = self.exponent
         short = self.short(r2, alpha)
         edge = ((-(alpha * alpha)) * r2).exp_().mul_(alpha**p / math.gamma(p / 2))
-        return short, (0.5 * p * short).add_(edge).neg_().div_(r2)
+        return short, ((-0.5 * p) * short).sub_(edge).div_(r2)
 
     def fourier_and_slope(self, k2: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
         # the derivative of E_v(y) is -E_(v-1)(y), which is G_(p-2) of eq. 7
