@@ -87,6 +87,16 @@ def test_what_is_too_small_to_count_costs_nothing_and_changes_nothing():
     assert listed.received.n_entries == listed.sent.n_entries == int((sums > 0).sum())
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_what_is_no_number_is_not_left_out(wrong):
+    sums, weight, states, i, j = some_pairs([3, 2], 1, 4, 40)
+    sums[5, 0, 2] = wrong
+    received, *_ = with_gradients(sums, weight, states, i, j)
+    assert not received[i[5]].isfinite().any()
+    others = [n for n in range(5) if n != i[5]]
+    assert received[others].isfinite().all()
+
+
 def test_no_pairs_give_no_messages():
     sums, weight, states, i, j = some_pairs([], 1, 4, 8)
     states = torch.ones(3, 8)
