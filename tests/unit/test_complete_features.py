@@ -69,3 +69,16 @@ def test_what_is_no_potential_is_refused() -> None:
     for name, rule in (("gravity", "must be one of"), ("coulomb to far", "must be a number in Å")):
         with pytest.raises(ValidationError, match=rule):
             CompleteFeatures(long_range=(name,))
+
+
+def test_channels_have_derivatives_of_derivatives() -> None:
+    features = CompleteFeatures(n_shells=2, long_range=("coulomb",), tolerance=1e-10)
+    positions = torch.tensor(ATOMS[:2], requires_grad=True)
+    crystal = Crystal([22, 8], ATOMS[:2], CELL)
+
+    def channels(x: torch.Tensor) -> torch.Tensor:
+        values = features.differentiable(crystal, x, torch.tensor(CELL)).pairs["complete"].values
+        return values[1:2].square().sum()
+
+    assert torch.autograd.gradcheck(channels, [positions], atol=1e-5)
+    assert torch.autograd.gradgradcheck(channels, [positions], atol=1e-4)

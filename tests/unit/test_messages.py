@@ -138,7 +138,7 @@ def test_shipped_messages_are_those_of_numba_to_the_last_bit(monkeypatch):
 def test_messages_in_one_crystal_are_those_of_its_pairs(monkeypatch, dtype):
     sums, weight, states, i, j = some_pairs([7], 3, 5, 11)
     tolerance = 1e-12 if dtype == torch.float64 else 1e-5
-    for in_cache in (1, 400, 2**17):  # one node at a time, two, all
+    for in_cache in (1, 3200, 2**20):  # one node at a time, two or four, all
         monkeypatch.setattr(matrix_messages, "_IN_CACHE", in_cache)
         found, expected = [], []
         for result, is_matrix in ((found, True), (expected, False)):

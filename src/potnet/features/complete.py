@@ -215,8 +215,8 @@ class CompleteFeatures(Features):
             far = pair_sums(positions, cell, self.potentials, tolerance=self.tolerance).values
         near = directed_shells(positions, cell, self.shells, degree=self.degree)
         scale = np.concatenate([scale for _, scale in self.channels(near, far)])
-        first, *directed = near.flatten(1).split(self.n_shells or 1, 1)
-        values = torch.cat([first, far, *directed], 1).mul_(torch.from_numpy(scale).to(positions))
+        factors = torch.from_numpy(scale).to(positions)
+        values: Any = _Joined.apply(near.flatten(1), far, factors, self.n_shells)
         n = torch.tensor([crystal.n_atoms], device=positions.device)
         numbers = torch.tensor(crystal.numbers, device=positions.device)
         weights = positions.new_full((crystal.n_atoms,), 1 / crystal.n_atoms)
@@ -288,6 +288,54 @@ class CompleteFeatures(Features):
             # No group within so small a tolerance: one node an atom is the same function.
             return np.arange(crystal.n_atoms)
         return np.unique(orbits, return_inverse=True)[1]
+
+
+class _Joined(torch.autograd.Function):
+    """Channels of pairs from shells and potentials: one pass through the memory of all pairs.
+
+    The columns are shells without a direction, potentials, and shells with one, times factors.
+    """
+
+    @staticmethod
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, near: Tensor, far: Tensor, factors: Tensor, n_shells: int
+    ) -> Tensor:
+        ctx.factors, ctx.n_shells, ctx.n_far = factors, n_shells, far.shape[1]
+        values = near.new_empty(len(near), len(factors))
+        for part, columns in zip(*_columns(near, far, n_shells), strict=True):
+            torch.mul(part, factors[columns], out=values[:, columns])
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
+        parts: Any = _Parted.apply(grad_outputs[0], ctx.factors, ctx.n_shells, ctx.n_far)
+        return *parts, None, None
+
+
+class _Parted(torch.autograd.Function):
+    """The derivatives by shells and potentials, from those by the channels."""
+
+    @staticmethod
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, values: Tensor, factors: Tensor, n_shells: int, n_far: int
+    ) -> tuple[Tensor, Tensor]:
+        ctx.factors, ctx.n_shells = factors, n_shells
+        near = values.new_empty(len(values), len(factors) - n_far)
+        far = values.new_empty(len(values), n_far)
+        for part, columns in zip(*_columns(near, far, n_shells), strict=True):
+            torch.mul(values[:, columns], factors[columns], out=part)
+        return near, far
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
+        return _Joined.apply(*grad_outputs, ctx.factors, ctx.n_shells), None, None, None
+
+
+def _columns(near: Tensor, far: Tensor, n_shells: int) -> tuple[list[Tensor], list[slice]]:
+    """Return shells, potentials and shells with a direction, and their columns in the channels."""
+    n_scalars = n_shells + far.shape[1]
+    places = [slice(n_shells), slice(n_shells, n_scalars), slice(n_scalars, None)]
+    return [near[:, :n_shells], far, near[:, n_shells:]], places
 
 
 @lru_cache(maxsize=64)

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# So many numbers of what nodes meet are worked on at a time: they stay in the cache.
-_IN_CACHE = 2**17
+# So many bytes of what nodes meet are worked on at a time: they stay in the cache.
+_IN_CACHE = 2**20
 _NEGLIGIBLE = 1e-20
 
 
@@ -137,8 +137,8 @@ def _taped(
 
 def _parts(sums: Tensor, states: Tensor) -> list[tuple[slice, Tensor]]:
     """Return some receiving nodes with their rows, and the next."""
-    numbers = sums.shape[1] * sums.shape[2] * states.shape[1]
-    step = max(1, _IN_CACHE // numbers)
+    size = sums.shape[1] * sums.shape[2] * states.shape[1] * states.element_size()
+    step = max(1, _IN_CACHE // size)
     some = [slice(k, k + step) for k in range(0, len(sums), step)]
     return [(rows, sums[rows]) for rows in some]
 
