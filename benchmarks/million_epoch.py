@@ -35,7 +35,7 @@ RESULT = Path(__file__).parent / "results" / "million_epoch.json"
 SIZES = (100_000, 1_000_000)
 ELEMENTS = (3, 8, 9, 11, 12, 13, 14, 16, 17, 20, 22, 26)
 SPLIT = {"kind": "random", "train": 0.98, "val": 0.01, "test": 0.01}
-SETTINGS: dict[str, Any] = {"epochs": 1, "batch_size": 128, "device": "cpu", "split": SPLIT}
+SETTINGS: dict[str, Any] = {"epochs": 1, "batch_size": 1024, "device": "cpu", "split": SPLIT}
 SETTINGS |= {"feature_memory": 0, "threads": 1, "members": 1}
 
 

@@ -67,6 +67,7 @@ def in_order(
     join: Callable[[Sequence[Result]], Result] | None = None,
     lost: Callable[[Item, str], Result] | None = None,
     few: int = 1,
+    prepare: Callable[[], object] | None = None,
 ) -> Iterator[Result]:
     """Yield ``function`` of each item, in order, from ``workers`` processes.
 
@@ -83,6 +84,7 @@ def in_order(
         join: Makes the result of an item from those of its parts; only with ``divide``.
         lost: Gives the result of a part that cannot be worked on, and why, in words.
         few: Items that are not worth starting processes for.
+        prepare: What each process does first, before anything else is loaded there.
 
     Raises:
         PotNetError: If a process cannot be started, or is killed again and again over an item and
@@ -94,7 +96,7 @@ def in_order(
         yield from map(function, first)
         yield from map(function, items)
         return
-    pool: _Pool[Item, Result] = _Pool(function, workers, divide, join, lost)
+    pool: _Pool[Item, Result] = _Pool(function, workers, divide, join, lost, prepare)
     try:
         yield from pool.results(_chained(first, items))
     finally:
@@ -140,11 +142,11 @@ class _Raised:
 class _Worker(Generic[Item]):
     """A process, and the jobs that it has: the first is in work."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], prepare: Callable[[], object] | None) -> None:
         context = get_context("spawn")  # a forked one would have locks of threads it has not
         take, self.give = context.Pipe(duplex=False)
         self.back, answer = context.Pipe(duplex=False)
-        self.process = context.Process(target=_work, args=(take, answer), daemon=True)
+        self.process = context.Process(target=_work, args=(take, answer, prepare), daemon=True)
         self.process.start()
         take.close()  # so that the end of the process closes the pipes
         answer.close()
@@ -175,7 +177,9 @@ class _Pool(Generic[Item, Result]):
         divide: Callable[[Item], Sequence[Item]] | None,
         join: Callable[[Sequence[Result]], Result] | None,
         lost: Callable[[Item, str], Result] | None,
+        prepare: Callable[[], object] | None,
     ) -> None:
+        self._prepare = prepare
         self._function, self._divide, self._join, self._lost = function, divide, join, lost
         self._size = workers
         self._workers: list[_Worker[Item]] = []
@@ -190,7 +194,7 @@ class _Pool(Generic[Item, Result]):
 
     def results(self, items: Iterator[Item]) -> Iterator[Result]:
         """Yield the results of ``items`` in their order."""
-        self._workers = [_Worker(self._function) for _ in range(self._size)]
+        self._workers = [_Worker(self._function, self._prepare) for _ in range(self._size)]
         order: deque[_Job[Item]] = deque()  # of what was drawn
         more = True
         while True:
@@ -277,7 +281,7 @@ class _Pool(Generic[Item, Result]):
         if begun:
             jobs[0].deaths += 1
             self._retry(jobs[0], f"ended with code {code}, as when the memory is full")
-        self._workers.append(_Worker(self._function))
+        self._workers.append(_Worker(self._function, self._prepare))
 
     def _retry(self, job: _Job[Item], why: str) -> None:
         """Put a job that killed its process before the others, in parts if it did so again."""
@@ -298,10 +302,12 @@ class _Pool(Generic[Item, Result]):
             )
 
 
-def _work(take: Connection, answer: Connection) -> None:
+def _work(take: Connection, answer: Connection, prepare: Callable[[], object] | None) -> None:
     """Run in a process: do what comes, until whoever sends it is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that is in charge
     os.environ.update(dict.fromkeys(_THREADS, "1"))
+    if prepare is not None:
+        prepare()
     _report(lambda *said: answer.send(("log", said)))
     waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(take, waiting), daemon=True).start()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from potnet.devices import import_torch
 from potnet.errors import PotNetError
 from potnet.parallel import AHEAD, in_order
 
@@ -26,6 +27,16 @@ def test_results_come_in_the_order_of_the_items(workers) -> None:
 def test_no_process_is_started_for_few_items() -> None:
     assert set(in_order(working.process_of, range(3), 2, few=3)) == {os.getpid()}
     assert os.getpid() not in set(in_order(working.process_of, range(4), 2, few=3))
+
+
+def test_processes_prepare_before_the_function_is_loaded() -> None:
+    found = in_order(working.Told(working.Needing()), range(3), 2, prepare=working.answer)
+    assert list(found) == ["42"] * 3
+
+
+def test_processes_load_torch_without_what_no_prediction_reads() -> None:
+    names = ["torch", "torch._meta_registrations"]
+    assert list(in_order(working.loaded, names, 2, prepare=import_torch)) == [True, False]
 
 
 def test_few_items_are_drawn_ahead_of_an_endless_source() -> None:

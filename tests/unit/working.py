@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -60,3 +61,34 @@ class Unloadable:
 
     def __call__(self, number: int) -> int:
         return number
+
+
+def loaded(name: str) -> bool:
+    import torch  # noqa: F401
+
+    return name in sys.modules
+
+
+def answered(question: str) -> str:
+    return os.environ[question]
+
+
+class Needing:
+    """Can be made only where :func:`answer` was called before."""
+
+    def __reduce__(self) -> tuple:
+        return answered, ("POTNET_ANSWER",)
+
+
+def answer() -> None:
+    os.environ["POTNET_ANSWER"] = "42"
+
+
+class Told:
+    """Returns what it was made with."""
+
+    def __init__(self, needing: Needing) -> None:
+        self.needing = needing
+
+    def __call__(self, _: int) -> str:
+        return str(self.needing)

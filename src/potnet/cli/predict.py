@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -26,6 +22,7 @@ from potnet.cli.app import (
 )
 from potnet.cli.sheets import ShardOutput, SheetOutput
 from potnet.cli.terminal import show_progress
+from potnet.devices import import_torch
 from potnet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,8 +30,6 @@ if TYPE_CHECKING:
     from potnet.stability import Hull
 
 NEAREST = 3  # known crystals beside each crystal
-# Two fifths of `import torch`, which its compiler and tensors without memory import by themselves.
-_DEFERRED = "torch._meta_registrations"
 
 
 @app.command(rich_help_panel="Crystals")
@@ -104,7 +99,7 @@ def predict(
     Crystals that cannot be used are listed with the reason and skipped; the exit code is then 3.
     With --output, a prediction that was interrupted goes on where it was.
     """
-    _import_torch()
+    import_torch()
     from potnet.sheet import SheetMaker, all_models
 
     if model and everything:
@@ -233,23 +228,3 @@ def _by_cluster(
         raise typer.Exit(1)
     if found.n_failures:
         raise typer.Exit(SKIPPED)
-
-
-def _import_torch() -> None:
-    """Import torch without what no prediction reads, and spare the collector of garbage its walks.
-
-    What is left out is left to the first that imports it. Nothing happens where torch is there.
-    """
-    if "torch" in sys.modules:
-        return
-    atexit.register(gc.freeze)  # at the end of the process nothing is searched for circles
-    gc.disable()  # modules that are imported are no garbage
-    sys.modules[_DEFERRED] = ModuleType(_DEFERRED)
-    try:
-        import torch
-    finally:
-        del sys.modules[_DEFERRED]
-        gc.enable()
-    name = _DEFERRED.rpartition(".")[2]
-    if hasattr(torch, name):
-        delattr(torch, name)

@@ -74,9 +74,12 @@ class Block:
 
     def first(self, *tags: str) -> str:
         """Return the first known value among ``tags``, or an empty string."""
-        columns = (self._values(self._places[tag])[:1] for tag in tags if tag in self._places)
-        values = (_text(value) for column in columns for value in column)
-        return next((value for value in values if value not in UNKNOWN), "")
+        for tag in tags:
+            place = self._places.get(tag)
+            values = [] if place is None else self._values(place)
+            if values and (value := _text(values[0])) not in UNKNOWN:
+                return value
+        return ""
 
 
 def _text(value: str) -> str:

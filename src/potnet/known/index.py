@@ -147,6 +147,9 @@ class KnownCrystals:
         Raises:
             StructureError: If the crystal is not periodic in all three directions.
         """
+        crystal.require_periodic()
+        if not len(self._of_composition(crystal)):  # as of most new crystals
+            return []
         rows, apart = self._alike(crystal, SAME_STRUCTURE, SAME_VOLUME)
         found = [self._known(row, 0.0) for row in self.same(crystal, rows, apart)]
         return found or self._same_layers(crystal)

@@ -16,6 +16,7 @@ from importlib.metadata import version
 from itertools import islice
 from typing import NamedTuple, Protocol, TypeVar
 
+from potnet.devices import import_torch
 from potnet.errors import Failure, StructureError
 from potnet.io import Names, Piece
 from potnet.parallel import in_order
@@ -138,7 +139,8 @@ def outcomes_of(
             yield task
 
     def run(some: Iterable[Task]) -> Iterator[list[Outcome]]:
-        return in_order(work, some, workers, divide=_parts, join=_joined, lost=_lost, few=few)
+        told = {"divide": _parts, "join": _joined, "lost": _lost, "few": few}
+        return in_order(work, some, workers, prepare=import_torch, **told)
 
     found = run(tasks()) if store is None else store.resume(tasks(), run)
     names = names or Names()

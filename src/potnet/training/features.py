@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from potnet.crystal import Crystal
+from potnet.devices import import_torch
 from potnet.errors import Failure, PotNetError, as_refusal
 from potnet.features import Batch
 from potnet.features.contract import Features
@@ -197,7 +198,7 @@ def computed(
             sizes.append(len(chunk))
             yield features, chunk, on_error, n_bytes <= most_bytes
 
-    for k, part in enumerate(in_order(_remote_part, tasks(), workers)):
+    for k, part in enumerate(in_order(_remote_part, tasks(), workers, prepare=import_torch)):
         n_bytes += size_of(part.tensors or {})
         rows = [done + row for row in part.rows]
         failures = {done + row: failure for row, failure in part.failures.items()}
