@@ -81,7 +81,8 @@ INSIDE: dict[str, list[str]] = {
     ],
     "potnet.training": [
         "config metrics average checkpoint optimizer features",
-        "callbacks correction extrapolate feature_folder",
+        "callbacks correction extrapolate packed",
+        "feature_folder",
         "batches finetune",
         "cuda_graph",
         "prepared",

@@ -82,3 +82,13 @@ def test_channels_have_derivatives_of_derivatives() -> None:
 
     assert torch.autograd.gradcheck(channels, [positions], atol=1e-5)
     assert torch.autograd.gradgradcheck(channels, [positions], atol=1e-4)
+
+
+def test_channels_that_are_nothing_are_zero() -> None:
+    features = CompleteFeatures(merge_tolerance=None, primitive=False)
+    found = features([CRYSTAL]).pairs["complete"].values.numpy()
+    doubled = features.differentiable(CRYSTAL, torch.tensor(ATOMS), torch.tensor(CELL))
+    exact = doubled.pairs["complete"].values.numpy()
+    assert ((exact != 0) & (np.abs(exact) < 1e-20)).any()
+    assert (np.abs(found[found != 0]) >= 1e-12).all()
+    np.testing.assert_allclose(found, exact, rtol=1e-5, atol=1e-6)

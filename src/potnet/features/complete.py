@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from latticesums import Potential, Shell
 
 PAIRS_AT_ONCE = 2**12
+# Smaller channels are 0: tails of shells, far below the tolerance of any sum. Networks pass over
+# zeros, and files leave them out.
+NEGLIGIBLE = 1e-12
 # Up to so many atoms the search for a symmetry takes longer than three networks save by it.
 FEW_ATOMS = 8
 
@@ -252,6 +255,7 @@ class CompleteFeatures(Features):
             for part, scale in self.channels(near, far):
                 columns = slice(column, column := column + len(scale))
                 np.multiply(part, scale, out=rows[:, columns], casting="same_kind")
+            np.copyto(rows, 0, where=np.abs(rows) < NEGLIGIBLE)
             start = stop
         return values
 

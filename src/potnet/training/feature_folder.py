@@ -22,7 +22,6 @@ from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -43,10 +42,10 @@ from potnet.training.features import (
     Tensors,
     as_tensors,
     computed,
-    counts_of,
     require_some,
     size_of,
 )
+from potnet.training.packed import lengths, pack, unpack, unpacked_size
 
 FILE_BYTES = 64 * 2**20
 KEY_BYTES = 16
@@ -181,7 +180,7 @@ class FeatureFolder:
         """Return a new file with some features; it has the first free number from ``number`` on."""
         while (path := self.path / f"{number:06}.safetensors").exists():
             number += 1
-        tensors = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+        tensors = pack({key: np.concatenate([part[key] for part in parts]) for key in parts[0]})
         tensors["keys"] = keys.view(np.uint8).reshape(-1, KEY_BYTES)
         with atomic_write(path, "wb") as file:
             file.write(save(tensors, {"checksum": str(checksum(as_tensors(tensors)))}))
@@ -206,20 +205,22 @@ class StoredFeatures:
         self._row = places - starts[numbers]
         used, self._file = np.unique(numbers, return_inverse=True)
         self._files = [files[number] for number in used.tolist()]
-        self.counts = np.concatenate([counts_of(file.batch) for file in self._files])
+        self.counts = np.concatenate([file.counts for file in self._files])
         starts = np.cumsum([0, *map(len, self._files)])
         self.counts = self.counts[starts[self._file] + self._row]
-        sizes = [size_of(file.tensors) / len(file) for file in self._files]
+        sizes = [unpacked_size(file.packed) / len(file) for file in self._files]
         self.n_bytes = np.array(sizes)[self._file].sum()
 
     def __call__(self, rows: NDArray[np.int64]) -> Batch:
         """Return the features of the crystals ``rows``, in that order."""
-        pieces: dict[str, list[NDArray[Any]]] = {key: [] for key in self._files[0].tensors}
-        for number, row in zip(self._file[rows].tolist(), self._row[rows].tolist(), strict=True):
-            for key, array, starts in self._files[number].columns:
-                pieces[key].append(array[starts[row] : starts[row + 1]])
-        joined = {key: np.concatenate(arrays) for key, arrays in pieces.items()}
-        return Batch.from_tensors(as_tensors(joined))
+        places = zip(self._file[rows].tolist(), self._row[rows].tolist(), strict=True)
+        return _together([self._files[number].piece(row) for number, row in places])
+
+
+def _together(pieces: Sequence[Tensors]) -> Batch:
+    """Return the features of crystals, each packed."""
+    packed = {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
+    return Batch.from_tensors(as_tensors(unpack(packed)))
 
 
 class _File:
@@ -228,7 +229,7 @@ class _File:
     Attributes:
         path: Where it is.
         keys: Hash of each crystal, shape (n,).
-        batch: Their features, mapped into memory.
+        packed: Their features, mapped into memory.
 
     Raises:
         DataError: If it cannot be read.
@@ -239,9 +240,9 @@ class _File:
         try:
             with safe_open(path, framework="pt") as file:
                 self._checksum = int((file.metadata() or {})["checksum"])
-                self._all = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            self.keys = self._all["keys"].numpy().copy().view(f"S{KEY_BYTES}")[:, 0]
-            self.batch = Batch.from_tensors(self._all)
+                found = {key: file.get_tensor(key).numpy() for key in file.keys()}  # noqa: SIM118
+            self.keys = found.pop("keys").copy().view(f"S{KEY_BYTES}")[:, 0]
+            self.packed = found
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise self._damaged(f"a damaged one: {error}") from None
 
@@ -257,36 +258,33 @@ class _File:
         Raises:
             DataError: If a byte has changed, or the code that computes.
         """
-        if checksum(self._all) != self._checksum:
+        keys = self.keys.view(np.uint8).reshape(-1, KEY_BYTES)
+        if checksum(as_tensors({**self.packed, "keys": keys})) != self._checksum:
             raise self._damaged("changed bytes")
-        kept = self.batch[np.flatnonzero(self.keys == _key(crystal)).tolist()].to_tensors()
+        row = int(np.flatnonzero(self.keys == _key(crystal))[0])
+        kept = _together([self.piece(row)]).to_tensors()
         today = features([crystal]).to_tensors()
         if kept.keys() != today.keys() or not all(torch.equal(kept[k], today[k]) for k in today):
             raise self._damaged("features that are computed in another way")
 
-    @cached_property
-    def tensors(self) -> Tensors:
-        """The features by name."""
-        return {key: tensor.numpy() for key, tensor in self.batch.to_tensors().items()}
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Atoms and pairs of each crystal, shape (n, 2)."""
+        pairs = [array for key, array in self.packed.items() if key.endswith(".counts")]
+        return np.stack([self.packed["atom_counts"], np.sum(pairs, axis=0)], 1)
 
     @cached_property
-    def columns(self) -> list[tuple[str, NDArray[Any], NDArray[np.int64]]]:
-        """Of each tensor its name, itself, and where each crystal begins, shape (n + 1,)."""
-        each = np.arange(len(self) + 1)
-        starts = {
-            key: np.cumsum(np.append(0, counts))
-            for key, counts in self.tensors.items()
-            if key.endswith("counts")
+    def _starts(self) -> dict[str, NDArray[np.int64]]:
+        """Where each crystal begins in each tensor, shape (n + 1,)."""
+        return {key: np.append(0, np.cumsum(n)) for key, n in lengths(self.packed).items()}
+
+    def piece(self, row: int) -> Tensors:
+        """Return the packed features of one crystal."""
+        starts = self._starts
+        return {
+            key: array[starts[key][row] : starts[key][row + 1]]
+            for key, array in self.packed.items()
         }
-        return [(key, array, starts.get(_owner(key), each)) for key, array in self.tensors.items()]
-
-
-def _owner(key: str) -> str:
-    """Return the tensor with the length that each crystal has in tensor ``key``; "" if it is 1."""
-    if key in ("numbers", "weights"):
-        return "node_counts"
-    pairs, _, what = key.rpartition(".")
-    return "" if what.endswith("counts") else f"{pairs}.counts"
 
 
 def _key(crystal: Crystal) -> bytes:
