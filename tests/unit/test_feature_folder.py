@@ -178,9 +178,11 @@ def test_who_is_killed_while_writing_loses_one_file_at_most(tmp_path, seen):
 
 def test_a_second_process_waits_and_computes_nothing(tmp_path, seen, caplog):
     crystals = made_up_dataset(20).crystals
-    folder = FeatureFolder(tmp_path, TinyFeatures())
+    folder, told = FeatureFolder(tmp_path, TinyFeatures()), []
     folder.survey(crystals)
     seen.clear()
+    folder.survey(crystals, progress=lambda done, total: told.append((done, total)))
+    assert told == [(20, 20)]
     with exclusive(folder.path / ".lock", ConfigError()), caplog.at_level(logging.INFO):
         waiting = threading.Thread(target=folder.survey, args=(crystals,))
         waiting.start()

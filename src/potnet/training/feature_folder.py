@@ -113,6 +113,8 @@ class FeatureFolder:
                     failed |= {rows[k]: failure for k, failure in part.failures.items()}
                     if progress is not None:
                         progress(ready + part.n_done, len(keys))
+        if progress is not None:
+            progress(len(keys), len(keys))
         places = _places(keys, files)
         kept = np.flatnonzero(places >= 0)
         failures = [failed[row] for row in sorted(failed)]
