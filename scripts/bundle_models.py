@@ -6,8 +6,8 @@ outputs of its own: they share all weights but those of the last layer. Metrics 
 those of the members together, on the crystals that none of them was trained on.
 
     potnet benchmark benchmarks/sweeps/product_mp.yaml --data product/mp.jsonl.gz -o runs/mp
-    python scripts/bundle_models.py runs/mp --only mp
     potnet benchmark benchmarks/sweeps/product_gap.yaml --data product/mp.jsonl.gz -o runs/gap
+    python scripts/bundle_models.py runs/mp runs/gap --only mp mp-band-gap
     for WHAT in moduli phonons layers; do
         potnet benchmark benchmarks/sweeps/product_$WHAT.yaml --data product/$WHAT.jsonl.gz \\
             -o runs/$WHAT
@@ -83,6 +83,12 @@ ROOT = Path(__file__).resolve().parents[1]
 BUNDLED = ROOT / "src" / "potnet" / "models" / "bundled"
 RESULTS = ROOT / "benchmarks" / "results"
 LEVEL = 0.9
+
+#: Archives of before that networks went on from, by the SHA-256 of their weights.
+ORIGINS = {
+    "d803ccf739f8ae559dd936c201cfb2966da42aec3dc658d17c1de8ec7c6df1c4": "mp-formation-energy",
+    "e0c5971e3ee5fae9521f8669cd3d6fd2b440018572e2b39a31337b821dd937d1": "mp-formation-energy",
+}
 
 
 @dataclass(frozen=True)
@@ -169,10 +175,9 @@ class Recipe:
             outputs of its own, the first of which is measured in the tables.
         kept: Outputs without a model, for others went on from weights that have them.
         limits: What the models are not for, beyond what the data say.
+        witnesses: Folders of sweeps of networks that do not predict: the calibration hears them.
         beside: Columns that the runs learned beside the targets, if these decide who trains.
         split_of: Column whose split the runs took, if not that of all they learned.
-        halved: Round the weights to half precision. Not those that others go on from, which are
-            to be exactly what these went on from.
     """
 
     runs: tuple[str, ...]
@@ -180,7 +185,7 @@ class Recipe:
     models: dict[str, tuple[Output, ...]]
     kept: tuple[Output, ...] = ()
     limits: str = ""
-    halved: bool = True
+    witnesses: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
     split_of: str = ""
 
@@ -238,7 +243,8 @@ RECIPES = {
         MATERIALS_PROJECT,
         {"mp-formation-energy": (Output("e_form", "eV/atom"),)},
         kept=(Output("gap", "eV", nonnegative=True),),
-        halved=False,
+        # The network of the gap has learned the formation energy, too.
+        witnesses=("product-gap-0",),
     ),
     "mp-band-gap": Recipe(
         _seeds("product-gap", 1),
@@ -435,8 +441,12 @@ def measure(
 
 def bundle(name: str, recipe: Recipe, folders: list[Path], datasets: list[Dataset]) -> None:
     """Write one archive and say how good its models are."""
-    runs = [next(found for f in folders for found in trainings(f / run)) for run in recipe.runs]
-    loaded = [archive.read(run / "model") for run in runs]
+    every = [
+        next(found for f in folders for found in trainings(f / run))
+        for run in (*recipe.runs, *recipe.witnesses)
+    ]
+    runs = every[: len(recipe.runs)]
+    loaded = [archive.read(run / "model") for run in every]
     first = loaded[0][1]
     learned = [output.learned or output.target for _, output in recipe.outputs]
     chosen = [select(found, card, learned) for found, card in loaded]
@@ -469,8 +479,9 @@ def bundle(name: str, recipe: Recipe, folders: list[Path], datasets: list[Datase
         added = {k: shift.references / card.targets[k].std for k, shift in shifts.items()}
         members = [with_references(member, added) for member in members]
         card = card.model_copy(update={"settings": members[0].settings.model_dump(mode="json")})
-    if recipe.halved:
-        members = [archive.halved(member) for member in members]
+    members = [archive.halved(member) for member in members]
+    n_members = sum(len(found) for found, _ in loaded[: len(runs)])
+    members, witnesses = members[:n_members], members[n_members:]
     targets, metrics = [], {"val": {}, "test": {}}
     for k, (model, output) in enumerate(recipe.outputs):
         halfwidth, measured = measure(model, output, runs, card, k, shifts.get(k))
@@ -493,12 +504,12 @@ def bundle(name: str, recipe: Recipe, folders: list[Path], datasets: list[Datase
         + (" The targets of the test crystals are held back." if is_held_back else "")
     )
     if card.finetuned_from is not None:
-        known = {archive.read_card(other).weights_sha256: other for other in available()}
+        known = ORIGINS | {archive.read_card(other).weights_sha256: other for other in available()}
         start = {"name": known.get(card.finetuned_from.weights_sha256, card.finetuned_from.name)}
         card = card.model_copy(
             update={"finetuned_from": card.finetuned_from.model_copy(update=start)}
         )
-    began = [other.finetuned_from is not None for _, other in loaded]
+    began = [other.finetuned_from is not None for _, other in loaded[: len(runs)]]
     if any(began) and not all(began):
         note += (
             f" {sum(began)} networks went on from {card.finetuned_from.name}, the others did not."
@@ -521,7 +532,8 @@ def bundle(name: str, recipe: Recipe, folders: list[Path], datasets: list[Datase
         }
     )
     golden = [crystal.crystal() for crystal in first.golden]
-    archive.save(BUNDLED / name, members, archive.with_golden(card, members, golden))
+    card = archive.with_golden(card, members, golden)
+    archive.save(BUNDLED / name, members, card, witnesses=witnesses)
     size = sum(path.stat().st_size for path in (BUNDLED / name).iterdir()) / 1e6
     print(f"{name}: {size:.1f} MB")
     for model, output in recipe.outputs:
@@ -542,7 +554,10 @@ def calibrate(
     dataset, split = learned_from(name, recipe, card, datasets)
     if len(split.val) < FEWEST_HELD_OUT:
         raise SystemExit(f"{name}: {len(split.val)} validation crystals are too few")
-    known = held_out_of(members, card, dataset, train=split.train, val=split.val)
+    witnesses = archive.read_witnesses(BUNDLED / name)
+    known = held_out_of(
+        members, card, dataset, train=split.train, val=split.val, witnesses=witnesses
+    )
     calibration = known.fit(LEVEL)
     if folds is not None:
         left_out = {dataset.ids[k] for k in split.val}
@@ -561,7 +576,7 @@ def calibrate(
     note = str(card.metrics["note"]).partition(" Widths of intervals")[0]
     metrics = card.metrics | {"note": f"{note} Widths of intervals {said}."}
     card = card.model_copy(update={"targets": targets, "metrics": metrics})
-    archive.save(BUNDLED / name, members, card, calibration)
+    archive.save(BUNDLED / name, members, card, calibration, witnesses)
     size = (BUNDLED / name / archive.CALIBRATION_NAME).stat().st_size / 1e3
     print(f"{name}: calibration {size:.0f} kB, {sum(adapting)} of {len(adapting)} widths adapt")
 

@@ -8,8 +8,8 @@ import pytest
 
 from potnet import Crystal, ModelError
 from potnet.calibration import Calibration, Contents, Output
-from potnet.models import archive
-from potnet.models.evidence import described, evidence
+from potnet.models import archive, registry
+from potnet.models.evidence import described, evidence, heard
 from potnet.prediction import Predictor, load
 
 
@@ -144,3 +144,51 @@ def test_a_calibration_of_another_model_is_refused(folder, small_members, small_
     archive.save(folder, small_members, small_card, calibration.select([0]))
     with pytest.raises(ModelError, match=r"cannot be used \(it is for 1 targets\)"):
         load(folder)
+
+
+@pytest.fixture(scope="module")
+def witnessed(small_members, small_card, salts) -> Predictor:
+    """A network that errs where another, which does not predict, says something else."""
+    members, witnesses = small_members[:1], small_members[1:2]
+
+    def seen(crystals):
+        batch = members[0].features(crystals)
+        said = (*described(members, batch), "median", Contents.of(crystals))
+        return evidence(*said, batch.atom_counts.numpy(), heard(witnesses, batch))
+
+    trained, held_out = seen(rock_salts(150, 0)), seen(rock_salts(300, 1))
+    errors = held_out.spreads * np.random.default_rng(0).standard_normal(held_out.outputs.shape)
+    contents = Contents(trained.shares, trained.volumes)
+    found = Calibration.fit(
+        trained.states, contents, held_out, errors, (Output(), Output()), level=0.9
+    )
+    card = archive.with_golden(small_card, members, salts[:2])
+    return Predictor(members, card, found, witnesses)
+
+
+def test_a_witness_predicts_nothing_and_widens_intervals_where_it_disagrees(witnessed):
+    crystals = rock_salts(80, 2)
+    rows = witnessed["energy"].predict(crystals)
+    alone = Predictor(witnessed.members, witnessed.card)["energy"].predict(crystals)
+    other = Predictor(witnessed.witnesses, witnessed.card)["energy"].predict(crystals)
+    assert list(rows.values) == list(alone.values)
+    apart = np.abs(other.values - rows.values)
+    widths = np.array([row.upper - row.lower for row in rows])
+    assert np.corrcoef(apart, widths)[0, 1] > 0.5
+
+
+@pytest.mark.parametrize("name", ["model", "model.zip"])
+def test_an_archive_keeps_its_witnesses_apart_from_its_members(witnessed, tmp_path, name):
+    for model in (witnessed, witnessed["energy"]):
+        model.save(tmp_path / name)
+        assert len(archive.read(tmp_path / name)[0]) == 1
+        assert len(archive.read_witnesses(tmp_path / name)) == 1
+        crystals = rock_salts(5, 3)
+        assert list(load(tmp_path / name).predict(crystals)) == list(model.predict(crystals))
+
+
+def test_a_witness_of_another_shape_is_refused(witnessed, tmp_path):
+    other = registry.build("completenet", {"width": 16, "n_layers": 1}, 2)
+    archive.save(tmp_path / "model", witnessed.members, witnessed.card, witnesses=[other])
+    with pytest.raises(ModelError, match="`witness0"):
+        load(tmp_path / "model")

@@ -16,7 +16,7 @@ from potnet.calibration import (
     conformal_halfwidth,
     interval_scores,
 )
-from potnet.calibration.difficulty import _quantile_regression
+from potnet.calibration.difficulty import Difficulty, _quantile_regression
 from potnet.calibration.width import NEIGHBOURS
 
 LEVEL = 0.9
@@ -284,3 +284,11 @@ def test_archives_from_when_both_sides_were_alike_are_read(calibration):
         calibration.judge(seen).halfwidths[0],
         rtol=1e-12,
     )
+
+
+def test_a_difficulty_leaves_out_columns_that_came_later():
+    rng = np.random.default_rng(0)
+    columns, shares = rng.standard_normal((60, 3)), rng.dirichlet(np.ones(119), 60)
+    found = Difficulty.fit(columns, shares, rng.exponential(size=60), LEVEL)
+    more = np.column_stack([columns, rng.standard_normal(60)])
+    np.testing.assert_array_equal(found.of(more, shares), found.of(columns, shares))

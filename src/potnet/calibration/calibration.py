@@ -218,12 +218,15 @@ class Calibration:
         """Return numbers that say how hard the target ``k`` of crystals is, (n, n_columns)."""
         distance, others = components[:, :1], components[:, 1:]
         plain = self._plain_columns(k, evidence, others, hinges)
-        if learned is None:
-            return np.hstack([distance, plain])
-        columns = self._columns_of_training(plain, evidence)
-        settled = np.maximum(evidence.outputs[:, k], self.outputs[k].floor)
-        said = learned.columns(columns, evidence.shares, settled, near)
-        return np.hstack([distance, plain, said])
+        parts = [distance, plain]
+        if learned is not None:
+            columns = self._columns_of_training(plain, evidence)
+            settled = np.maximum(evidence.outputs[:, k], self.outputs[k].floor)
+            parts.append(learned.columns(columns, evidence.shares, settled, near))
+        # Beside its logarithm, which tells little of those that are far apart. It stands last:
+        # archives from before do not ask for it.
+        parts.append(evidence.spreads[:, k : k + 1])
+        return np.hstack(parts)
 
     def _plain_columns(
         self,

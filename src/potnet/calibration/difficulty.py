@@ -38,8 +38,11 @@ class Difficulty:
     slopes_of_shares: NDArray[np.float64]
 
     def of(self, columns: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return how large the errors may be for rows of ``columns`` and of ``shares``, (n,)."""
-        scaled = _scaled(columns, self.middle, self.spread)
+        """Return how large the errors may be for rows of ``columns`` and of ``shares``, (n,).
+
+        Columns that were not there when it was fitted stand last, and are left out.
+        """
+        scaled = _scaled(columns[:, : len(self.middle)], self.middle, self.spread)
         return np.exp(
             self.intercept + scaled @ self.slopes + np.sqrt(shares) @ self.slopes_of_shares
         )

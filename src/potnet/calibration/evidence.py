@@ -23,8 +23,8 @@ class Evidence:
         states: What the networks make of each crystal, shape (n, n_states); n_states is 0 where
             they offer none.
         outputs: Of the networks together, standardised, shape (n, n_targets).
-        spreads: Standard deviation over the networks, 0 if there is one alone, shape
-            (n, n_targets).
+        spreads: Standard deviation over the networks, witnesses among them, 0 if there is one
+            alone, shape (n, n_targets).
         shares: Of the elements by atomic number, shape (n, N_ELEMENTS).
         n_atoms: Of the primitive cell, shape (n,).
         volumes: Per atom in Å^3, shape (n,).

@@ -3,7 +3,8 @@
 An archive is a folder with two or three files, or a ``.zip`` file that holds the same:
 
 * ``model.safetensors``: the weights of every member, as ``member0.<parameter>`` and so on, in half
-  precision where that is exact;
+  precision where that is exact, and of witnesses, as ``witness0.<parameter>``: networks that do not
+  predict, but whose disagreement with the members says how sure these may be;
 * ``model.json``: the card;
 * ``calibration.safetensors``: how sure the model may be of a prediction, where that was measured.
 
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
 WEIGHTS_NAME, CARD_NAME = "model.safetensors", "model.json"
 CALIBRATION_NAME = "calibration.safetensors"
+WITNESS = "witness"
 SIZE_LIMITS = {WEIGHTS_NAME: 2**30, CARD_NAME: 2**24, CALIBRATION_NAME: 2**26}  # Bytes.
 UNSTORED = 2**20  # Numbers that a network may hold beside its weights.
 GOLDEN_TOLERANCE = 1e-4  # In standard deviations of the target.
@@ -86,6 +88,7 @@ def save(
     members: Sequence[Network],
     card: ModelCard,
     calibration: Calibration | None = None,
+    witnesses: Sequence[Network] = (),
 ) -> None:
     """Write an archive, whole or not at all.
 
@@ -94,6 +97,7 @@ def save(
         members: Trained networks, all built from the settings of ``card``.
         card: What to say of them. ``potnet_version`` and the SHA-256 are set here.
         calibration: How sure they may be; without one the intervals have constant widths.
+        witnesses: Networks that the calibration hears beside the members, built and scaled alike.
 
     Raises:
         ModelError: If the archive could not be loaded again: the members do not fit the card, a
@@ -102,9 +106,10 @@ def save(
     path = as_path(path, "path")
     weights = tensors_to_bytes(
         {
-            f"member{k}.{name}": _stored(tensor)
-            for k, member in enumerate(members)
-            for name, tensor in member.state_dict().items()
+            f"{kind}{k}.{name}": _stored(tensor)
+            for kind, networks in (("member", members), (WITNESS, witnesses))
+            for k, network in enumerate(networks)
+            for name, tensor in network.state_dict().items()
         }
     )
     contents = {WEIGHTS_NAME: weights}
@@ -167,6 +172,23 @@ def read(source: str | os.PathLike[str], *, verify: bool = True) -> tuple[list[N
     where, contents, targets = _contents(source, (CARD_NAME, WEIGHTS_NAME))
     members, card = _assemble(where, contents, verify=verify)
     return select(members, card, targets) if targets else (members, card)
+
+
+def read_witnesses(source: str | os.PathLike[str]) -> list[Network]:
+    """Return the networks that the calibration of an archive hears beside the members, if any.
+
+    Args:
+        source: Name of a bundled model, or path of a folder, of a ``.zip`` file or of a run.
+
+    Raises:
+        ModelError: If there is no such model or it is damaged.
+    """
+    where, contents, targets = _contents(source, (CARD_NAME, WEIGHTS_NAME))
+    card = _parse_card(where, contents[CARD_NAME])
+    tensors = _parse_weights(where, card, contents[WEIGHTS_NAME])
+    found = {name: tensor for name, tensor in tensors.items() if name.startswith(WITNESS)}
+    witnesses = _build_networks(where, card, found, WITNESS) if found else []
+    return select(witnesses, card, targets)[0] if targets else witnesses
 
 
 def read_calibration(source: str | os.PathLike[str]) -> Calibration | None:
@@ -293,7 +315,9 @@ def _assemble(
 ) -> tuple[list[Network], ModelCard]:
     """Return networks and card from the two files' contents, all of it checked."""
     card = _parse_card(where, contents[CARD_NAME])
-    members = _build_members(where, card, _parse_weights(where, card, contents[WEIGHTS_NAME]))
+    tensors = _parse_weights(where, card, contents[WEIGHTS_NAME])
+    own = {name: tensor for name, tensor in tensors.items() if not name.startswith(WITNESS)}
+    members = _build_networks(where, card, own, "member")
     if verify:
         _verify(where, members, card)
     return members, card
@@ -343,24 +367,26 @@ def _check_digest(where: str, name: str, content: bytes, stated: str) -> None:
         )
 
 
-def _build_members(where: str, card: ModelCard, tensors: Mapping[str, Tensor]) -> list[Network]:
-    """Return the networks of all members with every weight set."""
-    n_members = len({name.partition(".")[0] for name in tensors})
-    members = []
-    for k in range(max(n_members, 1)):
-        prefix = f"member{k}."
+def _build_networks(
+    where: str, card: ModelCard, tensors: Mapping[str, Tensor], kind: str
+) -> list[Network]:
+    """Return the networks whose weights are called ``kind`` and a number, with every weight set."""
+    n_networks = len({name.partition(".")[0] for name in tensors})
+    networks = []
+    for k in range(max(n_networks, 1)):
+        prefix = f"{kind}{k}."
         stored = sum(t.numel() for name, t in tensors.items() if name.startswith(prefix))
-        member = _build_empty(where, card, stored)
-        state = member.state_dict()
+        network = _build_empty(where, card, stored)
+        state = network.state_dict()
         given = {
             name.removeprefix(prefix): tensor.float() if tensor.dtype == torch.float16 else tensor
             for name, tensor in tensors.items()
             if name.startswith(prefix)
         }
         _check_tensors(where, prefix, state, given)
-        member.load_state_dict(given)
-        members.append(member.eval())
-    return members
+        network.load_state_dict(given)
+        networks.append(network.eval())
+    return networks
 
 
 def _build_empty(where: str, card: ModelCard, stored: int) -> Network:

@@ -41,12 +41,21 @@ def described(members: Sequence[Network], batch: Batch) -> tuple[NDArray, NDArra
     return states.cpu().numpy(), outputs.cpu().numpy()
 
 
+def heard(witnesses: Sequence[Network], batch: Batch) -> NDArray[np.float64] | None:
+    """Return what witnesses say, shape (n_witnesses, n, n_targets); None if there is none."""
+    if not witnesses:
+        return None
+    with torch.inference_mode():
+        return torch.stack([network(batch).double() for network in witnesses]).cpu().numpy()
+
+
 def evidence(
     states: NDArray,
     outputs: NDArray[np.float64],
     how: Literal["median", "mean"],
     contents: Contents,
     n_atoms: NDArray[np.int64],
+    said: NDArray[np.float64] | None = None,
 ) -> Evidence:
     """Return what is seen of crystals.
 
@@ -56,7 +65,10 @@ def evidence(
         how: How these become one.
         contents: Compositions and volumes.
         n_atoms: Of the cells that the networks saw, shape (n,).
+        said: By witnesses, as :func:`heard` returns it: it counts for how far all networks are
+            apart, and for nothing else.
     """
     together = combined(outputs, how)
-    spreads = outputs.std(axis=0)
+    every = outputs if said is None else np.concatenate([outputs, said])
+    spreads = every.std(axis=0)
     return Evidence(states, together, spreads, contents.shares, n_atoms, contents.volumes)

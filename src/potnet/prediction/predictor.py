@@ -21,7 +21,7 @@ from potnet.crystal import Crystal
 from potnet.devices import device as find_device
 from potnet.errors import ConfigError, Failure, ModelError, PotNetError, StructureError, as_refusal
 from potnet.models import archive
-from potnet.models.evidence import combined, described, evidence
+from potnet.models.evidence import combined, described, evidence, heard
 from potnet.models.selection import select
 from potnet.prediction.flags import outside_of_training, unfamiliar
 from potnet.prediction.rows import Gradients, Prediction, Predictions
@@ -55,6 +55,8 @@ class Predictor:
         card: Targets, units and limits of the model.
         calibration: How sure it may be of a prediction; without it intervals have the constant
             widths of the card, and crystals no familiarity.
+        witnesses: Networks like the members that do not predict: where they disagree, intervals are
+            wider, as far as the calibration has learned so.
 
     Raises:
         ModelError: If there is no network.
@@ -65,6 +67,7 @@ class Predictor:
         members: Sequence[Network],
         card: ModelCard,
         calibration: Calibration | None = None,
+        witnesses: Sequence[Network] = (),
     ) -> None:
         is_list = isinstance(members, list | tuple)
         if is_list and not all(isinstance(member, torch.nn.Module) for member in members):
@@ -82,6 +85,7 @@ class Predictor:
         self.members = [member.eval().requires_grad_(False) for member in members]
         self.card = card
         self.calibration = calibration
+        self.witnesses = [network.eval().requires_grad_(False) for network in witnesses]
 
     def __repr__(self) -> str:
         names = ", ".join(target.name for target in self.card.targets)
@@ -105,7 +109,7 @@ class Predictor:
         """
         device = find_device(device)
         with _TURNS:
-            for member in self.members:
+            for member in (*self.members, *self.witnesses):
                 member.to(device)
             self.__dict__.pop("_copies", None)
         return self
@@ -244,7 +248,8 @@ class Predictor:
         if self.calibration is not None:
             places = [[t.name for t in self.card.targets].index(name) for name in names]
             calibration = self.calibration.select(places)
-        return Predictor(members, card, calibration).to(self.device)
+        witnesses, _ = select(self.witnesses, self.card, names)
+        return Predictor(members, card, calibration, witnesses).to(self.device)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model as an archive, whole or not at all; :func:`potnet.load` reads it.
@@ -255,7 +260,7 @@ class Predictor:
         Raises:
             ModelError: If the archive could not be loaded again.
         """
-        archive.save(path, self.members, self.card, self.calibration)
+        archive.save(path, self.members, self.card, self.calibration, self.witnesses)
 
     def gradients(
         self, crystal: Any, *, precision: Precision = "float64", property: str | None = None
@@ -361,13 +366,15 @@ class Predictor:
         """Return the combined outputs, and how sure the model may be of them."""
         if self.calibration is None:
             return self._standardised(batch), None
-        states, outputs = described(self.members, batch.to(self.device))
+        batch = batch.to(self.device)
+        states, outputs = described(self.members, batch)
         seen = evidence(
             states,
             outputs,
             self.card.combine,
             Contents.of(crystals),
             batch.atom_counts.cpu().numpy(),
+            heard(self.witnesses, batch),
         )
         return seen.outputs, self.calibration.judge(seen)
 
@@ -561,4 +568,6 @@ def load(source: str | os.PathLike[str], *, device: str = "cpu") -> Predictor:
         ModelError: If there is no such model, or the archive is damaged or does not reproduce the
             predictions that it carries.
     """
-    return Predictor(*archive.read(source), archive.read_calibration(source)).to(device)
+    members, card = archive.read(source)
+    calibration, witnesses = archive.read_calibration(source), archive.read_witnesses(source)
+    return Predictor(members, card, calibration, witnesses).to(device)

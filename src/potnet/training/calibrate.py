@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from potnet.calibration import MAX_POINTS, Answers, Calibration, Contents, Evidence, Output
 from potnet.data.dataset import Dataset, take
-from potnet.models.evidence import described, evidence
+from potnet.models.evidence import described, evidence, heard
 from potnet.targets import Scale, is_probability, settled
 from potnet.training.config import TrainingConfig
 from potnet.training.trainer import describe
@@ -108,6 +108,7 @@ def held_out_of(
     *,
     train: NDArray[np.int64],
     val: NDArray[np.int64],
+    witnesses: Sequence[Network] = (),
 ) -> HeldOut:
     """Return what a model that is there already is calibrated by.
 
@@ -117,17 +118,19 @@ def held_out_of(
         dataset: Crystals with the targets of the model, in its units.
         train: Rows of the crystals that it was trained on.
         val: Rows of crystals that it was not trained on.
+        witnesses: Networks that are heard beside the members.
     """
     scales = [target.scale for target in card.targets]
 
     def answers(rows: NDArray[np.int64]) -> Answers:
-        parts = list(_described(networks, dataset, rows))
+        parts = list(_described(networks, dataset, rows, witnesses))
         seen = evidence(
             np.concatenate([part[0] for part in parts]),
             np.concatenate([part[1] for part in parts], axis=1),
             card.combine,
             Contents.of(take(dataset.crystals, rows)),
             np.concatenate([part[2] for part in parts]),
+            np.concatenate([part[3] for part in parts], axis=1) if witnesses else None,
         )
         true = [scale.standardise(dataset.targets[scale.name][rows]) for scale in scales]
         return answers_of(seen, scales, np.stack(true, axis=1))
@@ -177,12 +180,16 @@ def lowest(values: NDArray[np.float64]) -> float | None:
 
 
 def _described(
-    networks: Sequence[Network], dataset: Dataset, rows: NDArray[np.int64]
-) -> Iterator[tuple[NDArray, NDArray[np.float64], NDArray[np.int64]]]:
-    """Yield states, outputs and numbers of atoms of the crystals ``rows``, some at a time."""
+    networks: Sequence[Network],
+    dataset: Dataset,
+    rows: NDArray[np.int64],
+    witnesses: Sequence[Network],
+) -> Iterator[tuple[NDArray, NDArray[np.float64], NDArray[np.int64], Any]]:
+    """Yield states, outputs, numbers of atoms and what is heard of ``rows``, some at a time."""
     features = networks[0].features
     device = next(networks[0].parameters()).device
     for start in range(0, len(rows), BATCH_SIZE):
         crystals = take(dataset.crystals, rows[start : start + BATCH_SIZE])
         batch = features.once(list(crystals)).to(device)
-        yield *described(networks, batch), batch.atom_counts.cpu().numpy()
+        counts = batch.atom_counts.cpu().numpy()
+        yield *described(networks, batch), counts, heard(witnesses, batch)
