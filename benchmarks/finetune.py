@@ -52,6 +52,8 @@ CASES = (
     ("mp-formation-energy", "e_form", "formation_energy_peratom"),
     ("mp-band-gap", "gap", "optb88vdw_bandgap"),
     ("mp-band-gap", "gap", "mbj_bandgap"),
+    ("bulk-modulus", "bulk_modulus", "bulk_modulus_kv"),
+    ("shear-modulus", "shear_modulus", "shear_modulus_gv"),
 )
 
 
@@ -80,7 +82,10 @@ class Case:
         self.scale = self.known.card.targets[0].scale
         dataset = in_units(dataset, {self.target: self.scale.unit})
         is_new = dataset.split_for([self.target]) == PART
-        rows = np.flatnonzero(is_new & np.isfinite(dataset.targets[self.target]))
+        values = dataset.targets[self.target]
+        # Of what is learned as a logarithm a few records are zero or negative.
+        is_known = values > 0 if self.scale.transform == "log10" else np.isfinite(values)
+        rows = np.flatnonzero(is_new & is_known)
         self.dataset, self.batch = dataset.subset(rows), batch[rows.tolist()]
         self.settings, self.with_scratch = settings, with_scratch
 

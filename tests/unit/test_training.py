@@ -28,7 +28,7 @@ from potnet.prediction import load
 from potnet.targets import Scale
 from potnet.training import TrainingConfig, evaluate, loop, train
 from potnet.training.batches import Minibatch
-from potnet.training.finetune import resolved
+from potnet.training.finetune import kept_scales, resolved
 from potnet.training.run_folder import FORMER, fingerprints
 from potnet.training.trainer import SURE, Objective, Trainer, doubt
 
@@ -643,6 +643,24 @@ def test_the_same_quantity_by_another_method_begins_as_what_the_model_predicts(
     assert (new.name, new.mean, new.std) == ("radius", old.mean, old.std)
     before, after = (archive.read(path)[0][0] for path in (result.model, found.model))
     torch.testing.assert_close(after.head.weight, before.head.weight)
+
+
+@pytest.mark.parametrize(("together", "begins"), [(0.79, False), (0.81, True)])
+def test_a_model_is_begun_as_another_method_from_a_correlation_of_eight_tenths(
+    result, together, begins
+):
+    few = labelled(made_up_dataset(60))
+    train_rows = few.splits[""] == "train"
+    said = load(result.model).predict(few.crystals).values
+    rest = np.random.default_rng(0).standard_normal(60)
+    said = (said - said[train_rows].mean()) / said[train_rows].std()
+    rest -= rest[train_rows].mean()
+    rest -= said * (said[train_rows] @ rest[train_rows]) / train_rows.sum()
+    rest /= rest[train_rows].std()
+    other = with_targets(few, radius=together * said + np.sqrt(1 - together**2) * rest)
+    settings = config(finetune=str(result.model), targets="radius", split="given")
+    kept = kept_scales(settings, other, {"radius": "none"})
+    assert [scale.name for scale in kept.values()] == ["radius"] * begins
 
 
 def test_another_quantity_does_not_begin_as_what_the_model_predicts(result, tmp_path, caplog):
