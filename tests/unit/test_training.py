@@ -617,8 +617,8 @@ def test_targets_must_fit_their_transform(tmp_path, transform, value, message):
 @pytest.mark.parametrize(
     ("settings", "n_crystals", "members"),
     [
-        ({}, 2_000, 3),
-        ({}, 2_001, 1),
+        ({}, 20_000, 3),
+        ({}, 20_001, 1),
         ({"epochs": 50}, 100, 1),
         ({"members": 2}, 100, 2),
         ({"members": 1}, 100, 1),
