@@ -58,6 +58,7 @@ RARE = 0.1  # Share of the training crystals below which a class is said to be r
 LARGEST = 1e100  # Numbers whose squares, and those of their inverses, are numbers still.
 RIDGE = 0.1  # Crystals of one element that a reference of 0 counts for.
 EXPLAINED = 0.8  # Share of the variance that a function of the composition has to explain to pay.
+AT_ONCE = 2**17  # Crystals that are solved for together: memory is not to grow with all of them.
 
 
 # ------------------------------------------------------------------------------------------ names
@@ -457,17 +458,26 @@ def settled(scales: Sequence[Scale], outputs: NDArray[np.float64]) -> NDArray[np
     return found
 
 
-def compositions(dataset: Dataset) -> NDArray[np.float64]:
+def compositions(dataset: Dataset, n_columns: int = 2 * len(SYMBOLS)) -> NDArray[np.float64]:
     """Return what references of the elements are multiplied with.
+
+    Args:
+        dataset: Crystals.
+        n_columns: How many columns are wanted.
 
     Returns:
         The share of each element in each crystal, and beside them the same divided by the atoms in
-        the reduced formula, shape (n, 2 * 119).
+        the reduced formula, shape (n, 2 * 119), or the first columns of that.
     """
-    counts = np.stack([np.bincount(c.numbers, minlength=len(SYMBOLS)) for c in dataset.crystals])
+    counts = np.empty((len(dataset), len(SYMBOLS)), np.int32)  # of a million crystals half a GB
+    for row, crystal in enumerate(dataset.crystals):
+        counts[row] = np.bincount(crystal.numbers, minlength=len(SYMBOLS))
     n_atoms = counts.sum(1, keepdims=True)
     shares = counts / n_atoms
-    return np.hstack([shares, shares * np.gcd.reduce(counts, axis=1, keepdims=True) / n_atoms])
+    if n_columns <= len(SYMBOLS):
+        return shares[:, :n_columns]
+    parts = shares * np.gcd.reduce(counts, axis=1, keepdims=True) / n_atoms
+    return np.hstack([shares, parts])[:, :n_columns]
 
 
 def fit_references(
@@ -489,7 +499,11 @@ def fit_references(
     """
     normal = composition.T @ composition + RIDGE * np.eye(composition.shape[1])
     references = np.asarray(np.linalg.solve(normal, composition.T @ values), np.float64)
-    own = np.einsum("nk,nk->n", composition, np.linalg.solve(normal, composition.T).T)
+    own = np.empty(len(composition))
+    for start in range(0, len(own), AT_ONCE):
+        rows = slice(start, start + AT_ONCE)
+        part = composition[rows]
+        own[rows] = np.einsum("nk,nk->n", part, np.linalg.solve(normal, part.T).T)
     left = (values - composition @ references) / (1 - own)
     if (left**2).sum() > (1 - EXPLAINED) * (values**2).sum():
         return np.zeros_like(references), values
@@ -518,7 +532,7 @@ def fit_scales(
     Raises:
         DataError: If a target is known for none of the training crystals.
     """
-    shares = compositions(dataset)[:, :n_references]
+    shares = compositions(dataset, n_references)
     found = [fit_scale(dataset, name, word, train, shares) for name, word in transforms.items()]
     return tuple(scale for scale, _ in found), np.stack([r for _, r in found], axis=1)
 
@@ -560,7 +574,7 @@ def fit_scale(
         return scale, np.zeros(composition.shape[1])
     scaled = transformed(values, transform)
     mean, largest = float(scaled.mean()), float(np.abs(scaled).max())
-    references, left = fit_references(composition[train][known], scaled - mean)
+    references, left = fit_references(composition[train[known]], scaled - mean)
     std = float(left.std())
     std = std if std > 1e-12 * largest else 1.0
     scale = Scale(name, dataset.units[name], transform, mean, std, float(values.mean()))

@@ -267,7 +267,7 @@ class Trainer:
         train, val = prepared.split.train, prepared.split.val
         rows = np.concatenate([train, val])
         said = self.predict(prepared.loader, rows)
-        shares = compositions(prepared.dataset.subset(rows))[:, : MAX_NUMBER + 1]
+        shares = compositions(prepared.dataset.subset(rows), MAX_NUMBER + 1)
         fits = np.arange(len(rows)) < len(train)
         for k, scale in enumerate(prepared.scales):
             if is_probability(scale.transform):
