@@ -59,7 +59,7 @@ from potnet.training.optimizer import Muon
 
 HERE = Path(__file__).parent
 TABLES = {
-    "perovskites": "perovskites_18928.jsonl.gz",
+    "perovskites": "matbench_perovskites.jsonl.gz",
     "jarvis": "jarvis_dft3d_2021_oxides_nitrides.jsonl.gz",
 }
 BATCH_SIZES = (32, 64, 128)
