@@ -215,9 +215,8 @@ def main() -> None:
             json.dump(results, file, indent=1)
         return
     for name in options.only:
-        members, card = archive.read(BUNDLED / name)
+        members, card, witnesses = archive.read_with_witnesses(BUNDLED / name)
         dataset, split = learned_from(name, RECIPES[name], card, datasets)
-        witnesses = archive.read_witnesses(BUNDLED / name)
         known = held_out_of(
             members, card, dataset, train=split.train, val=split.val, witnesses=witnesses
         )

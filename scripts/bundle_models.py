@@ -550,11 +550,10 @@ def calibrate(
     name: str, recipe: Recipe, datasets: Sequence[Dataset], folds: Path | None = None
 ) -> None:
     """Measure how sure a bundled archive may be, and write it beside the weights."""
-    members, card = archive.read(BUNDLED / name)
+    members, card, witnesses = archive.read_with_witnesses(BUNDLED / name)
     dataset, split = learned_from(name, recipe, card, datasets)
     if len(split.val) < FEWEST_HELD_OUT:
         raise SystemExit(f"{name}: {len(split.val)} validation crystals are too few")
-    witnesses = archive.read_witnesses(BUNDLED / name)
     known = held_out_of(
         members, card, dataset, train=split.train, val=split.val, witnesses=witnesses
     )

@@ -182,7 +182,7 @@ def test_an_archive_keeps_its_witnesses_apart_from_its_members(witnessed, tmp_pa
     for model in (witnessed, witnessed["energy"]):
         model.save(tmp_path / name)
         assert len(archive.read(tmp_path / name)[0]) == 1
-        assert len(archive.read_witnesses(tmp_path / name)) == 1
+        assert len(archive.read_with_witnesses(tmp_path / name)[2]) == 1
         crystals = rock_salts(5, 3)
         assert list(load(tmp_path / name).predict(crystals)) == list(model.predict(crystals))
 

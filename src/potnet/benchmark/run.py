@@ -137,7 +137,8 @@ def _claim(row: TableRow, opened: OpenSuite) -> None:
     )
     if path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))
-        new, old = different(_decisive(content), found), different(_decisive(found), content)
+        found["settings"] = {k: v for k, v in found["settings"].items() if k not in PLACES}
+        new, old = different(content, found), different(found, content)
         if new or old:
             raise ConfigError(
                 f"{path}: a row must keep its {' and '.join({**new, **old})}, got "
@@ -230,12 +231,6 @@ def _do(order: Order, opened: OpenSuite, progress: Callable[[Progress], None] | 
             writer.writerow([job.dataset.ids[row], *(f"{value:.9g}" for value in values)])
     write_json(order.folder / "job.json", {"cost": outcome.cost.model_dump(mode="json")})
     return outcome.cost
-
-
-def _decisive(content: dict[str, Any]) -> dict[str, Any]:
-    """Return what a row must keep: all but where its features are."""
-    settings = {k: v for k, v in content["settings"].items() if k not in PLACES}
-    return {**content, "settings": settings}
 
 
 def _plain(content: Any) -> Any:

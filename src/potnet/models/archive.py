@@ -169,26 +169,28 @@ def read(source: str | os.PathLike[str], *, verify: bool = True) -> tuple[list[N
         ModelError: If there is no such model, it is damaged or incomplete, was written by a newer
             potnet, or does not reproduce its golden predictions.
     """
-    where, contents, targets = _contents(source, (CARD_NAME, WEIGHTS_NAME))
-    members, card = _assemble(where, contents, verify=verify)
-    return select(members, card, targets) if targets else (members, card)
+    members, card, _ = read_with_witnesses(source, verify=verify)
+    return members, card
 
 
-def read_witnesses(source: str | os.PathLike[str]) -> list[Network]:
-    """Return the networks that the calibration of an archive hears beside the members, if any.
+def read_with_witnesses(
+    source: str | os.PathLike[str], *, verify: bool = True
+) -> tuple[list[Network], ModelCard, list[Network]]:
+    """Return what :func:`read` does, and the networks that the calibration hears beside these.
 
     Args:
-        source: Name of a bundled model, or path of a folder, of a ``.zip`` file or of a run.
+        source: As for :func:`read`; so are the others.
+        verify: Predict the golden crystals and compare.
 
     Raises:
-        ModelError: If there is no such model or it is damaged.
+        ModelError: As :func:`read`.
     """
     where, contents, targets = _contents(source, (CARD_NAME, WEIGHTS_NAME))
-    card = _parse_card(where, contents[CARD_NAME])
-    tensors = _parse_weights(where, card, contents[WEIGHTS_NAME])
-    found = {name: tensor for name, tensor in tensors.items() if name.startswith(WITNESS)}
-    witnesses = _build_networks(where, card, found, WITNESS) if found else []
-    return select(witnesses, card, targets)[0] if targets else witnesses
+    members, card, heard = _assemble(where, contents, verify=verify)
+    witnesses = _build_networks(where, card, heard, WITNESS) if heard else []
+    if not targets:
+        return members, card, witnesses
+    return *select(members, card, targets), select(witnesses, card, targets)[0]
 
 
 def read_calibration(source: str | os.PathLike[str]) -> Calibration | None:
@@ -312,15 +314,15 @@ def _check_size(where: str, name: str, size: int) -> None:
 
 def _assemble(
     where: str, contents: Mapping[str, bytes], *, verify: bool
-) -> tuple[list[Network], ModelCard]:
-    """Return networks and card from the two files' contents, all of it checked."""
+) -> tuple[list[Network], ModelCard, dict[str, Tensor]]:
+    """Return members and card from the two files' contents, checked, and weights of witnesses."""
     card = _parse_card(where, contents[CARD_NAME])
-    tensors = _parse_weights(where, card, contents[WEIGHTS_NAME])
-    own = {name: tensor for name, tensor in tensors.items() if not name.startswith(WITNESS)}
+    own = _parse_weights(where, card, contents[WEIGHTS_NAME])
+    heard = {name: own.pop(name) for name in list(own) if name.startswith(WITNESS)}
     members = _build_networks(where, card, own, "member")
     if verify:
         _verify(where, members, card)
-    return members, card
+    return members, card, heard
 
 
 def _parse_card(where: str, content: bytes) -> ModelCard:

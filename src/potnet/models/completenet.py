@@ -25,11 +25,7 @@ from potnet.features.batch import Batch
 from potnet.features.complete import CompleteFeatures
 from potnet.models.contract import Network
 from potnet.models.descriptors import element_table
-from potnet.models.matrix_messages import PairMatrix
-from potnet.models.messages import SumLists, messages, prepared
-
-#: Sums of pairs, as messages read them.
-Sums = Tensor | SumLists | PairMatrix
+from potnet.models.messages import Sums, messages, prepared
 
 # Sums of messages enter the atoms' networks with this factor: of the order of 1, not normalised,
 # since their size tells how many neighbours there are and how close.

@@ -165,7 +165,11 @@ def _steps(tensor: Tensor) -> tuple[int, ...]:
     return tuple(step if n > 1 else 0 for n, step in axes)
 
 
-def prepared(sums: Tensor, i: Tensor, j: Tensor, n_nodes: int) -> Tensor | SumLists | PairMatrix:
+#: Sums of pairs, as messages read them.
+Sums = Tensor | SumLists | PairMatrix
+
+
+def prepared(sums: Tensor, i: Tensor, j: Tensor, n_nodes: int) -> Sums:
     """Return sums as :func:`messages` reads them best, for several rounds of messages.
 
     In single precision on the CPU that is as lists; in double precision, or where derivatives by
@@ -190,9 +194,7 @@ def prepared(sums: Tensor, i: Tensor, j: Tensor, n_nodes: int) -> Tensor | SumLi
     return PairMatrix(sums.view(n, n, *sums.shape[1:]))
 
 
-def messages(
-    sums: Tensor | SumLists | PairMatrix, weight: Tensor, states: Tensor, i: Tensor, j: Tensor
-) -> Tensor:
+def messages(sums: Sums, weight: Tensor, states: Tensor, i: Tensor, j: Tensor) -> Tensor:
     """Return the messages that each node receives.
 
     All ways are the same to rounding; derivatives by listed sums are not to be had.

@@ -568,6 +568,5 @@ def load(source: str | os.PathLike[str], *, device: str = "cpu") -> Predictor:
         ModelError: If there is no such model, or the archive is damaged or does not reproduce the
             predictions that it carries.
     """
-    members, card = archive.read(source)
-    calibration, witnesses = archive.read_calibration(source), archive.read_witnesses(source)
-    return Predictor(members, card, calibration, witnesses).to(device)
+    members, card, witnesses = archive.read_with_witnesses(source)
+    return Predictor(members, card, archive.read_calibration(source), witnesses).to(device)

@@ -1,4 +1,4 @@
-"""Features without the zeros of their pairs: on disk they take two fifths of their room.
+"""Features without the zeros of their pairs: on disk they take about half of their room.
 
 An atom meets another in few shells, and atoms far from each other in none, so most of what pairs
 carry is zero. Packed, pairs have a mask of bits, and one after the other the numbers that are not
