@@ -69,10 +69,11 @@ def test_a_network_that_breaks_on_one_crystal_predicts_the_others(maker, monkeyp
     predictor = maker.predictors["bulk-modulus"]
 
     def is_bad(args) -> bool:
-        return bool((args[0].numbers == NUMBERS["K"]).any())
+        return bool((args[1].numbers == NUMBERS["K"]).any())
 
     member = predictor.members[0]
-    monkeypatch.setattr(member, "described", failing(member.described, exception, is_bad))
+    broken = failing(member.from_embedding, exception, is_bad)
+    monkeypatch.setattr(member, "from_embedding", broken)
     before, failure, after = maker.stream([GOOD, BAD, GOOD.replace(id="last")])
     assert isinstance(before, CrystalSheet)
     assert isinstance(after, CrystalSheet)

@@ -16,7 +16,8 @@ from potnet import ConfigError, Crystal
 from potnet.crystal.layers import single_layer
 from potnet.errors import Failure
 from potnet.known import KnownCrystal
-from potnet.prediction import Prediction
+from potnet.models.completenet import CompleteNet
+from potnet.prediction import Prediction, load, load_each, predict_each
 from potnet.sheet import make_sheet
 from potnet.sheet.compose import Findings, agreeing, compose
 from potnet.sheet.facts import Facts, facts_of
@@ -292,3 +293,25 @@ def test_facts_do_not_depend_on_the_cell() -> None:
     assert one.space_group == many.space_group == "Fm-3m (225)"
     assert one.formula == many.formula == "NaCl"
     assert one.density == pytest.approx(many.density) == pytest.approx(2.164, abs=0.01)
+
+
+def test_networks_of_models_of_one_archive_run_once_for_a_batch(monkeypatch) -> None:
+    names = ("bulk-modulus", "mp-formation-energy", "shear-modulus")
+    crystals = [rock_salt(12, 8, 2.1), rock_salt(11, 17, 2.8), graphite()]
+    alone = [load(name).predict(crystals) for name in names]
+    runs = []
+
+    def counted(self, batch, run=CompleteNet.embedding_of_atoms):
+        runs.append(self)
+        return run(self, batch)
+
+    monkeypatch.setattr(CompleteNet, "embedding_of_atoms", counted)
+    predictors = load_each(names)
+    assert list(predictors) == list(names)
+    runs.clear()
+    together = list(predict_each(tuple(predictors.values()), crystals))
+    # Three networks of the moduli, one of the energy and the one that it hears beside.
+    assert len(runs) == 5
+    for k, rows in enumerate(alone):
+        # To the last bit, with intervals, familiarity and flags.
+        assert [said.predictions[k] for said in together] == [(row,) for row in rows]

@@ -213,19 +213,15 @@ class CompleteNet(Network):
 
     def forward(self, batch: Batch) -> Tensor:
         """Return one row per crystal, shape (n_graphs, n_targets), in standardised units."""
-        return self._outputs(self.embedding(batch), batch)
+        return self.from_embedding(self.embedding(batch), batch)
 
-    def described(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the states of the crystals and the outputs, both computed once."""
-        states = self.embedding(batch)
-        return states, self._outputs(states, batch)
-
-    def _outputs(self, pooled: Tensor, batch: Batch) -> Tensor:
-        output = self.head[-1](pooled)
+    def from_embedding(self, states: Tensor, batch: Batch) -> Tensor:
+        """Return what a call returns, of what :meth:`embedding` returns."""
+        output = self.head[-1](states)
         if self.references is not None:
             output = output + _mean(self.references(batch.numbers), batch)
         if self.head_per_formula is not None:
-            part = self.head_per_formula(pooled)
+            part = self.head_per_formula(states)
             if self.references is not None:
                 rows = batch.numbers + len(self.descriptors)
                 part = part + _mean(self.references(rows), batch)

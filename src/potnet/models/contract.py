@@ -83,9 +83,9 @@ class Network(nn.Module, ABC):
             "Use a model of the network completenet."
         )
 
-    def described(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return what :meth:`embedding` and what a call returns, for no more work than needed."""
-        return self.embedding(batch), self(batch)
+    def from_embedding(self, states: Tensor, batch: Batch) -> Tensor:
+        """Return what a call returns; ``states`` are what :meth:`embedding` says, to save work."""
+        return self(batch)
 
     @abstractmethod
     def forward(self, batch: Batch) -> Tensor:

@@ -13,6 +13,7 @@ from potnet.errors import ModelError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from potnet.features.batch import Batch
     from potnet.models.contract import Network
@@ -23,22 +24,37 @@ def combined(outputs: NDArray[np.float64], how: Literal["median", "mean"]) -> ND
     return np.median(outputs, axis=0) if how == "median" else np.mean(outputs, axis=0)
 
 
-def described(members: Sequence[Network], batch: Batch) -> tuple[NDArray, NDArray[np.float64]]:
+def states_of(members: Sequence[Network], batch: Batch) -> list[Tensor] | None:
+    """Return the states of crystals in each network, None where one offers none."""
+    with torch.inference_mode():
+        try:
+            return [member.embedding(batch) for member in members]
+        except ModelError:
+            return None
+
+
+def described(
+    members: Sequence[Network], batch: Batch, states: Sequence[Tensor] | None = None
+) -> tuple[NDArray, NDArray[np.float64]]:
     """Return the states of crystals in all networks and all outputs.
+
+    Args:
+        members: The networks.
+        batch: The crystals.
+        states: What :func:`states_of` returns, where it is there already.
 
     Returns:
         The states side by side, shape (n, n_states), without columns where a network offers none,
         and outputs of shape (n_members, n, n_targets).
     """
+    states = states_of(members, batch) if states is None else states
     with torch.inference_mode():
-        try:
-            found = [member.described(batch) for member in members]
-        except ModelError:
+        if states is None:
             outputs = torch.stack([member(batch).double() for member in members])
             return np.zeros((batch.n_graphs, 0), np.float32), outputs.cpu().numpy()
-    states = torch.cat([states for states, _ in found], 1).float()
-    outputs = torch.stack([outputs.double() for _, outputs in found])
-    return states.cpu().numpy(), outputs.cpu().numpy()
+        each = zip(members, states, strict=True)
+        outputs = torch.stack([member.from_embedding(own, batch).double() for member, own in each])
+    return torch.cat(list(states), 1).float().cpu().numpy(), outputs.cpu().numpy()
 
 
 def heard(witnesses: Sequence[Network], batch: Batch) -> NDArray[np.float64] | None:

@@ -5,6 +5,7 @@ from potnet.prediction.predictor import (
     Predictor,
     Said,
     load,
+    load_each,
     predict_each,
     predict_stream,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "Said",
     "is_structure",
     "load",
+    "load_each",
     "predict_each",
     "predict_stream",
 ]

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -21,7 +21,8 @@ from potnet.crystal import Crystal
 from potnet.devices import device as find_device
 from potnet.errors import ConfigError, Failure, ModelError, PotNetError, StructureError, as_refusal
 from potnet.models import archive
-from potnet.models.evidence import combined, described, evidence, heard
+from potnet.models.catalogue import bundled
+from potnet.models.evidence import combined, described, evidence, heard, states_of
 from potnet.models.selection import select
 from potnet.prediction.flags import outside_of_training, unfamiliar
 from potnet.prediction.rows import Gradients, Prediction, Predictions
@@ -29,6 +30,8 @@ from potnet.prediction.structures import BATCH_SIZE, as_structures, in_batches, 
 from potnet.targets import normalised
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from potnet.calibration import Calibration, Judgement
@@ -86,6 +89,8 @@ class Predictor:
         self.card = card
         self.calibration = calibration
         self.witnesses = [network.eval().requires_grad_(False) for network in witnesses]
+        # What the states of crystals are computed with: models of one archive have the same.
+        self._stem = self.members
 
     def __repr__(self) -> str:
         names = ", ".join(target.name for target in self.card.targets)
@@ -109,7 +114,7 @@ class Predictor:
         """
         device = find_device(device)
         with _TURNS:
-            for member in (*self.members, *self.witnesses):
+            for member in (*self.members, *self.witnesses, *self._stem):
                 member.to(device)
             self.__dict__.pop("_copies", None)
         return self
@@ -361,13 +366,13 @@ class Predictor:
         return combined(outputs.cpu().numpy(), self.card.combine)
 
     def _judged(
-        self, batch: Batch, crystals: Sequence[Crystal]
+        self, batch: Batch, crystals: Sequence[Crystal], made: _Made
     ) -> tuple[NDArray[np.float64], Judgement | None]:
         """Return the combined outputs, and how sure the model may be of them."""
         if self.calibration is None:
             return self._standardised(batch), None
         batch = batch.to(self.device)
-        states, outputs = described(self.members, batch)
+        states, outputs = described(self.members, batch, made.states_of(self._stem, batch))
         seen = evidence(
             states,
             outputs,
@@ -411,26 +416,25 @@ class Predictor:
         return lower, upper
 
     def _outcomes(
-        self, crystals: Sequence[Crystal], made: list[tuple[Features, Batch]]
+        self, crystals: Sequence[Crystal], made: _Made
     ) -> list[list[Prediction] | PotNetError]:
         """Return the rows of each crystal, or what is wrong with it.
 
         Args:
             crystals: What to predict.
-            made: Features of these crystals that another model has made; those made here are added.
+            made: What other models have made of these crystals; what is made here is added.
         """
         try:
-            batch = next((batch for features, batch in made if features == self.features), None)
-            if batch is None:
-                batch = self.features.once(crystals)
-                made.append((self.features, batch))
-            z, judgement = self._judged(batch, crystals)
+            batch = made.batch_of(self.features, crystals)
+            z, judgement = self._judged(batch, crystals, made)
         # The wall around one crystal: whatever it does to features or network, memory that is not
         # there included, it never costs the other crystals.
         except Exception as error:  # noqa: BLE001
             if len(crystals) == 1:
                 return [as_refusal(crystals[0].id, error)]
-            return [outcome for crystal in crystals for outcome in self._outcomes([crystal], [])]
+            return [
+                outcome for crystal in crystals for outcome in self._outcomes([crystal], _Made())
+            ]
         numbers = np.stack([self._restored(z), *self._ends(z, judgement)], axis=-1)
         atoms = batch.atom_counts.tolist()
         outcomes: list[list[Prediction] | PotNetError] = []
@@ -462,6 +466,30 @@ class Predictor:
             Prediction(crystal.id, card.name, value, lower, upper, card.unit, flags, familiarity)
             for card, (value, lower, upper) in zip(self.card.targets, numbers, strict=True)
         ]
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What models have made of the crystals of a batch, for the models that come after them."""
+
+    batches: list[tuple[Features, Batch]] = field(default_factory=list)
+    states: list[tuple[Sequence[Network], list[Tensor] | None]] = field(default_factory=list)
+
+    def batch_of(self, features: Features, crystals: Sequence[Crystal]) -> Batch:
+        """Return what ``features`` make of the crystals."""
+        for known, batch in self.batches:
+            if known == features:
+                return batch
+        self.batches.append((features, features.once(crystals)))
+        return self.batches[-1][1]
+
+    def states_of(self, stem: Sequence[Network], batch: Batch) -> list[Tensor] | None:
+        """Return the states of the crystals in the networks ``stem``, which run once."""
+        for known, states in self.states:
+            if known is stem:
+                return states
+        self.states.append((stem, states_of(stem, batch)))
+        return self.states[-1][1]
 
 
 def predict_stream(
@@ -519,7 +547,7 @@ def predict_each(
     crystals = as_structures(crystals, "predict")
     for batch in in_batches(crystals, batch_size, on_error):
         good = [item for item in batch if isinstance(item, Crystal)]
-        made: list[tuple[Features, Batch]] = []
+        made = _Made()
         each = [p._outcomes(good, made) for p in predictors] if good else []
         outcomes = zip(*each, strict=True)
         for item in batch:
@@ -570,3 +598,28 @@ def load(source: str | os.PathLike[str], *, device: str = "cpu") -> Predictor:
     """
     members, card, witnesses = archive.read_with_witnesses(source)
     return Predictor(members, card, archive.read_calibration(source), witnesses).to(device)
+
+
+def load_each(
+    sources: Iterable[str | os.PathLike[str]], *, device: str = "cpu"
+) -> dict[str, Predictor]:
+    """Return what :func:`load` returns for each of several models, by name.
+
+    Bundled models of one archive differ in their last layer only: the rest of their networks runs
+    once for a batch that :func:`predict_each` gives to all of them.
+    """
+    found: dict[str, Predictor] = {}
+    whole: dict[Path, Predictor] = {}
+    shared = bundled()
+    names = list(dict.fromkeys(map(str, sources)))
+    folders = [shared[name][0] for name in names if name in shared]
+    for name in names:
+        folder, targets = shared.get(name, (None, ()))
+        if folder is None or not targets or folders.count(folder) < 2:
+            found[name] = load(name, device=device)
+            continue
+        if folder not in whole:
+            whole[folder] = load(folder, device=device)
+        found[name] = whole[folder][targets]
+        found[name]._stem = whole[folder].members
+    return found

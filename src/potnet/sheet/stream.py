@@ -11,7 +11,7 @@ from potnet.crystal.layers import bonding, single_layer, spacing
 from potnet.errors import ConfigError, Failure, as_refusal
 from potnet.known import KnownCrystal, KnownCrystals, load_known
 from potnet.models import available
-from potnet.prediction import Prediction, Predictor, load, predict_each
+from potnet.prediction import Prediction, Predictor, load_each, predict_each
 from potnet.sheet.compose import Findings, compose
 from potnet.sheet.facts import Facts, facts_of
 from potnet.sheet.properties import ADVISED, BENCHMARK_ONLY, PROPERTIES, models_of
@@ -82,9 +82,7 @@ class SheetMaker:
         }
         self.properties = tuple(properties)
         names = tuple(models) or (models_of(self.properties) if properties else ADVISED)
-        self.predictors: Mapping[str, Predictor] = {
-            name: load(name, device=device) for name in dict.fromkeys(names)
-        }
+        self.predictors: Mapping[str, Predictor] = load_each(names, device=device)
         self._layers = self.predictors.get(LAYERS)
         self._is_advised = any(name in ADVISED for name in names)
         self.hull = hull or (load_hull() if "mp-formation-energy" in names else None)
