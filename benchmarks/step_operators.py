@@ -75,7 +75,7 @@ def trainer_of(
         config,
         0,
         scales=[Scale("x", "", "none", 0.0, 1.0)],
-        n_train=len(batch),
+        pair_counts=np.ones(len(batch), np.int64),
         references=np.zeros((N_REFERENCES, 1)),
     )
     targets = np.random.default_rng(1).normal(size=(len(batch), 1))

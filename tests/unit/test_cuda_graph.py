@@ -116,7 +116,10 @@ def trainer_and_loader(
         epochs=100, batch_size=batch_size, device="cuda", network_settings=network_settings
     )
     scales = [Scale("x", "", "none", 0.0, 1.0)]
-    trainer = Trainer(fabric, config, 0, scales=scales, n_train=n, references=np.zeros((119, 1)))
+    pair_counts = np.ones(n, np.int64)
+    trainer = Trainer(
+        fabric, config, 0, scales=scales, pair_counts=pair_counts, references=np.zeros((119, 1))
+    )
     batch = trainer.network.features(crystals(n))
     targets = np.random.default_rng(1).normal(size=(n, 1))
     return trainer, HeldFeatures(Survey.of(batch), targets, fabric.device)

@@ -27,7 +27,7 @@ from potnet.models.card import OriginCard
 from potnet.prediction import load
 from potnet.targets import Scale
 from potnet.training import TrainingConfig, evaluate, loop, train
-from potnet.training.batches import Minibatch
+from potnet.training.batches import Minibatch, stratified_batches
 from potnet.training.finetune import kept_scales, resolved
 from potnet.training.run_folder import FORMER, fingerprints
 from potnet.training.trainer import SURE, Objective, Trainer, doubt
@@ -358,6 +358,22 @@ def test_every_rule_of_splitting_trains(tmp_path, kind):
     assert result.metrics["test"]["size"]["n"] == (12 if kind == "k-fold" else 6)
 
 
+def test_crystals_of_many_pairs_are_left_out_of_some_epochs(tmp_path, monkeypatch):
+    seen = []
+
+    def counted(sizes, n_batches, rng):
+        seen.append(len(sizes))
+        return stratified_batches(sizes, n_batches, rng)
+
+    monkeypatch.setattr("potnet.training.trainer.stratified_batches", counted)
+    for thin_above in (None, 1):
+        settings = config(epochs=3, batch_size=4, split="random", thin_above=thin_above)
+        result = train(made_up_dataset(), settings, tmp_path / f"{thin_above}")
+        assert len(table(result.output / "metrics.csv")) == 3
+    whole, thinned = np.array_split(seen, 2)
+    assert sum(thinned) < 0.8 * sum(whole)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_an_epoch_on_a_gpu_never_waits_for_the_device(tmp_path):
@@ -375,7 +391,7 @@ def test_an_epoch_on_a_gpu_never_waits_for_the_device(tmp_path):
         config(device="cuda"),
         0,
         scales=[Scale("size", "", "none", 0.0, 1.0, 0.0)],
-        n_train=64,
+        pair_counts=store.pair_counts,
         references=np.zeros((0, 1)),
     )
     minibatches = list(store.minibatches([np.arange(32), np.arange(32, 64)]))

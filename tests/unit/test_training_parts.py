@@ -15,7 +15,12 @@ from potnet.errors import ConfigError, DataError, PotNetError, StructureError
 from potnet.targets import compositions, fit_references, fit_scale
 from potnet.training import TrainingConfig, batches, regression_metrics
 from potnet.training.average import WeightAverage
-from potnet.training.batches import HeldFeatures, stratified_batches
+from potnet.training.batches import (
+    HeldFeatures,
+    epoch_shares,
+    stratified_batches,
+    taken_in_epoch,
+)
 from potnet.training.export import _anchors
 from potnet.training.features import Survey, compute_features
 from potnet.training.metrics import bootstrap_interval
@@ -126,6 +131,37 @@ def test_epochs_are_shuffled_differently():
     sizes = np.arange(64)
     first, second = (stratified_batches(sizes, 8, np.random.default_rng(k)) for k in (1, 2))
     assert {tuple(sorted(g)) for g in first} != {tuple(sorted(g)) for g in second}
+
+
+def taken(shares, epoch, at_least=0):
+    return taken_in_epoch(shares, epoch, at_least, np.random.default_rng(0))
+
+
+def test_without_a_limit_every_crystal_is_taken_in_every_epoch():
+    shares = epoch_shares(np.array([1, 16, 40_000]), None)
+    assert [list(taken(shares, epoch)) for epoch in range(3)] == [[0, 1, 2]] * 3
+
+
+def test_many_pairs_are_taken_by_the_root_of_their_number():
+    shares = epoch_shares(np.array([0, 9, 100, 400, 10_000]), 100)
+    np.testing.assert_array_equal(shares, [1, 1, 1, 0.5, 0.1])
+
+
+def test_thinned_crystals_are_spread_evenly_over_the_epochs():
+    shares = np.random.default_rng(1).uniform(0.05, 1, 300)
+    visits = np.zeros(300)
+    for epoch in range(40):
+        visits[taken(shares, epoch)] += 1
+        assert (np.abs(visits - (epoch + 1) * shares) < 1).all()
+
+
+def test_an_epoch_is_filled_up_with_those_whose_turn_is_next():
+    shares = np.full(50, 0.1)
+    for epoch in range(10):
+        some, more = taken(shares, epoch), taken(shares, epoch, 30)
+        assert len(more) == 30 and set(some) <= set(more)
+        later = {k for e in range(epoch, 10) for k in taken(shares, e)}
+        assert epoch > 3 or set(more) <= later
 
 
 @pytest.fixture(scope="module")

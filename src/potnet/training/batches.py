@@ -85,6 +85,45 @@ def in_parts(
     return np.split(rows, cuts)
 
 
+def epoch_shares(pair_counts: NDArray[np.int64], thin_above: int | None) -> NDArray[np.float64]:
+    """Return the share of the epochs in which each crystal is taken, in (0, 1].
+
+    A crystal costs what its pairs cost. Where all crystals teach alike, the mean over crystals is
+    estimated best for its cost if each is drawn in inverse proportion to the square root of its
+    cost: Neyman's allocation (J. R. Stat. Soc. 97, 558 (1934)).
+
+    Args:
+        pair_counts: Pairs of each crystal, shape (n,).
+        thin_above: Pairs from which on crystals are left out of some epochs; None takes all.
+    """
+    ratio = np.inf if thin_above is None else thin_above / np.maximum(pair_counts, 1)
+    return np.minimum(1.0, np.sqrt(ratio)) * np.ones(len(pair_counts))
+
+
+def taken_in_epoch(
+    shares: NDArray[np.float64], epoch: int, at_least: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return which crystals are taken in an epoch: each as evenly spread as its share allows.
+
+    After any number of epochs a crystal has been taken as often as its share of them says, to
+    less than one; which epochs these are is a matter of its phase.
+
+    Args:
+        shares: From :func:`epoch_shares`, shape (n,).
+        epoch: The epoch, from 0 on.
+        at_least: Crystals to take; if fewer have their turn, those come whose turn is the next.
+        rng: Source of the phases, in the same state for all epochs of a training.
+
+    Returns:
+        Indices into ``shares``, rising.
+    """
+    phases = rng.random(len(shares))
+    before, after = (np.floor(k * shares + phases) for k in (epoch, epoch + 1))
+    waits = np.where(after > before, 0.0, (after + 1 - phases) / shares - epoch)
+    n_taken = max(int((after > before).sum()), at_least)
+    return np.sort(np.argsort(waits, kind="stable")[:n_taken])
+
+
 def stratified_batches(
     sizes: NDArray[np.int64], n_batches: int, rng: np.random.Generator
 ) -> list[NDArray[np.int64]]:

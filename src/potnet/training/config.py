@@ -74,6 +74,9 @@ class TrainingConfig(BaseModel):
         precision: "32-true", or "bf16-mixed" for matrix products in bfloat16.
         threads: CPU threads of torch; null takes its own choice, but at most 8.
         workers: Processes that prepare features before training, and threads that do so during it.
+        thin_above: Pairs of atoms above which a crystal is left out of some epochs: one with n
+            pairs is taken in the share sqrt(thin_above / n) of them, evenly spread, since many
+            pairs cost much and teach little more. Null takes all crystals in every epoch.
         max_pairs: Most pairs of atoms that go through the network at once. A step with more is
             taken in parts whose gradients add up, and is the same step but for rounding, noise
             and statistics of normalisation. It bounds the memory that a step needs.
@@ -117,6 +120,7 @@ class TrainingConfig(BaseModel):
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     threads: Annotated[int, Field(ge=1)] | None = None
     workers: Annotated[int, Field(ge=1)] = 1
+    thin_above: Annotated[int, Field(ge=1)] | None = None
     max_pairs: Annotated[int, Field(ge=1)] = 2**18
     feature_memory: Annotated[float, Field(ge=0)] | None = None
     feature_folder: Path | None = None

@@ -257,7 +257,7 @@ def _train_all(
             config,
             index,
             scales=prepared.scales,
-            n_train=len(prepared.split.train),
+            pair_counts=prepared.loader.pair_counts[prepared.split.train],
             references=prepared.references,
             kept=prepared.kept,
         )

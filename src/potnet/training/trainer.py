@@ -20,7 +20,13 @@ from potnet.models.descriptors import MAX_NUMBER
 from potnet.models.evidence import described
 from potnet.targets import Scale, compositions, excluding, is_probability
 from potnet.training.average import WeightAverage
-from potnet.training.batches import Loader, Minibatch, stratified_batches
+from potnet.training.batches import (
+    Loader,
+    Minibatch,
+    epoch_shares,
+    stratified_batches,
+    taken_in_epoch,
+)
 from potnet.training.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
 from potnet.training.config import TrainingConfig
 from potnet.training.correction import Correction
@@ -97,7 +103,7 @@ class Trainer:
         config: Settings of the run.
         index: Which member.
         scales: How each target is scaled.
-        n_train: Training crystals.
+        pair_counts: Pairs of each training crystal, shape (n_train,).
         references: Standardised targets of the elements, for networks that begin with them,
             shape (n_elements, n_targets).
         kept: Scales by output of the model to begin with, if its outputs are kept.
@@ -110,12 +116,13 @@ class Trainer:
         index: int,
         *,
         scales: Sequence[Scale],
-        n_train: int,
+        pair_counts: NDArray[np.int64],
         references: NDArray[np.float64],
         kept: Mapping[str, Scale] = NOTHING,
     ) -> None:
         self.fabric, self.config, self.index = fabric, config, index
-        self.n_batches = math.ceil(n_train / config.batch_size)
+        self.shares = epoch_shares(pair_counts, config.thin_above)
+        self.n_batches = math.ceil(self.shares.sum() / config.batch_size)
         torch.manual_seed(generator_seed(config.seed, index))
         network = first_network(config, len(scales), index=index, kept=kept)
         self.begins_trained = bool(kept)
@@ -177,6 +184,9 @@ class Trainer:
         seed = (config.seed, self.index, self.epoch + 1)
         rng = np.random.default_rng(seed)
         torch.manual_seed(generator_seed(*seed, fabric.global_rank))
+        if config.thin_above is not None:
+            phases = np.random.default_rng(seed[:2])
+            train = train[taken_in_epoch(self.shares, self.epoch, self.n_batches, phases)]
         batches = stratified_batches(loader.atom_counts[train], self.n_batches, rng)
         groups = [train[batch] for batch in batches]
         learning_rate = self.learning_rate
