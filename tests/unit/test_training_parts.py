@@ -1,6 +1,7 @@
 """The parts of training: settings, minibatches, averages, metrics, features."""
 
 import dataclasses
+import itertools
 import json
 
 import numpy as np
@@ -157,11 +158,12 @@ def test_thinned_crystals_are_spread_evenly_over_the_epochs():
 
 def test_an_epoch_is_filled_up_with_those_whose_turn_is_next():
     shares = np.full(50, 0.1)
-    for epoch in range(10):
-        some, more = taken(shares, epoch), taken(shares, epoch, 30)
-        assert len(more) == 30 and set(some) <= set(more)
-        later = {k for e in range(epoch, 10) for k in taken(shares, e)}
-        assert epoch > 3 or set(more) <= later
+    for epoch in range(4):
+        turns = [set(taken(shares, epoch + k)) for k in range(7)]
+        more = set(taken(shares, epoch, 30))
+        assert len(more) == 30
+        for due, later in itertools.pairwise(turns):
+            assert due <= more or later.isdisjoint(more)
 
 
 @pytest.fixture(scope="module")
