@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from latticesums.errors import ConfigError, LatticeSumsError, StructureError
     from latticesums.fixed import FixedPlan, fixed_plan
     from latticesums.lattice import Atoms, reduced
+    from latticesums.neighbours import images
     from latticesums.orbits import orbit_sums
     from latticesums.pairs import (
         DEFAULT_POTENTIALS,
@@ -78,6 +79,7 @@ __all__ = [
     "directed_sums",
     "energy",
     "fixed_plan",
+    "images",
     "lattice_sums",
     "named_potentials",
     "orbit_shells",
@@ -104,6 +106,7 @@ _MODULES = {
     "orbits": ("orbit_sums",),
     "compiled.sums": ("orbit_shells",),
     "shells": ("directed_shells",),
+    "neighbours": ("images",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

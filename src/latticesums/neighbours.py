@@ -18,6 +18,27 @@ Array = NDArray[np.float64]
 _FEW = 10_000  # shifts that are kept
 
 
+def images(positions: Tensor, cell: Tensor, cutoff: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the atoms i <= j, and the vector from i, of every image within the cutoff.
+
+    Vectors carry derivatives with respect to positions and cell. An atom's own images are listed
+    there and back, those of others once.
+
+    Args:
+        positions: Cartesian coordinates in Å, shape (n_atoms, 3).
+        cell: Lattice vectors as rows in Å, shape (3, 3).
+        cutoff: Largest distance in Å.
+
+    Returns:
+        i and j, shape (n_images,), and vectors in Å, shape (n_images, 3).
+
+    Raises:
+        StructureError: If there are too many images.
+    """
+    pair, vectors = images_within(*near_positions(positions, cell), cutoff, both=False)
+    return pair // len(positions), pair % len(positions), vectors
+
+
 def near_positions(positions: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
     """Return positions from the first atom on, far ones moved by whole lattice vectors."""
     rows, points = cell.detach().cpu().numpy(), positions.detach().cpu().numpy()

@@ -72,8 +72,9 @@ INSIDE: dict[str, list[str]] = {
         "building",
     ],
     "potnet.models": [
-        "card catalogue contract descriptors message_kernels matrix_messages",
+        "card catalogue contract descriptors message_kernels",
         "messages",
+        "at_images",
         "completenet potnet registry evidence",
         "unset",
         "selection",

@@ -12,9 +12,12 @@ from ase.md.verlet import VelocityVerlet
 import potnet
 from potnet.crystal import Crystal
 from potnet.errors import ConfigError, ModelError
-from potnet.models import registry
+from potnet.features.complete import CompleteFeatures
+from potnet.models import archive, registry
 from potnet.models.card import DataCard, ModelCard, TargetCard
+from potnet.models.completenet import CompleteNet
 from potnet.prediction import Predictor
+from potnet.prediction.rows import Gradients
 
 CRYSTAL = Crystal(
     [22, 8, 8, 38],
@@ -70,6 +73,63 @@ def test_weights_set_later_count():
     assert after.value != before.value
     assert after.value == expected.value
     np.testing.assert_array_equal(after.positions, expected.positions)
+
+
+ENERGIES = [
+    name
+    for name in potnet.available()
+    if any(target.unit == "eV/atom" for target in archive.read_card(name).targets)
+]
+
+
+def taped(model: Predictor, monkeypatch: pytest.MonkeyPatch, **options: Any) -> list[Gradients]:
+    """Return derivatives through sums of pairs, as networks of others have them."""
+    with monkeypatch.context() as patch:
+        patch.setattr(CompleteFeatures, "at_images", CompleteFeatures.differentiable)
+        return model.gradients(CRYSTAL, **options)
+
+
+def assert_alike(found: list[Gradients], expected: list[Gradients], tolerance: float) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert one.value == pytest.approx(other.value, rel=tolerance)
+        for a, b in ((one.positions, other.positions), (one.strain, other.strain)):
+            assert np.abs(b).max() > 0
+            np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max())
+
+
+@pytest.mark.parametrize("name", ENERGIES)
+def test_derivatives_image_by_image_are_those_of_the_tape(name, monkeypatch):
+    model = potnet.load(name)
+    assert_alike(model.gradients(CRYSTAL), taped(model, monkeypatch), 1e-10)
+    single = model.gradients(CRYSTAL, precision="float32")
+    assert_alike(single, taped(model, monkeypatch), 1e-4)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"features": {"degree": 0}},
+        {"features": {"degree": 2}, "per_formula": True, "tensors": 5},
+        {"features": {"long_range": ()}},
+        {"features": {"n_shells": 0, "degree": 0}},
+        {"features": {"long_range": ("coulomb to 4", "exponential:2")}, "n_layers": 1},
+    ],
+)
+def test_networks_of_all_shapes_have_derivatives_image_by_image(settings, monkeypatch):
+    model = predictor(settings=settings)
+    assert_alike(model.gradients(CRYSTAL), taped(model, monkeypatch), 1e-10)
+
+
+def test_a_network_made_of_completenet_reads_sums_of_pairs_as_it_likes():
+    class Own(CompleteNet):
+        def embedding_of_atoms(self, batch):
+            assert batch.pairs["complete"].values.requires_grad
+            return super().embedding_of_atoms(batch)
+
+    model, own = predictor(), predictor()
+    for member in own.members:
+        member.__class__ = Own
+    assert_alike(own.gradients(CRYSTAL), model.gradients(CRYSTAL), 1e-10)
 
 
 def test_networks_are_copied_to_float64_once(monkeypatch):

@@ -133,6 +133,13 @@ class Batch:
         """Return the batch on ``device``."""
         return Batch.from_tensors({k: v.to(device) for k, v in self.to_tensors().items()})
 
+    def single(self) -> Batch:
+        """Return the batch in single precision."""
+        tensors = self.to_tensors().items()
+        return Batch.from_tensors(
+            {k: v.float() if v.is_floating_point() else v for k, v in tensors}
+        )
+
     def to_tensors(self) -> dict[str, Tensor]:
         """Return the batch as flat named tensors, as safetensors stores them."""
         tensors = {

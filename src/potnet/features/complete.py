@@ -15,6 +15,7 @@ from potnet.crystal import SYMMETRY_TOLERANCE, Crystal
 from potnet.errors import ConfigError, StructureError
 from potnet.features.batch import Batch, Pairs
 from potnet.features.contract import Features
+from potnet.features.images import ImageBatch, Images, harmonics_at, shells_at
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -225,6 +226,33 @@ class CompleteFeatures(Features):
         weights = positions.new_full((crystal.n_atoms,), 1 / crystal.n_atoms)
         return Batch(numbers, weights, n, n, {"complete": _all_pairs(n, values)})
 
+    def at_images(self, crystal: Crystal, positions: Tensor, cell: Tensor) -> ImageBatch:
+        """Return what :meth:`differentiable` does before shells are summed over images.
+
+        First derivatives alone. Arguments and errors are those of :meth:`differentiable`.
+        """
+        from potnet.sums import images, pair_sums
+
+        crystal.require_periodic()
+        n, (shells, potentials) = crystal.n_atoms, self.factors
+        i, j, vectors = images(positions, cell, self.cutoff if self.n_shells else 0.0)
+        distances = vectors.norm(dim=1, keepdim=True)
+        near = shells_at(distances, positions.new_tensor(self.centers), self.width, self.cutoff)
+        directions = vectors / distances
+        harmonics = harmonics_at(directions, self.degree)
+        far = positions.new_zeros(n * n, 0)
+        if self.long_range:
+            far = pair_sums(positions, cell, self.potentials, tolerance=self.tolerance).values
+        far = (far * far.new_tensor(potentials)).t().contiguous().view(-1, n, n)
+        return ImageBatch(
+            torch.tensor(crystal.numbers),
+            positions.new_full((n,), 1 / n),
+            torch.tensor([n]),
+            torch.tensor([n]),
+            {},
+            Images(i, j, near * near.new_tensor(shells), harmonics, far),
+        )
+
     def _sums(
         self,
         cells: Sequence[Crystal],
@@ -264,12 +292,20 @@ class CompleteFeatures(Features):
 
         With each goes its factor. They bring every channel to the order of 1 and are constants: a
         shift, or a scale that depends on the crystal, would break the additivity over the copies
-        of an atom. A shell is divided by the square root of the atoms it meets at 0.08 per Å^3.
+        of an atom.
         """
-        met = 1 + 0.08 * 4 * np.pi**1.5 * self.centers**2 * self.width
-        shells, potentials = met**-0.5, np.array([_natural(p) for p in self.potentials])
+        shells, potentials = self.factors
         directed = [(near[:, 1 + axis], shells) for axis in range(self.n_directions)]
         return [(near[:, 0], shells), (far, potentials), *directed]
+
+    @property
+    def factors(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The factors of shells and of potentials.
+
+        A shell is divided by the square root of the atoms it meets at 0.08 per Å^3.
+        """
+        met = 1 + 0.08 * 4 * np.pi**1.5 * self.centers**2 * self.width
+        return met**-0.5, np.array([_natural(p) for p in self.potentials])
 
     def reduced(self, crystal: Crystal) -> Crystal:
         """Return the crystal in the cell that is summed over.

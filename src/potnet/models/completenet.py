@@ -23,13 +23,11 @@ from torch.nn import functional
 
 from potnet.features.batch import Batch
 from potnet.features.complete import CompleteFeatures
+from potnet.features.images import ImageBatch
+from potnet.models.at_images import states_at_images
 from potnet.models.contract import Network
 from potnet.models.descriptors import element_table
-from potnet.models.messages import Sums, messages, prepared
-
-# Sums of messages enter the atoms' networks with this factor: of the order of 1, not normalised,
-# since their size tells how many neighbours there are and how close.
-MESSAGE_SCALE = 0.3
+from potnet.models.messages import MESSAGE_SCALE, Sums, messages, prepared
 
 
 class CompleteNetSettings(BaseModel):
@@ -204,6 +202,8 @@ class CompleteNet(Network):
     def embedding_of_atoms(self, batch: Batch) -> Tensor:
         """Return the state of each node after the last round of messages, (n_nodes, width)."""
         h = self.describe(self.descriptors[batch.numbers]) + self.embed(batch.numbers)
+        if isinstance(batch, ImageBatch):
+            return self.norm(states_at_images(list(self.layers), h, batch.images))
         i, j = batch.edge_index("complete")
         parts = self._channels(batch.pairs["complete"].values)
         sums = [prepared(part, i, j, len(h)) for part in parts]

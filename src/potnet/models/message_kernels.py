@@ -190,6 +190,86 @@ def gather(
     return stop - start
 
 
+def meet_images(
+    n_images, n_nodes, degree, widths, i, j, harmonics, filters, states, received
+):  # fmt: skip
+    """Add the messages of images to ``received``; return how many images there are.
+
+    A degree l has ``widths[l]`` channels: columns of ``filters`` and ``states``, and a block of
+    ``received`` with rows for each node and harmonic. An image of j that i meets is one of i that j
+    meets, in the opposite direction: harmonics of degree 1 turn round, those of degree 0 and 2 do
+    not. Own images are listed there and back.
+    """
+    n_channels = 0
+    for l in range(degree + 1):
+        n_channels += widths[l]
+    for e in range(n_images):
+        for way in range(2):
+            node, other = (i[e], j[e]) if way == 0 else (j[e], i[e])
+            if way == 1 and node == other:
+                continue
+            kept, sent, block = e * n_channels, other * n_channels, 0
+            harmonic = e * (degree + 1) * (degree + 1)
+            for l in range(degree + 1):
+                width, n = widths[l], 2 * l + 1
+                for m in range(n):
+                    factor = harmonics[harmonic]
+                    if way == 1 and l == 1:
+                        factor = -factor
+                    out = block + (node * n + m) * width
+                    for c in range(width):
+                        received[out + c] += factor * filters[kept + c] * states[sent + c]
+                    harmonic += 1
+                kept += width
+                sent += width
+                block += n_nodes * n * width
+    return n_images
+
+
+def pull_images(
+    n_images, n_nodes, degree, widths, i, j, harmonics, filters, states, gradient,
+    by_harmonics, by_filters, by_states,
+):  # fmt: skip
+    """Add the derivatives by what :func:`meet_images` reads; return how many images there are.
+
+    ``gradient`` is the derivative by what nodes received.
+    """
+    n_channels = 0
+    for l in range(degree + 1):
+        n_channels += widths[l]
+    for e in range(n_images):
+        for way in range(2):
+            node, other = (i[e], j[e]) if way == 0 else (j[e], i[e])
+            if way == 1 and node == other:
+                continue
+            kept, sent, block = e * n_channels, other * n_channels, 0
+            harmonic = e * (degree + 1) * (degree + 1)
+            for l in range(degree + 1):
+                width, n = widths[l], 2 * l + 1
+                is_turned = way == 1 and l == 1
+                for m in range(n):
+                    factor, total = harmonics[harmonic], by_harmonics[harmonic]
+                    if is_turned:
+                        factor, total = -factor, -total
+                    out = block + (node * n + m) * width
+                    for c in range(width):
+                        pull, state = gradient[out + c], states[sent + c]
+                        weight = filters[kept + c]
+                        by_filters[kept + c] += factor * pull * state
+                        by_states[sent + c] += factor * pull * weight
+                        total += pull * state * weight
+                    by_harmonics[harmonic] = -total if is_turned else total
+                    harmonic += 1
+                kept += width
+                sent += width
+                block += n_nodes * n * width
+    return n_images
+
+
+# The same functions for numbers in double precision.
+meet_images_double, pull_images_double = meet_images, pull_images
+
+
 def compiled(name: str, arguments: str) -> int:
     """Return the address of a function of this file that numba compiles, or finds on the disk."""
     found = entry(globals()[name], signature(arguments), **FAST)

@@ -27,7 +27,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from latticesums.compiled.machine_code import as_function, shipped
-from potnet.models.matrix_messages import PairMatrix
 
 HERE = Path(__file__).parent
 SHIPPED = HERE / "shipped"
@@ -37,7 +36,15 @@ KERNELS = {
     "count_sums": "iiiiiiFIII",
     "list_sums": "iiiiiiFIIIIIJF",
     "gather": "iiiiiiiiiiiiiIJFFFF",
+    "meet_images": "iiiIIIFFFF",
+    "pull_images": "iiiIIIFFFFFFF",
+    "meet_images_double": "iiiIIIXXXX",
+    "pull_images_double": "iiiIIIXXXXXXX",
 }
+
+# Sums of messages enter the atoms' networks with this factor: of the order of 1, not normalised,
+# since their size tells how many neighbours there are and how close.
+MESSAGE_SCALE = 0.3
 
 # Fewer pairs than this are not worth a second thread.
 _PAIRS_PER_THREAD = 2000
@@ -49,7 +56,7 @@ def fingerprint() -> str:
 
 
 @cache
-def _kernel(name: str) -> Callable[..., int]:
+def kernel(name: str) -> Callable[..., int]:
     """Return a compiled function: what is shipped, or else what numba makes here."""
     address = shipped(name, SHIPPED, fingerprint(), package="potnet")
     if address is None:
@@ -99,7 +106,7 @@ class _Lists:
         n_pairs, self.n_components, self.n_sums = sums.shape
         n_lists = self.n_components * self.n_sums
         first, order = torch.zeros(n_nodes + 1, dtype=torch.long), torch.empty_like(nodes)
-        _kernel("group")(n_pairs, n_nodes, *_addresses(nodes, first, order))
+        kernel("group")(n_pairs, n_nodes, *_addresses(nodes, first, order))
         n_threads = min(torch.get_num_threads(), n_pairs // _PAIRS_PER_THREAD, n_nodes)
         shares = np.arange(1, n_threads) * n_pairs // max(n_threads, 1)
         cuts = sorted({0, n_nodes, *np.searchsorted(first.numpy(), shares).tolist()})
@@ -108,7 +115,7 @@ class _Lists:
         pairs = _addresses(sums, order, first)
         found = torch.empty(n_nodes, dtype=torch.long)
         self._share_out(
-            lambda k: _kernel("count_sums")(*self._ranges[k], *given, *pairs, found.data_ptr())
+            lambda k: kernel("count_sums")(*self._ranges[k], *given, *pairs, found.data_ptr())
         )
         room = torch.cumsum(found + 1, 0)  # where the next node's begin
         n_entries = int(room[-1]) if n_nodes else 0
@@ -117,7 +124,7 @@ class _Lists:
         self._terms = torch.empty(n_entries)
         room -= found + 1
         lists = _addresses(others, room, self._starts, self._members, self._terms)
-        self._share_out(lambda k: _kernel("list_sums")(*self._ranges[k], *given, *pairs, *lists))
+        self._share_out(lambda k: kernel("list_sums")(*self._ranges[k], *given, *pairs, *lists))
 
     @property
     def n_entries(self) -> int:
@@ -140,7 +147,7 @@ class _Lists:
         is_shared = out.shape[0] == 1 and len(self._ranges) > 1
         parts = [torch.zeros_like(out) if is_shared else out for _ in self._ranges]
         self._share_out(
-            lambda k: _kernel("gather")(*self._ranges[k], *given, *lists, parts[k].data_ptr())
+            lambda k: kernel("gather")(*self._ranges[k], *given, *lists, parts[k].data_ptr())
         )
         if is_shared:
             for part in parts:
@@ -166,14 +173,13 @@ def _steps(tensor: Tensor) -> tuple[int, ...]:
 
 
 #: Sums of pairs, as messages read them.
-Sums = Tensor | SumLists | PairMatrix
+Sums = Tensor | SumLists
 
 
 def prepared(sums: Tensor, i: Tensor, j: Tensor, n_nodes: int) -> Sums:
     """Return sums as :func:`messages` reads them best, for several rounds of messages.
 
-    In single precision on the CPU that is as lists; in double precision, or where derivatives by
-    the sums are wanted, as a matrix where all pairs of one crystal are one.
+    In single precision on the CPU that is as lists, unless derivatives by the sums are wanted.
 
     Args:
         sums: What the pairs carry, shape (n_pairs, n_components, n_sums).
@@ -182,16 +188,10 @@ def prepared(sums: Tensor, i: Tensor, j: Tensor, n_nodes: int) -> Sums:
         n_nodes: Number of nodes.
 
     Returns:
-        The lists, the matrix, or ``sums``.
+        The lists, or ``sums``.
     """
-    if sums.device.type != "cpu":
-        return sums
-    if sums.dtype == torch.float32 and not sums.requires_grad:
-        return SumLists(sums, i, j, n_nodes)
-    n = n_nodes
-    if len(i) != n * n or not bool((i * n + j == torch.arange(n * n)).all()):
-        return sums
-    return PairMatrix(sums.view(n, n, *sums.shape[1:]))
+    is_single = sums.device.type == "cpu" and sums.dtype == torch.float32
+    return SumLists(sums, i, j, n_nodes) if is_single and not sums.requires_grad else sums
 
 
 def messages(sums: Sums, weight: Tensor, states: Tensor, i: Tensor, j: Tensor) -> Tensor:
@@ -214,8 +214,6 @@ def messages(sums: Sums, weight: Tensor, states: Tensor, i: Tensor, j: Tensor) -
         if states.dtype == torch.float32:
             return _Messages.apply(sums, weight, states)  # type: ignore[no-any-return]
         sums = sums.sums
-    if isinstance(sums, PairMatrix):
-        return sums.messages(weight, states)
     return tensor_messages(sums, weight, states, i, j)
 
 

@@ -20,8 +20,10 @@ from potnet.calibration import Contents
 from potnet.crystal import Crystal
 from potnet.devices import device as find_device
 from potnet.errors import ConfigError, Failure, ModelError, PotNetError, StructureError, as_refusal
+from potnet.features.complete import CompleteFeatures
 from potnet.models import archive
 from potnet.models.catalogue import bundled
+from potnet.models.completenet import CompleteNet
 from potnet.models.evidence import combined, described, evidence, heard, states_of
 from potnet.models.selection import select
 from potnet.prediction.flags import outside_of_training, unfamiliar
@@ -304,16 +306,23 @@ class Predictor:
         moves = torch.zeros_like(positions, requires_grad=True)
         strain = torch.zeros_like(cell, requires_grad=True)
         deformation = torch.eye(3, dtype=cell.dtype, device=self.device) + strain
-        batch = self.features.differentiable(
-            crystal, (positions + moves) @ deformation, cell @ deformation
-        )
+        batch = self._differentiable(crystal, (positions + moves) @ deformation, cell @ deformation)
         if precision == "float32":
-            batch = _in_single(batch)
+            batch = batch.single()
             outputs = torch.stack([member(batch)[0].double() for member in self.members])
             return self._derivatives(outputs, moves, strain, property)
         with self.in_double() as members:
             outputs = torch.stack([member(batch)[0] for member in members])
             return self._derivatives(outputs, moves, strain, property)
+
+    def _differentiable(self, crystal: Crystal, positions: Tensor, cell: Tensor) -> Batch:
+        """Return the features of a crystal with their derivatives, as the networks read them."""
+        features = self.features
+        # Networks made of CompleteNet may read sums of pairs in ways of their own.
+        is_complete = all(type(member) is CompleteNet for member in self.members)
+        if is_complete and self.device.type == "cpu" and isinstance(features, CompleteFeatures):
+            return features.at_images(crystal, positions, cell)
+        return features.differentiable(crystal, positions, cell)
 
     def _derivatives(
         self, outputs: Tensor, moves: Tensor, strain: Tensor, property: str | None
@@ -567,14 +576,6 @@ def predict_each(
                 refused[Failure(item.id, stage, str(outcome))] = None
                 predictions.append(())
             yield Said(item, tuple(predictions), tuple(refused))
-
-
-def _in_single(batch: Batch) -> Batch:
-    """Return features in float32."""
-    tensors = batch.to_tensors().items()
-    return type(batch).from_tensors(
-        {name: t.float() if t.is_floating_point() else t for name, t in tensors}
-    )
 
 
 def _numbers(member: Network) -> list[Tensor]:
