@@ -84,6 +84,7 @@ INSIDE: dict[str, list[str]] = {
         "config metrics average checkpoint optimizer features",
         "callbacks correction extrapolate packed",
         "feature_folder",
+        "sameness",
         "batches finetune",
         "cuda_graph",
         "prepared",

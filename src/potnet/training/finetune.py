@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from potnet.data.dataset import Dataset, take
@@ -17,25 +19,35 @@ from potnet.data.splits import make_split
 from potnet.data.units import conversion
 from potnet.errors import ConfigError, DataError
 from potnet.models import archive, registry
-from potnet.models.card import OriginCard
+from potnet.models.card import OriginCard, TargetCard
 from potnet.models.contract import Network
+from potnet.models.descriptors import MAX_NUMBER
+from potnet.models.evidence import combined
 from potnet.models.selection import select, target_axes
-from potnet.prediction import Predictor
-from potnet.targets import Asked, Scale, Transform, is_probability
+from potnet.targets import (
+    Asked,
+    Scale,
+    Transform,
+    compositions,
+    in_units,
+    is_probability,
+    transform_of,
+)
 from potnet.training.config import FEW_CRYSTALS, TrainingConfig
 from potnet.training.features import compute_features
+from potnet.training.sameness import tells
 
 _log = logging.getLogger(__name__)
 
 NOTHING: Mapping[str, Scale] = MappingProxyType({})  # is kept
+NOTHING_ALIKE: Mapping[str, str] = MappingProxyType({})
 
 # Of going on with the same quantity: of 3e-4 and a third and three times as much, the only one with
 # which 200 crystals gained anything (formation energies of another functional).
 LEARNING_RATE, EPOCHS = 3e-4, 20
 BATCH_SIZE = 16  # of up to so many crystals, which make few steps otherwise:
 FEW_STEPS = 2_000
-AS_ANOTHER = 0.8  # correlation from which an output is the target, computed in another way
-FEWEST_ASKED, MOST_ASKED = 10, 200  # crystals for this correlation
+MOST_ASKED = 200  # crystals by which an output is recognised as the target
 
 # Networks that learn a small dataset together (``benchmarks/results/defaults.json``).
 SEVERAL = 3
@@ -87,15 +99,69 @@ def first_network(
     return network
 
 
+def outputs_alike(config: TrainingConfig, dataset: Dataset) -> Mapping[str, str]:
+    """Return the outputs of the model to begin with that are targets computed in another way.
+
+    Such as by another functional. Asked is which output tells most of the values, and whether it
+    tells enough (:func:`~potnet.training.sameness.tells`), if there is a target that the model does
+    not have by name.
+
+    Returns:
+        The output of each such target; none if one of them has none, or two have the same.
+    """
+    if config.finetune is None:
+        return {}
+    known = {card.name: card for card in archive.read_card(config.finetune).targets}
+    names = config.targets or tuple(dataset.targets)
+    new = [name for name in names if name not in known]
+    outputs = [
+        name for name, card in known.items()
+        if name not in names and not is_probability(card.transform)
+    ]  # fmt: skip
+    if not new or len(new) > len(outputs) or not dataset.targets.keys() >= set(new):
+        return {}
+    said, rows = _said(config, dataset, new, outputs)
+    few = dataset.subset(rows)
+    shares = compositions(few, MAX_NUMBER + 1)
+    found: dict[str, str] = {}
+    for name in new:
+        scores = {}
+        for output, column in zip(outputs, said.T, strict=True):
+            if _may_be(known[output], config, dataset, name):
+                scale = known[output].scale
+                values = scale.standardise(in_units(few, {name: scale.unit}).targets[name])
+                is_known = np.isfinite(values)
+                about = column[is_known], values[is_known], shares[is_known]
+                scores[output] = tells(*about, scale.floor)
+        best = max(scores, key=lambda output: scores[output], default="")
+        if best in ("", *found.values()) or not scores[best] > 0:
+            return {}
+        found[name] = best
+    for name, output in found.items():
+        _log.warning(
+            "%s begins as %s of %s, which tells more of it than the composition.",
+            name, output, config.finetune,
+        )  # fmt: skip
+    return found
+
+
 def kept_scales(
-    config: TrainingConfig, dataset: Dataset, transforms: Mapping[str, Transform]
+    config: TrainingConfig,
+    dataset: Dataset,
+    transforms: Mapping[str, Transform],
+    alike: Mapping[str, str] = NOTHING_ALIKE,
 ) -> Mapping[str, Scale]:
     """Return the scales of the model to begin with, if it predicts what is to be learned.
 
-    It does if it has all targets by name, transformed alike, in a unit that theirs can become. A
-    single target that it does not have by name may be what it predicts, computed in another way,
-    such as by another functional: then values and predictions go together. In either case its
-    output layer, its units and its scales are kept: training begins with what it predicts.
+    It does if it has all targets by name, or as what ``alike`` says, transformed alike, in a unit
+    that theirs can become. Then its output layer, its units and its scales are kept: training
+    begins with what it predicts.
+
+    Args:
+        config: Settings of the run.
+        dataset: What is learned from.
+        transforms: The targets, each with its transform.
+        alike: What :func:`outputs_alike` returns.
 
     Returns:
         The scale of each target by the output of the model that it begins with, in the order of
@@ -104,41 +170,42 @@ def kept_scales(
     if config.finetune is None:
         return NOTHING
     known = {card.name: card for card in archive.read_card(config.finetune).targets}
-    names = {name: name for name in transforms}
-    if len(transforms) == 1 and not known.keys() & names.keys():
-        names = {name: _as_another(config, dataset, name) or name for name in names}
     found = {}
     for name, transform in transforms.items():
-        card, unit = known.get(names[name]), dataset.units.get(name, "")
+        card, unit = known.get(alike.get(name, name)), dataset.units.get(name, "")
         if card is None or card.transform != transform or not _becomes(name, unit, card.unit):
             return NOTHING
         found[card.name] = replace(card.scale, name=name)
     return found
 
 
-def _as_another(config: TrainingConfig, dataset: Dataset, name: str) -> str | None:
-    """Return the one output of the model that the target ``name`` goes together with."""
+def _said(
+    config: TrainingConfig, dataset: Dataset, names: Sequence[str], outputs: Sequence[str]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return what the model says of some training crystals, standardised, and their rows."""
     trained, card = archive.read(str(config.finetune), verify=False)
-    outputs = [target.name for target in card.targets if not is_probability(target.transform)]
-    if len(outputs) != 1:
-        return None
-    split, _ = make_split(dataset, config.split, [name])
-    rows = split.train[np.isfinite(dataset.targets[name][split.train])]
+    split, _ = make_split(dataset, config.split, names)
+    is_known = np.any([np.isfinite(dataset.targets[name][split.train]) for name in names], 0)
+    rows = split.train[is_known]
     rows = np.sort(np.random.default_rng(0).permutation(rows)[:MOST_ASKED])
     crystals = take(dataset.crystals, rows)
     batch, kept, _ = compute_features(trained[0].features, crystals, on_error="skip")
-    values = dataset.targets[name][rows[kept]]
-    if len(values) < FEWEST_ASKED or values.std() == 0:
-        return None
-    said = Predictor(*select(trained, card, outputs)).predict_values(batch)[:, 0]
-    together = float(np.corrcoef(said, values)[0, 1])
-    if not together >= AS_ANOTHER:
-        return None
-    _log.warning(
-        "%s begins as %s of %s, with which it goes together (correlation %.3f).",
-        name, outputs[0], config.finetune, together,
-    )  # fmt: skip
-    return outputs[0]
+    members, card = select(trained, card, outputs)
+    with torch.inference_mode():
+        said = np.stack([member(batch).double().numpy() for member in members])
+    return combined(said, card.combine), rows[kept]
+
+
+def _may_be(card: TargetCard, config: TrainingConfig, dataset: Dataset, name: str) -> bool:
+    """Return whether unit, transform and values of a target may be those of an output."""
+    values, asked = dataset.targets[name], transform_of(name, config.transform)
+    is_chance = asked == "auto" and set(np.unique(values[np.isfinite(values)])) <= {0.0, 1.0}
+    return (
+        asked in ("auto", card.transform)
+        and not is_chance
+        and _takes(card.transform, np.nanmin(values, initial=np.inf))
+        and _becomes(name, dataset.units.get(name, ""), card.unit)
+    )
 
 
 def resolved(config: TrainingConfig, kept: Mapping[str, Scale], n_crystals: int) -> TrainingConfig:
@@ -166,23 +233,34 @@ def _members(config: TrainingConfig, n_crystals: int) -> int:
     return SEVERAL if is_small else 1
 
 
-def transforms_asked(config: TrainingConfig, dataset: Dataset) -> Asked | dict[str, Asked]:
+def transforms_asked(
+    config: TrainingConfig, dataset: Dataset, alike: Mapping[str, str] = NOTHING_ALIKE
+) -> Asked | dict[str, Asked]:
     """Return the transforms of the settings; a column is transformed as in the model to begin with.
 
     Of these only logarithms and what is never negative, where the values allow it and nobody says
     otherwise.
+
+    Args:
+        config: Settings of the run.
+        dataset: What is learned from.
+        alike: What :func:`outputs_alike` returns.
     """
     if config.finetune is None or config.transform != "auto":
         return config.transform
-    least = {name: np.nanmin(values, initial=np.inf) for name, values in dataset.targets.items()}
+    known = {card.name: card.transform for card in archive.read_card(config.finetune).targets}
     found: dict[str, Asked] = {}
-    for card in archive.read_card(config.finetune).targets:
-        lowest = least.get(card.name, -np.inf)
-        if (card.transform == "log10" and lowest > 0) or (
-            card.transform == "nonnegative" and lowest >= 0
-        ):
-            found[card.name] = card.transform
+    for name, values in dataset.targets.items():
+        transform = known.get(alike.get(name, name), "none")
+        lowest = np.nanmin(values, initial=np.inf)
+        if transform in ("log10", "nonnegative") and _takes(transform, lowest):
+            found[name] = transform
     return found
+
+
+def _takes(transform: Transform, lowest: float) -> bool:
+    """Return whether a transform takes values of which ``lowest`` is the least."""
+    return {"log10": lowest > 0, "nonnegative": lowest >= 0}.get(transform, True)
 
 
 def _becomes(name: str, unit: str, wanted: str) -> bool:

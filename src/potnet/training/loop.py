@@ -23,7 +23,13 @@ from potnet.training.calibrate import calibrate
 from potnet.training.callbacks import Callback, Callbacks, Progress, TrainingResult
 from potnet.training.config import TrainingConfig
 from potnet.training.export import write_archive
-from potnet.training.finetune import first_network, kept_scales, resolved, transforms_asked
+from potnet.training.finetune import (
+    first_network,
+    kept_scales,
+    outputs_alike,
+    resolved,
+    transforms_asked,
+)
 from potnet.training.metrics import Metrics, binary_metrics, class_metrics, regression_metrics
 from potnet.training.prepared import Prepared, prepare
 from potnet.training.run_folder import RunFolder, fingerprints
@@ -89,9 +95,11 @@ def train(
     folder = RunFolder(output)
     if resume:
         config = folder.begun(config)
-    chosen = chosen_targets(dataset, config.targets, transforms_asked(config, dataset))
+    alike = outputs_alike(config, dataset)
+    asked = transforms_asked(config, dataset, alike)
+    chosen = chosen_targets(dataset, config.targets, asked)
     dataset, transforms = chosen.dataset, chosen.transforms
-    kept = kept_scales(config, dataset, transforms)
+    kept = kept_scales(config, dataset, transforms, alike)
     config = resolved(config, kept, len(dataset))
     dataset = in_units(dataset, {scale.name: scale.unit for scale in kept.values()})
     weights = None if weights is None else _checked_weights(weights, dataset)
