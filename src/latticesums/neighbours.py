@@ -19,10 +19,10 @@ _FEW = 10_000  # shifts that are kept
 
 
 def images(positions: Tensor, cell: Tensor, cutoff: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the atoms i <= j, and the vector from i, of every image within the cutoff.
+    """Return the atoms i <= j and the shift of every image within the cutoff.
 
-    Vectors carry derivatives with respect to positions and cell. An atom's own images are listed
-    there and back, those of others once.
+    The vector from i to the image of j is ``positions[j] - positions[i] + shift @ cell``. An atom's
+    own images are listed there and back, those of others once.
 
     Args:
         positions: Cartesian coordinates in Å, shape (n_atoms, 3).
@@ -30,13 +30,13 @@ def images(positions: Tensor, cell: Tensor, cutoff: float) -> tuple[Tensor, Tens
         cutoff: Largest distance in Å.
 
     Returns:
-        i and j, shape (n_images,), and vectors in Å, shape (n_images, 3).
+        i and j, shape (n_images,), and shifts, float64, shape (n_images, 3).
 
     Raises:
         StructureError: If there are too many images.
     """
-    pair, vectors = images_within(*near_positions(positions, cell), cutoff, both=False)
-    return pair // len(positions), pair % len(positions), vectors
+    pair, shifts = _shifted(positions, cell, cutoff, both=False)
+    return pair // len(positions), pair % len(positions), shifts
 
 
 def near_positions(positions: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,6 +61,15 @@ def images_within(
         cutoff: Largest distance in Å.
         both: Whether to list i, j and j, i, or only i <= j.
     """
+    pair, shifts = _shifted(positions, cell, cutoff, both=both)
+    n, moved = len(positions), shifts.to(cell) @ cell
+    return pair, positions[pair % n] - positions[pair // n] + moved
+
+
+def _shifted(
+    positions: Tensor, cell: Tensor, cutoff: float, *, both: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the pair i n_atoms + j and the shift of every image within the cutoff."""
     points, n = positions.detach().cpu().numpy(), len(positions)
     rows = np.asarray(cell.detach().cpu().numpy(), np.float64)
     lattice = _lattice(rows.tobytes(), cutoff)
@@ -71,9 +80,7 @@ def images_within(
             "smaller cutoff."
         )
     pairs, steps = _listed(points, lattice, cutoff, both)
-    pair = torch.from_numpy(pairs).to(positions.device)
-    moved = torch.from_numpy(steps).to(cell) @ cell
-    return pair, positions[pair % n] - positions[pair // n] + moved
+    return torch.from_numpy(pairs).to(positions.device), torch.from_numpy(steps).to(cell.device)
 
 
 @dataclass(frozen=True)

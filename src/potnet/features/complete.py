@@ -15,7 +15,7 @@ from potnet.crystal import SYMMETRY_TOLERANCE, Crystal
 from potnet.errors import ConfigError, StructureError
 from potnet.features.batch import Batch, Pairs
 from potnet.features.contract import Features
-from potnet.features.images import ImageBatch, Images, harmonics_at, shells_at
+from potnet.features.images import ImageBatch, Images, Shells, at_images
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -235,11 +235,10 @@ class CompleteFeatures(Features):
 
         crystal.require_periodic()
         n, (shells, potentials) = crystal.n_atoms, self.factors
-        i, j, vectors = images(positions, cell, self.cutoff if self.n_shells else 0.0)
-        distances = vectors.norm(dim=1, keepdim=True)
-        near = shells_at(distances, positions.new_tensor(self.centers), self.width, self.cutoff)
-        directions = vectors / distances
-        harmonics = harmonics_at(directions, self.degree)
+        listed = images(positions, cell, self.cutoff if self.n_shells else 0.0)
+        numbers = positions.new_tensor(self.centers), positions.new_tensor(shells)
+        kinds = Shells(*numbers, self.width, self.cutoff, self.degree)
+        near, harmonics = at_images(positions, cell, listed, kinds)
         far = positions.new_zeros(n * n, 0)
         if self.long_range:
             far = pair_sums(positions, cell, self.potentials, tolerance=self.tolerance).values
@@ -250,7 +249,7 @@ class CompleteFeatures(Features):
             torch.tensor([n]),
             torch.tensor([n]),
             {},
-            Images(i, j, near * near.new_tensor(shells), harmonics, far),
+            Images(*listed[:2], near, harmonics, far),
         )
 
     def _sums(
