@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import latticesums
 from latticesums import neighbours
 from latticesums.neighbours import images_within
 
@@ -50,6 +51,15 @@ def test_half_of_the_images_are_those_of_i_up_to_j():
     kept = pair // 5 <= pair % 5
     assert torch.equal(half[0], pair[kept])
     assert torch.equal(half[1], vectors[kept])
+
+
+def test_shifts_lead_to_the_images():
+    x, cell = crystal(5, 1)
+    i, j, shifts = latticesums.images(x, cell, 6.0)
+    pair, vectors = images_within(x, cell, 6.0, both=False)
+    assert torch.equal(5 * i + j, pair)
+    assert torch.equal(shifts, shifts.round())
+    torch.testing.assert_close(x[j] - x[i] + shifts @ cell, vectors)
 
 
 def test_a_list_that_is_too_short_is_made_again(monkeypatch):
