@@ -155,9 +155,7 @@ def main() -> None:
     dataset = potnet.data.open(options.data, targets=targets)
     is_new = [dataset.split_for([target]) == PART for target in targets]
     dataset = dataset.subset(np.any(is_new, axis=0))
-    features = potnet.load(CASES[0][0]).features
-    batch, kept, _ = compute_features(features, dataset.crystals, on_error="skip")
-    dataset = dataset.subset(kept)
+    batches: dict[str, Batch] = {}  # of the features of each model, which most have in common
     results: list[dict[str, Any]] = []
     if options.output and options.output.exists():
         results = json.loads(options.output.read_text())["rows"]
@@ -168,7 +166,13 @@ def main() -> None:
                 model, _, target = case
                 if (model, target, n, seed) in done:
                     continue
-                found = Case(dataset, batch, case, settings, with_scratch=not options.no_scratch)
+                features = potnet.load(model).features
+                key = features.model_dump_json()
+                if key not in batches:
+                    batches[key] = compute_features(features, dataset.crystals)[0]
+                found = Case(
+                    dataset, batches[key], case, settings, with_scratch=not options.no_scratch
+                )
                 order = np.random.default_rng(seed).permutation(len(found.dataset))
                 asked = order[-min(ASKED, len(order) // 2) :]
                 if n > len(order) - len(asked):
