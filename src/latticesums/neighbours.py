@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from math import inf
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from latticesums.errors import StructureError
+from latticesums.errors import ConfigError, StructureError
 from latticesums.lattice import MAX_VECTORS, bring_near, reduced
 
 Array = NDArray[np.float64]
@@ -33,10 +34,42 @@ def images(positions: Tensor, cell: Tensor, cutoff: float) -> tuple[Tensor, Tens
         i and j, shape (n_images,), and shifts, float64, shape (n_images, 3).
 
     Raises:
-        StructureError: If there are too many images.
+        StructureError: If positions or cell are not finite tensors of these shapes, if the cell is
+            singular, or if there are too many images.
+        ConfigError: If the cutoff is not a finite number from 0 on.
     """
+    _check("positions", positions, ("n_atoms", 3))
+    _check("cell", cell, (3, 3))
+    rows = cell.detach()
+    if not torch.linalg.det(rows).abs() > 1e-12 * rows.norm(dim=1).prod():
+        raise StructureError(
+            f"images: `cell` must span a volume, got {rows.tolist()}. Correct the lattice vectors."
+        )
+    if isinstance(cutoff, bool) or not isinstance(cutoff, (int, float)) or not 0 <= cutoff < inf:
+        raise ConfigError(
+            f"images: `cutoff` must be a finite number from 0 on, got {cutoff!r}. Give it in Å."
+        )
     pair, shifts = _shifted(positions, cell, cutoff, both=False)
     return pair // len(positions), pair % len(positions), shifts
+
+
+def _check(name: str, given: Tensor, shape: tuple[str | int, int]) -> None:
+    """Raise unless ``given`` is a finite tensor of a shape; a word stands for any number."""
+    if not isinstance(given, Tensor) or given.ndim != 2 or not given.is_floating_point():
+        got = type(given).__name__
+    elif any(n != m for n, m in zip(given.shape, shape, strict=True) if not isinstance(m, str)):
+        got = f"shape {tuple(given.shape)}"
+    elif not len(given):
+        got = "no atoms"
+    elif not given.detach().isfinite().all():
+        got = "some that are not finite"
+    else:
+        return
+    wanted = f"({shape[0]}, {shape[1]})"
+    raise StructureError(
+        f"images: `{name}` must be a tensor of finite numbers of shape {wanted}, got {got}. "
+        "Give Cartesian coordinates in Å."
+    )
 
 
 def near_positions(positions: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:

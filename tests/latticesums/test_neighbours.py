@@ -80,3 +80,25 @@ def test_vectors_follow_atoms_and_cell():
     by_x, by_cell = torch.autograd.grad(vectors[:, 0].sum(), (x, cell))
     slope = (by_x * (x @ strain)).sum() + (by_cell * (cell @ strain)).sum()
     assert torch.allclose(slope, (vectors @ strain)[:, 0].sum())
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("positions", torch.zeros(2, 2)),
+        ("positions", torch.zeros(0, 3)),
+        ("positions", torch.tensor([[0.0, torch.nan, 0.0]])),
+        ("positions", [[0.0, 0.0, 0.0]]),
+        ("cell", torch.eye(2)),
+        ("cell", torch.tensor([[1.0, 0.0, 0.0], [2.0, 0.0, 0.0], [0.0, 0.0, 1.0]])),
+        ("cutoff", -1.0),
+        ("cutoff", torch.inf),
+        ("cutoff", True),
+    ],
+)
+def test_what_has_no_images_is_named(name, given):
+    right = {"positions": torch.zeros(1, 3), "cell": torch.eye(3), "cutoff": 1.0}
+    with pytest.raises(
+        (latticesums.StructureError, latticesums.ConfigError), match=f"images: `{name}` must"
+    ):
+        latticesums.images(**(right | {name: given}))

@@ -102,6 +102,9 @@ def energies(positions: torch.Tensor, cell: torch.Tensor, charges: torch.Tensor)
     assert_type(latticesums.unit_of(cut), str)
     assert_type(latticesums.reduced(np.eye(3)), NDArray[np.float64])
     latticesums.named_potentials()
+    i, _, shifts = latticesums.images(torch.zeros(1, 3), torch.eye(3), 2.0)
+    assert_type(i, torch.Tensor)
+    assert_type(shifts, torch.Tensor)
 
 
 def predictions(salt: potnet.Crystal) -> None:
