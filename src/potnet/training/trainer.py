@@ -186,7 +186,8 @@ class Trainer:
         torch.manual_seed(generator_seed(*seed, fabric.global_rank))
         if config.thin_above is not None:
             phases = np.random.default_rng(seed[:2])
-            train = train[taken_in_epoch(self.shares, self.epoch, self.n_batches, phases)]
+            at_least = self.n_batches * fabric.world_size  # each process has one in every step
+            train = train[taken_in_epoch(self.shares, self.epoch, at_least, phases)]
         batches = stratified_batches(loader.atom_counts[train], self.n_batches, rng)
         groups = [train[batch] for batch in batches]
         learning_rate = self.learning_rate
