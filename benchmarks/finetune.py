@@ -62,7 +62,8 @@ class Case:
 
     Args:
         dataset: All crystals.
-        batch: Their features.
+        batches: Their features by what makes them, which most models have in common; those that
+            are missing are added.
         case: One of ``CASES``.
         settings: Of the training runs, beside the defaults.
         with_scratch: Train from scratch, too, where it is another functional.
@@ -71,7 +72,7 @@ class Case:
     def __init__(
         self,
         dataset: Dataset,
-        batch: Batch,
+        batches: dict[str, Batch],
         case: tuple[str, str, str],
         settings: dict[str, Any],
         *,
@@ -79,6 +80,10 @@ class Case:
     ) -> None:
         self.model, self.output, self.target = case
         self.known = potnet.load(self.model)[self.output]
+        features = self.known.features
+        key = features.model_dump_json()
+        if key not in batches:
+            batches[key] = compute_features(features, dataset.crystals)[0]
         self.scale = self.known.card.targets[0].scale
         dataset = in_units(dataset, {self.target: self.scale.unit})
         is_new = dataset.split_for([self.target]) == PART
@@ -86,7 +91,7 @@ class Case:
         # Of what is learned as a logarithm a few records are zero or negative.
         is_known = values > 0 if self.scale.transform == "log10" else np.isfinite(values)
         rows = np.flatnonzero(is_new & is_known)
-        self.dataset, self.batch = dataset.subset(rows), batch[rows.tolist()]
+        self.dataset, self.batch = dataset.subset(rows), batches[key][rows.tolist()]
         self.settings, self.with_scratch = settings, with_scratch
 
     def errors(self, few: NDArray[np.int64], asked: NDArray[np.int64], seed: int) -> dict[str, Any]:
@@ -130,7 +135,7 @@ class Case:
     def _linear(self, few: NDArray[np.int64], asked: NDArray[np.int64]) -> NDArray[np.float64]:
         rows = np.concatenate([few, asked])
         said = self.scale.standardise(self.known.predict_values(self.batch[rows.tolist()])[:, 0])
-        shares = compositions(self.dataset.subset(rows))[:, : MAX_NUMBER + 1]
+        shares = compositions(self.dataset.subset(rows), MAX_NUMBER + 1)
         known = self.scale.standardise(self.dataset.targets[self.target][few])
         used = np.flatnonzero(known > self.scale.floor)
         fit = Correction.fit(said[used], known[used], shares[used])
@@ -155,7 +160,7 @@ def main() -> None:
     dataset = potnet.data.open(options.data, targets=targets)
     is_new = [dataset.split_for([target]) == PART for target in targets]
     dataset = dataset.subset(np.any(is_new, axis=0))
-    batches: dict[str, Batch] = {}  # of the features of each model, which most have in common
+    batches: dict[str, Batch] = {}
     results: list[dict[str, Any]] = []
     if options.output and options.output.exists():
         results = json.loads(options.output.read_text())["rows"]
@@ -166,13 +171,7 @@ def main() -> None:
                 model, _, target = case
                 if (model, target, n, seed) in done:
                     continue
-                features = potnet.load(model).features
-                key = features.model_dump_json()
-                if key not in batches:
-                    batches[key] = compute_features(features, dataset.crystals)[0]
-                found = Case(
-                    dataset, batches[key], case, settings, with_scratch=not options.no_scratch
-                )
+                found = Case(dataset, batches, case, settings, with_scratch=not options.no_scratch)
                 order = np.random.default_rng(seed).permutation(len(found.dataset))
                 asked = order[-min(ASKED, len(order) // 2) :]
                 if n > len(order) - len(asked):

@@ -49,8 +49,9 @@ def tells(
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the ranks, those of equal values their mean, with mean 0 and standard deviation 1."""
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - counts / 2)[places]
+    from scipy.stats import rankdata  # slow to import, and only asked for when going on
+
+    ranks = rankdata(values)
     return (ranks - ranks.mean()) / max(ranks.std(), 1e-12)
 
 
