@@ -208,6 +208,9 @@ def test_a_predictor_needs_a_network(small_card) -> None:
 def test_values_can_be_had_from_features(model, salts) -> None:
     values = model.predict_values(model.features(salts))
     np.testing.assert_allclose(values.ravel(), model.predict(salts).values, rtol=1e-6)
+    coarse = model.features.model_copy(update={"tolerance": 1e-3})
+    with pytest.raises(ConfigError, match="predict_values: `batch` must be of features with toler"):
+        model.predict_values(coarse(salts))
 
 
 def test_an_archive_predicts_what_its_networks_predict(small_archive, model, salts) -> None:

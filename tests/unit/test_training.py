@@ -22,6 +22,7 @@ from tiny_network import (
 
 from potnet.data import Dataset
 from potnet.errors import ConfigError, DataError, PotNetError, StructureError
+from potnet.features.complete import CompleteFeatures
 from potnet.models import archive, registry
 from potnet.models.card import OriginCard
 from potnet.prediction import load
@@ -334,6 +335,11 @@ def test_features_can_be_shared_between_runs(tmp_path):
     assert weights(shared) == weights(train(dataset, config(), tmp_path / "b"))
     with pytest.raises(DataError, match="`batch` must hold the 60 crystals"):
         train(dataset, config(), tmp_path / "c", batch=batch[:5])
+    others = CompleteFeatures(degree=0)(dataset.crystals)
+    with pytest.raises(ConfigError, match="train: `batch` must be of features with TinyFeatures"):
+        train(dataset, config(), tmp_path / "d", batch=others)
+    with pytest.raises(DataError, match="train: `batch` must be of features, got list"):
+        train(dataset, config(), tmp_path / "e", batch=[1, 2])
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,17 @@ and a training step takes ``batch[indices]``, which is a batch again, on the sam
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from potnet.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 
 def ragged_arange(starts: Tensor, counts: Tensor) -> Tensor:
@@ -68,6 +74,7 @@ class Batch:
         node_counts: Nodes of each crystal, shape (n_graphs,).
         atom_counts: Atoms of each crystal, shape (n_graphs,).
         pairs: Sets of pairs by name.
+        features: The settings that made them, or none if they came as tensors.
     """
 
     numbers: Tensor
@@ -75,6 +82,7 @@ class Batch:
     node_counts: Tensor
     atom_counts: Tensor
     pairs: Mapping[str, Pairs]
+    features: BaseModel | None = field(default=None, kw_only=True, repr=False)
 
     @property
     def n_graphs(self) -> int:
@@ -127,18 +135,43 @@ class Batch:
             counts,
             self.atom_counts[graphs],
             {name: pairs.select(graphs) for name, pairs in self.pairs.items()},
+            features=self.features,
+        )
+
+    def require(self, features: BaseModel, where: str) -> None:
+        """Raise unless ``features`` made the batch, as far as that is known.
+
+        Args:
+            features: The settings that are wanted.
+            where: What asks for them, to begin the message with.
+
+        Raises:
+            ConfigError: If other settings made it. Shapes may agree all the same.
+        """
+        made = self.features
+        if made is None or made is features or made == features:
+            return
+        if type(made) is type(features):
+            names = [n for n in type(made).model_fields if getattr(made, n) != getattr(features, n)]
+            told = ", ".join(f"{n} = {getattr(made, n)}" for n in names)
+            wanted = ", ".join(f"{n} = {getattr(features, n)}" for n in names)
+        else:
+            told, wanted = type(made).__name__, type(features).__name__
+        raise ConfigError(
+            f"{where}: `batch` must be of features with {wanted}, got {told}. "
+            "Make it anew with the features of the model."
         )
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on ``device``."""
-        return Batch.from_tensors({k: v.to(device) for k, v in self.to_tensors().items()})
+        tensors = {k: v.to(device) for k, v in self.to_tensors().items()}
+        return replace(Batch.from_tensors(tensors), features=self.features)
 
     def single(self) -> Batch:
         """Return the batch in single precision."""
         tensors = self.to_tensors().items()
-        return Batch.from_tensors(
-            {k: v.float() if v.is_floating_point() else v for k, v in tensors}
-        )
+        single = {k: v.float() if v.is_floating_point() else v for k, v in tensors}
+        return replace(Batch.from_tensors(single), features=self.features)
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Return the batch as flat named tensors, as safetensors stores them."""
@@ -169,6 +202,16 @@ class Batch:
 
     @staticmethod
     def cat(batches: Sequence[Batch]) -> Batch:
-        """Return all crystals of ``batches`` in one batch, in order."""
+        """Return all crystals of ``batches`` in one batch, in order.
+
+        Raises:
+            ConfigError: If they are known to be of different features.
+        """
+        known = [batch.features for batch in batches if batch.features is not None]
+        for batch in batches:
+            if known:
+                batch.require(known[0], "Batch.cat")
         parts = [batch.to_tensors() for batch in batches]
-        return Batch.from_tensors({key: torch.cat([p[key] for p in parts]) for key in parts[0]})
+        joined = {key: torch.cat([p[key] for p in parts]) for key in parts[0]}
+        features = known[0] if len(known) == len(batches) else None
+        return replace(Batch.from_tensors(joined), features=features)

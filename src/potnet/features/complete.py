@@ -186,6 +186,7 @@ class CompleteFeatures(Features):
             torch.from_numpy(node_counts),
             torch.from_numpy(counts),
             {"complete": _all_pairs(torch.from_numpy(node_counts), torch.from_numpy(values))},
+            features=self,
         )
 
     def each_atom(self, crystals: Sequence[Crystal]) -> Batch:
@@ -224,7 +225,8 @@ class CompleteFeatures(Features):
         n = torch.tensor([crystal.n_atoms], device=positions.device)
         numbers = torch.tensor(crystal.numbers, device=positions.device)
         weights = positions.new_full((crystal.n_atoms,), 1 / crystal.n_atoms)
-        return Batch(numbers, weights, n, n, {"complete": _all_pairs(n, values)})
+        pairs = {"complete": _all_pairs(n, values)}
+        return Batch(numbers, weights, n, n, pairs, features=self)
 
     def at_images(self, crystal: Crystal, positions: Tensor, cell: Tensor) -> ImageBatch:
         """Return what :meth:`differentiable` does before shells are summed over images.
@@ -250,6 +252,7 @@ class CompleteFeatures(Features):
             torch.tensor([n]),
             {},
             Images(*listed[:2], near, harmonics, far),
+            features=self,
         )
 
     def _sums(

@@ -93,6 +93,7 @@ class PotNetFeatures(Features):
                 "local": nodes.merge(*bonds, step),
                 "complete": nodes.merge(*sums(cells, self.tolerance), step),
             },
+            features=self,
         )
 
     def _prepared(self, crystal: Crystal) -> Crystal:

@@ -176,12 +176,14 @@ class Predictor:
 
         Raises:
             StructureError: If ``batch`` is something else.
+            ConfigError: If it is of features with other settings than the model's.
         """
         if not (hasattr(batch, "numbers") and hasattr(batch, "graph_index")):
             raise StructureError(
                 f"predict_values: `batch` must be of features, got {type(batch).__name__}. "
                 "Make it with predictor.features(crystals), or use predict."
             )
+        batch.require(self.features, "predict_values")
         return self._restored(self._standardised(batch))
 
     @overload

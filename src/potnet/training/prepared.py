@@ -121,6 +121,7 @@ def prepare(
     Raises:
         DataError: If the split cannot be made, or leaves a target without known values.
         StructureError: If a crystal has no features and ``on_error`` is "raise".
+        ConfigError: If ``batch`` is of features with other settings than the network's.
     """
     names = tuple(transforms)
     split, unknown = make_split(dataset, config.split, names)
@@ -135,7 +136,7 @@ def prepare(
         else:
             found = FeatureFolder(config.feature_folder, network.features).survey(crystals, **told)
     else:
-        found = Survey.of(_rows_of(batch, rows, len(dataset)))
+        found = Survey.of(_rows_of(batch, rows, len(dataset), network.features))
     failures = (*dataset.failures, *unknown, *found.failures)
     dataset, split = _kept(dataset, split, rows[found.kept])
     if weights is not None:
@@ -212,8 +213,14 @@ def _require_targets(dataset: Dataset, names: Sequence[str], split: Split) -> No
                 )
 
 
-def _rows_of(batch: Batch, rows: NDArray[np.int64], n: int) -> Batch:
+def _rows_of(batch: Batch, rows: NDArray[np.int64], n: int, features: Features) -> Batch:
     """Return the crystals ``rows`` of features that were computed elsewhere."""
+    if not isinstance(batch, Batch):
+        raise DataError(
+            f"train: `batch` must be of features, got {type(batch).__name__}. "
+            "Compute it from dataset.crystals."
+        )
+    batch.require(features, "train")
     if len(batch) != n:
         raise DataError(
             f"train: `batch` must hold the {n} crystals of the dataset, got {len(batch)}. "
