@@ -33,8 +33,7 @@ class Lines:
 
     def __init__(self) -> None:
         self._tasks: list[dict[str, Any]] = []
-        self._start = time.monotonic()
-        self._next = self._start + FIRST_LINE
+        self._next = time.monotonic() + FIRST_LINE
 
     @property
     def task_ids(self) -> list[int]:
@@ -43,8 +42,13 @@ class Lines:
 
     def add_task(self, title: str, *, total: float | None = None, **_: Any) -> int:
         """Begin something; return its number."""
-        self._tasks.append({"title": title, "completed": 0, "total": total, "note": ""})
+        self._tasks.append({"title": title})
+        self.reset(len(self._tasks) - 1, total=total)
         return len(self._tasks) - 1
+
+    def reset(self, task: int, *, total: float | None = None) -> None:
+        """Begin the same thing again."""
+        self._tasks[task].update(completed=0, total=total, note="", first=None)
 
     def advance(self, task: int) -> None:
         """Count one."""
@@ -52,16 +56,20 @@ class Lines:
 
     def update(self, task: int, **changes: Any) -> None:
         """Take what is new, and say it if it is time to."""
-        now = self._tasks[task]
+        now, clock = self._tasks[task], time.monotonic()
         now.update(changes)
-        if time.monotonic() < self._next:
+        # Of a run that was interrupted, what it had done before took no time here.
+        now["first"] = now["first"] or (now["completed"], clock)
+        if clock < self._next:
             return
-        self._next = time.monotonic() + NEXT_LINE
+        self._next = clock + NEXT_LINE
         total = f" of {now['total']:,}" if now["total"] else ""
-        rate = now["completed"] / max(time.monotonic() - self._start, 1e-9)
-        total += f", {rate:.3g} a second" if now["completed"] else ""
-        if now["completed"] and now["total"]:
-            total += f", {_duration((now['total'] - now['completed']) / rate)} left"
+        done, seconds = now["completed"] - now["first"][0], clock - now["first"][1]
+        if done and seconds:
+            total += f", {done / seconds:.3g} a second"
+            if now["total"]:
+                left = (now["total"] - now["completed"]) * seconds / done
+                total += f", {_duration(left)} left"
         note = f", {now['note']}" if now["note"] else ""
         typer.echo(f"{now['title']}: {now['completed']:,}{total}{note}", err=True)
 
@@ -157,12 +165,16 @@ def training_progress() -> Iterator[Callable[[TrainingProgress], None]]:
     """Yield what :func:`potnet.train` calls: it shows a bar per stage and network."""
     with show_progress() as bars:
         tasks: dict[tuple[str, int], Any] = {}
+        done: dict[tuple[str, int], int] = {}
 
         def show(progress: TrainingProgress) -> None:
             key = (progress.stage, progress.member)
             if key not in tasks:
                 title = "Summing potentials" if key[0] == "features" else f"Training {key[1] + 1}"
                 tasks[key] = bars.add_task(title, total=progress.total, note="")
+            elif progress.done < done[key]:  # that of the next fold
+                bars.reset(tasks[key], total=progress.total)
+            done[key] = progress.done
             note = ""
             if progress.record is not None:
                 errors = (v for k, v in progress.record.items() if k.startswith("val_mae_"))
