@@ -10,7 +10,7 @@ from potnet.crystal import MAX_ATOMS, SYMBOLS, Crystal, number_of
 from potnet.crystal.claims import check_scaled
 from potnet.errors import StructureError
 from potnet.io.asymmetric import cell_of
-from potnet.io.found import NUMBER
+from potnet.io.found import NUMBER, lines_of
 
 # Å; a0 is CASTEP's own name of the Bohr radius (CODATA 2018).
 _UNITS = {"ang": 1.0, "bohr": 0.529177210903, "a0": 0.529177210903}
@@ -51,7 +51,7 @@ def _blocks(text: str, source: str) -> dict[str, list[list[str]]]:
     """Return the words of the lines of each block, without comments."""
     blocks: dict[str, list[list[str]]] = {}
     name = ""
-    for line in text.splitlines():
+    for line in lines_of(text):
         words = re.split("[!#;]", line, maxsplit=1)[0].split()
         mark = _BLOCK.match(" ".join(words[:2]))
         if mark:

@@ -13,7 +13,7 @@ from potnet.crystal import MAX_ATOMS, NUMBERS, SYMBOLS, Crystal
 from potnet.crystal.claims import check_scaled
 from potnet.errors import StructureError
 from potnet.io.asymmetric import cell_of
-from potnet.io.found import NUMBER
+from potnet.io.found import NUMBER, lines_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,7 +51,7 @@ class _Reader:
         self.items: dict[str, str] = {}
         self.cards: dict[str, tuple[str, list[list[str]]]] = {}
         namelist, rows = "", None
-        for raw in text.splitlines():
+        for raw in lines_of(text):
             line = re.split("[!#]", raw, maxsplit=1)[0].strip()
             if line.startswith("&"):
                 namelist, rows = line[1:].split()[0].lower() if line[1:].split() else "?", None

@@ -15,6 +15,7 @@ from potnet.errors import Failure, StructureError
 from potnet.files import as_path, atomic_write
 from potnet.io.cif import format_cif
 from potnet.io.extxyz import format_extxyz
+from potnet.io.found import lines_of
 from potnet.io.json_files import dumps
 from potnet.io.pieces import Piece, kind_of, pieces_of, plain_name
 from potnet.io.poscar import format_poscar
@@ -275,7 +276,7 @@ def suffix_of(content: bytes) -> str:
         head = zlib.decompressobj(wbits=31).decompress(content, 4096)
         return f"{suffix_of(head)}.gz"
     text = content[:4096].decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
-    words = [line.split() for line in text.splitlines() if line.strip()]
+    words = [line.split() for line in lines_of(text) if line.strip()]
     first = words[0] if words else [""]
     if first[0].lower().startswith("data_") or "_cell_length_a" in text:
         return ".cif"

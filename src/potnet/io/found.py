@@ -17,6 +17,21 @@ NUMBER = re.compile(
     r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eEdD][+-]?\d+)?|[+-]?(?:nan|inf)", re.ASCII | re.I
 )
 
+_LINE_END = re.compile(r"\r\n?|\n")
+
+
+def lines_of(text: str) -> list[str]:
+    r"""Return the lines of a text as editors and other programs count them.
+
+    ``str.splitlines`` ends one at other characters too, such as the three dots of Windows read as
+    Latin-1.
+
+    >>> lines_of("Fe2O3\x85 old\r\n1.0\r4 0 0\n")
+    ['Fe2O3\x85 old', '1.0', '4 0 0']
+    """
+    lines = _LINE_END.split(text)
+    return lines if lines[-1] else lines[:-1]
+
 
 class NoStructure(StructureError):
     """A data block that holds text only, such as the publication block of a paper."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import hashlib
+import io
 import itertools
 import lzma
 import os
@@ -46,6 +47,7 @@ MAX_BYTES = {
 MAX_LINE_BYTES = {"jsonl": 16 * 1024**2, "extxyz": 1024**2}
 HEAD_BYTES = 16 * 1024**2  # of a POSCAR; what follows is a density
 MAX_BLANK_LINES = 10_000  # in a row
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # as Windows marks it
 LAMMPS_LINE_BYTES = 2**16
 FEW_BYTES = 2**16  # of one file that is read at once
 
@@ -204,24 +206,24 @@ def _parse(
         if not S_ISREG(path.stat().st_mode):  # a pipe or device could keep a reader waiting
             raise StructureError(f"{path}: must be a file, got something else. Check the name.")
         if kind in MAX_LINE_BYTES:
-            with _open(path) as file:
-                lines = _lines(file, path.name, MAX_LINE_BYTES[kind])
+            with _open(path) as file, _text(file) as text:
+                lines = _lines(text, path.name, MAX_LINE_BYTES[kind])
                 split, read = (frames_of, read_frame) if kind == "extxyz" else (_rows, _read_row)
                 on_disk, size = getattr(file, "fileobj", file), path.stat().st_size or 1
                 for given in split(lines):
                     share = on_disk.tell() / size
                     name = f"{id}#{given[1]}"
-                    text = given[0] if isinstance(given[0], str) else "".join(given[0].atoms)
+                    part = given[0] if isinstance(given[0], str) else "".join(given[0].atoms)
                     arguments = (*given, path.name, id)
-                    yield Piece(printable(path), read, arguments, name, share, len(text))
+                    yield Piece(printable(path), read, arguments, name, share, len(part))
         elif kind == "parquet" and name == path.name:
             for row, number, share in rows_of(path):
                 given, size = (row, number, path.name, id), 24 * len(row["positions"] or ())
                 name = str(row.get("id") or f"{id}#{number}")
                 yield Piece(printable(path), read_columns, given, name, share, size)
         elif kind == "lammps":
-            with _open(path) as file:
-                lines = _lines(file, path.name, LAMMPS_LINE_BYTES)
+            with _open(path) as file, _text(file) as text:
+                lines = _lines(text, path.name, LAMMPS_LINE_BYTES)
                 yield from parse_lammps(lines, path.name, id)
         elif kind == "poscar":
             text = _decode(_content(path, HEAD_BYTES, is_head=True), path.name)
@@ -298,7 +300,7 @@ def _open(path: Path) -> Any:
 
 def _decode(content: bytes, source: str) -> str:
     """Return the text without byte order mark; Latin-1 where it is not UTF-8 (names in CIF)."""
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if content.startswith(_UTF_16):
         return content.decode("utf-16", errors="replace")
     if b"\0" in content[:4096]:
         raise StructureError(
@@ -310,11 +312,17 @@ def _decode(content: bytes, source: str) -> str:
         return content.decode("latin-1")
 
 
-def _lines(file: Any, source: str, limit: int) -> Iterator[str]:
+def _text(file: Any) -> io.TextIOWrapper:
+    """Return the text of a file with any line ends; as Latin-1, for bytes, if not in UTF-16."""
+    is_utf_16 = file.peek(2)[:2] in _UTF_16
+    return io.TextIOWrapper(file, "utf-16" if is_utf_16 else "latin-1", errors="replace")
+
+
+def _lines(text: io.TextIOWrapper, source: str, limit: int) -> Iterator[str]:
     """Yield the lines of a text, without holding the file in memory."""
     blank = 0
     for line_number in itertools.count(1):
-        line = file.readline(limit + 1)
+        line = text.readline(limit + 1)
         blank = 0 if line.strip() else blank + 1
         if not line:
             return
@@ -323,7 +331,8 @@ def _lines(file: Any, source: str, limit: int) -> Iterator[str]:
                 f"{source}, line {line_number}: a line must have at most {limit} bytes, and at "
                 f"most {MAX_BLANK_LINES} be blank in a row, got more. Check the file."
             )
-        yield _decode(line, f"{source}, line {line_number}")
+        where = f"{source}, line {line_number}"
+        yield _decode(line.encode("latin-1"), where) if text.encoding == "latin-1" else line
 
 
 def _rows(lines: Iterable[str]) -> Iterator[tuple[str, int]]:

@@ -10,7 +10,7 @@ import numpy as np
 from potnet.crystal import MAX_ATOMS, NUMBERS, Crystal, number_of
 from potnet.crystal.claims import check_cartesian, check_scaled, say
 from potnet.errors import StructureError
-from potnet.io.found import NUMBER
+from potnet.io.found import NUMBER, lines_of
 
 # Na, Na1, Na(1), NA01, na; a small letter alone is no element but a letter of Wyckoff.
 _LABEL = re.compile(r"([A-Z][a-z]?|[A-Z]{2}|[a-z]{2})(?:[0-9_+.(-][A-Za-z0-9_+.()-]*)?")
@@ -56,7 +56,7 @@ class _Reader:
     """The lines of a file, read one after the other; errors know their line."""
 
     def __init__(self, text: str, source: str, given: Sequence[str]) -> None:
-        self.lines = text.splitlines()
+        self.lines = lines_of(text)
         self.given = given
         self.source = source
         self.at = 0
@@ -104,7 +104,16 @@ class _Reader:
             mode = self.line()
         if not mode[:1].isalpha():
             raise self.error("the mode must be Direct or Cartesian", "Add the line.")
+        first = self.at
         rows = np.array([self.site(number) for number in numbers])
+        sites = [line.split() for line in self.lines[first : self.at]]
+        if all(
+            row[0] == str(k) and NUMBER.fullmatch("".join(row[3:4]))
+            for k, row in enumerate(sites, 1)
+        ):
+            raise self.error(
+                "a site must be three coordinates, not its number and three", "Remove the numbers."
+            )
         rest = self.line().split()
         if len(rest) >= 3 and all(re.fullmatch(r"[-+\d.eEdD]+", word) for word in rest[:3]):
             raise self.error(

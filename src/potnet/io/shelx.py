@@ -13,7 +13,7 @@ from potnet.crystal import NUMBERS, SYMBOLS, Crystal, number_of
 from potnet.crystal.claims import check_scaled
 from potnet.errors import StructureError
 from potnet.io.asymmetric import METRIC_TOLERANCE, Sites, cell_of, expand, last_digit, misfit
-from potnet.io.found import NUMBER
+from potnet.io.found import NUMBER, lines_of
 from potnet.io.operations import Group, closed, group_of
 from potnet.io.site_elements import say_labels
 
@@ -186,7 +186,7 @@ class _Reader:
 def _lines(text: str) -> Iterator[list[str]]:
     """Yield the words of each instruction; ``=`` at its end goes on in the next line."""
     before: list[str] = []
-    for line in text.splitlines():
+    for line in lines_of(text):
         words = before + line.partition("!")[0].split()
         before = []
         if words and words[-1] == "=" and len(words) < 100:

@@ -19,7 +19,7 @@ from typing import IO, Any, cast
 from potnet.crystal import Crystal
 from potnet.errors import StructureError
 from potnet.io.espresso import parse_espresso
-from potnet.io.found import Found, attempt
+from potnet.io.found import Found, attempt, lines_of
 
 MAX_SECONDS = 30.0  # of wall time, for ASE to start and to read one structure
 
@@ -47,9 +47,17 @@ _HEAD = 2**20  # bytes that are looked at
 _MAX_INPUT = 2**24  # bytes of an input file of Quantum ESPRESSO
 _DOUBTFUL = {
     "cube": (re.compile(r"\A(?:[^\n]*\n){3}\s*-"), "voxels counted negative, which stands for Å"),
-    "cfg": (re.compile(r"^A\s*=\s*(?!1(?:\.0*)?\s*(?:\(|A|$))", re.M), "another unit than 1 Å"),
+    "cfg": (re.compile(r"^A\s*=(?!\s*1(?:\.0*)?\s*(?:\(|A|$))", re.M), "another unit than 1 Å"),
     "vasp-xdatcar": (re.compile(r"\A[^\n]*\n\s*-"), "a volume instead of a scale"),
+    "aims": (
+        re.compile(r"^\s*(?!(?:atom|atom_frac|lattice_vector)\s)(?i:atom|lattice)", re.M),
+        "an atom or a lattice vector under another word",
+    ),
 }
+_XSF_ATOMS = re.compile(
+    r"^\s*PRIMCOORD.*\n\s*(\d{1,9})\b.*\n((?:[ \t]*\w+(?:[ \t]+[-+.\deEdD]+){3,6}[ \t]*\r?\n)*)",
+    re.M,
+)
 
 # Formats that potnet reads itself, by their names.
 _OWN = {"cif": ".cif", "vasp": ".vasp", "extxyz": ".extxyz", "json": ".json", "res": ".res"}
@@ -100,14 +108,11 @@ def parse_with_ase(path: Path, source: str, id: str) -> Iterator[Found]:
     ``MAX_SECONDS`` without an answer.
     """
     format = format_of(path.name)
-    if format in _DOUBTFUL:
-        pattern, what = _DOUBTFUL[format]
-        with path.open("rb") as file:
-            if pattern.search(file.read(_HEAD).decode("latin-1")):
-                raise StructureError(
-                    f"{source}: the file must say what ASE understands, got {what}. "
-                    "Convert it to CIF with the program that wrote it."
-                )
+    if what := _passed_over(path, format):
+        raise StructureError(
+            f"{source}: the file must say what ASE understands, got {what}. "
+            "Correct it, or convert it to CIF with the program that wrote it."
+        )
     answers = _ask(path, format)
     first = next(answers, None)
     if first is None:
@@ -131,6 +136,21 @@ def parse_with_ase(path: Path, source: str, id: str) -> Iterator[Found]:
     yield _found(first, source, id if second is None else f"{id}#0")
     for index, answer in enumerate(itertools.chain([second] if second else [], answers), 1):
         yield _found(answer, source, f"{id}#{index}")
+
+
+def _passed_over(path: Path, format: str) -> str:
+    """Return what a file says that ASE would not see; empty if there is nothing."""
+    if format not in _DOUBTFUL and format != "xsf":
+        return ""
+    with path.open("rb") as file:
+        head = file.read(_HEAD).decode("latin-1")
+    if format == "xsf":
+        found = [(len(lines_of(rows)), int(n)) for n, rows in _XSF_ATOMS.findall(f"{head}\n")]
+        return next(
+            (f"{rows} rows of atoms for a count of {n}" for rows, n in found if rows > n), ""
+        )
+    pattern, what = _DOUBTFUL[format]
+    return what if pattern.search(head) else ""
 
 
 def _found(answer: dict[str, Any], source: str, name: str) -> Found:
