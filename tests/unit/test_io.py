@@ -413,3 +413,10 @@ def test_a_crystal_far_outside_of_its_cell_is_read_as_it_was_written(tmp_path, c
             apart = (again.scaled_positions - crystal.scaled_positions) % 1
             np.testing.assert_allclose(np.minimum(apart, 1 - apart), 0, atol=1e-9)
     assert not caplog.text
+
+
+def test_lines_under_the_name_of_json_are_all_read(tmp_path):
+    two = [salt(id="a"), salt(id="b")]
+    io.write(two, tmp_path / "all.jsonl")
+    (tmp_path / "all.jsonl").rename(tmp_path / "all.json")
+    assert [crystal.id for crystal in io.read(tmp_path / "all.json")] == ["a", "b"]

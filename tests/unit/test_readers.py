@@ -8,6 +8,7 @@ import tracemalloc
 import ase.db
 import ase.io
 import numpy as np
+import pandas as pd
 import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
 from sources import CRYSTALS, GAPS, OXIDE, SOURCES, jsonl, poscar, response, write_folder
@@ -74,6 +75,37 @@ def test_a_file_that_breaks_off_ends_with_a_failure(tmp_path):
     *records, failure = data.iter_records(path)
     assert 3000 < len(records) < 5000
     assert "must be readable, got EOFError" in failure.reason
+
+
+def test_words_that_begin_with_a_digit_are_classes(tmp_path):
+    path = tmp_path / "set.jsonl"
+    words = ["4/mmm", "2H", "-3 2/m", "3d5", "1.b"]
+    path.write_text(jsonl(*(record(str(k), word=word) for k, word in enumerate(words))))
+    assert [found.info["word"] for found in data.iter_records(path, targets="word")] == words
+
+
+def test_lines_under_the_name_of_json_are_all_read(tmp_path):
+    path = tmp_path / "set.json"
+    path.write_text(jsonl(*(record(str(k), y=k) for k in range(3))))
+    assert data.open(path)["y"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["set.jsonl", "set.json"])
+def test_a_name_in_json_is_that_of_a_file_beside_it(tmp_path, name):
+    (tmp_path / "a.vasp").write_text(poscar(OXIDE))
+    (tmp_path / name).write_text(jsonl({"path": "a.vasp", "y": 1}, {"path": "../a.vasp", "y": 1}))
+    found, outside = data.iter_records(tmp_path / name)
+    assert found.crystal.formula == OXIDE.formula
+    assert "must lie in the folder of the table, got '../a.vasp'" in outside.reason
+
+
+@pytest.mark.parametrize("index", [[20, 5, 7], ["b", "a", "c"]])
+@pytest.mark.parametrize("name", [None, "mid"])
+def test_the_index_of_pandas_is_the_id_and_no_target(tmp_path, index, name):
+    table = pd.DataFrame({"poscar": [poscar(OXIDE)] * 3, "y": [1.0, 2.0, 3.0]})
+    table.set_index(pd.Index(index, name=name)).to_parquet(tmp_path / "set.parquet")
+    found = data.open(tmp_path / "set.parquet")
+    assert (list(found.ids), list(found.targets)) == ([str(id) for id in index], ["y"])
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 7, 1000])

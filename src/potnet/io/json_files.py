@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from potnet.io.site_elements import say_labels
 MAX_LISTS = 4_000_000  # and objects, of one document: each takes some hundred bytes
 MAX_VALUES = 16_000_000
 
+_BLANKS = re.compile(r"\s*")
 _DTYPES = ("float64", "float32", "int64", "int32", "int8", "uint8", "bool")
 
 
@@ -25,7 +27,7 @@ def parse_json(text: str, source: str, id: str) -> Iterator[Found]:
     """Yield the crystals of a JSON document: one, a list, a table by id, or ASE's own."""
     check_size(text, source)
     try:
-        items = list(items_of(plain_arrays(json.loads(text))))
+        items = list(items_of(plain_arrays(_documents(text))))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         yield id, StructureError(f"{source}: the file must be valid JSON, got '{error}'. Mend it.")
         return
@@ -45,6 +47,16 @@ def parse_json(text: str, source: str, id: str) -> Iterator[Found]:
             return crystal.replace(id=own)
 
         yield attempt(name, where, build)
+
+
+def _documents(text: str) -> Any:
+    """Return what a JSON text holds; of JSON Lines under the name of JSON, the list of lines."""
+    found, at, text = [], 0, text.strip()
+    while at < len(text) or not found:
+        item, end = json.JSONDecoder().raw_decode(text, at)
+        found.append(item)
+        at = _BLANKS.match(text, end).end()  # type: ignore[union-attr]
+    return found[0] if len(found) == 1 else found
 
 
 def _say_what_differs(item: Mapping[str, Any], crystal: Crystal, where: str) -> None:

@@ -26,12 +26,13 @@ class Columns:
         header: Names; an empty one at the front is the index that pandas writes, empty ones at the
             end have no content.
         path: The table, in whose folder structure files lie.
+        index: The name of the column that was the index of a table of pandas, if that is known.
 
     Raises:
         DataError: If no column holds structures, or two have the same name.
     """
 
-    def __init__(self, header: Sequence[str], path: Path) -> None:
+    def __init__(self, header: Sequence[str], path: Path, index: str = "") -> None:
         self._header = [name.strip() for name in header]
         self._folder = path.parent
         units = {name: unit_in(name) for name in self._header}
@@ -51,11 +52,12 @@ class Columns:
                 f"{path}: the names of the header must not repeat, got {twice[:60]!r} twice. "
                 "Rename or remove a column."
             )
-        index = 0 if lower[0] in ("", "__index_level_0__") else None
+        place = next((k for k, name in enumerate(self._header) if name and name == index), None)
+        place = 0 if place is None and not lower[0] else place
         self._structure = structure
-        self._id = next((lower.index(k) for k in ID_COLUMNS if k in lower), index)
+        self._id = next((lower.index(k) for k in ID_COLUMNS if k in lower), place)
         self._split = lower.index("split") if "split" in lower else None
-        taken = {structure, self._id, self._split, index}
+        taken = {structure, self._id, self._split, place}
         others = {k for k, name in enumerate(lower) if name in STRUCTURE_COLUMNS + ID_COLUMNS}
         self._info = sorted(others - taken)
         self._values = [k for k in range(len(lower)) if k not in taken | others]

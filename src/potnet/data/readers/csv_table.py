@@ -15,6 +15,7 @@ from potnet.data.readers.text import MAX_RECORD, lines_of, open_text
 from potnet.errors import DataError
 
 _SEPARATORS = (",", ";", "\t", "|")
+_THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2}\.\d{3}\s*", re.ASCII)
 _DECIMAL = re.compile(r"\s*[+-]?\d*([.,])\d+(?:[eE][+-]?\d+)?\s*", re.ASCII)
 
 
@@ -83,11 +84,17 @@ def _with_points(
     if separator == ",":
         return list(cells)
     found = list(cells)
-    for column, cell in enumerate(cells):
-        match = _DECIMAL.fullmatch(cell)
-        if match is None:
-            continue
-        if marks.setdefault(column, match[1]) != match[1]:
+    matches = [(column, cell, _DECIMAL.fullmatch(cell)) for column, cell in enumerate(cells)]
+    numbers = [(column, cell, match[1]) for column, cell, match in matches if match]
+    has_commas = any(mark == "," for *_, mark in numbers) or "," in marks.values()
+    for column, cell, mark in numbers:
+        if column not in marks and has_commas and _THOUSANDS.fullmatch(cell):
+            raise DataError(
+                f"{where}: a number must not have a point where others have decimal commas, got "
+                f"{cell.strip()!r}, which may be {cell.strip().replace('.', '')}. Write all "
+                "numbers alike, without separators of thousands."
+            )
+        if marks.setdefault(column, mark) != mark:
             raise DataError(
                 f"{where}: a column must have one decimal mark, got {cell.strip()!r} below numbers "
                 f"with {marks[column]!r}. Write all numbers alike, without separators of thousands."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from potnet.data.readers.rows import (
     RawRecords,
     row_of_object,
     structure_keys,
+    structure_of_cell,
     walled,
 )
 from potnet.data.readers.text import lines_of, open_text
@@ -29,6 +31,10 @@ _READ = object()  # what stands for the data of a table that was read already
 
 def read_json_lines(path: Path) -> RawRecords:
     """Yield the row of each line; a bad line does not hide the others."""
+    return _with_files(_lines(path), path.parent)
+
+
+def _lines(path: Path) -> RawRecords:
     with open_text(path) as file:
         for number, line in enumerate(lines_of(file, path.name), 1):
             if not line.strip():
@@ -44,6 +50,10 @@ def read_json_lines(path: Path) -> RawRecords:
 
 def read_json(path: Path) -> RawRecords:
     """Yield the rows of a document, whichever of the usual forms it has."""
+    return _with_files(_document(path), path.parent)
+
+
+def _document(path: Path) -> RawRecords:
     with open_text(path) as file:
         stream = JsonStream(file, path.name)
         start = stream.peek()
@@ -51,10 +61,25 @@ def read_json(path: Path) -> RawRecords:
             yield from _records(stream.items(), path.name)
         elif start == "{":
             yield from _rows_of_object(stream, path)
+            number = 1
+            while stream.peek() == "{":  # JSON Lines under the name of JSON
+                number += 1
+                yield _row(stream.value(), f"{path.name}, record {number}", number)
         else:
             stream.value()
             raise _unknown(path.name, "something else")
         stream.end()
+
+
+def _with_files(rows: RawRecords, folder: Path) -> RawRecords:
+    """Yield rows, the names of files in them as paths in ``folder``."""
+    for row in rows:
+        if isinstance(row, RawRecord) and isinstance(row.structure, str):
+            try:
+                row = replace(row, structure=structure_of_cell(row.structure, folder))
+            except DataError as error:
+                row = DataError(f"{row.place}: {error}")
+        yield row
 
 
 def _records(records: Iterator[Any], place: str) -> RawRecords:

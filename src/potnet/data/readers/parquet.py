@@ -45,7 +45,7 @@ def read_parquet(path: Path) -> RawRecords:
             nested = bool(structure_keys(dict.fromkeys(names))) and not Columns.has_structures(
                 names
             )
-            columns = None if nested else Columns(names, path)
+            columns = None if nested else Columns(names, path, _index_of(file.schema_arrow))
             number = 0
             for batch in file.iter_batches(BATCH):
                 if sum(map(_text_bytes, batch.columns)) > FREE_BYTES:
@@ -67,6 +67,19 @@ def read_parquet(path: Path) -> RawRecords:
             f"{path}: the file must be Parquet, got {type(error).__name__}: {first[0][:200]}. "
             "Write it again."
         ) from error
+
+
+def _index_of(schema: Any) -> str:
+    """Return the name of the column in which pandas kept an index of numbers or names, if any."""
+    from pyarrow import types
+
+    kept = (schema.pandas_metadata or {}).get("index_columns", [])
+    if len(kept) != 1 or kept[0] not in schema.names:
+        return ""
+    kind = schema.field(kept[0]).type
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    is_name = types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind)
+    return kept[0] if is_name else ""
 
 
 def _check_size(metadata: Any, path: Path) -> None:

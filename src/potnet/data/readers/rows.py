@@ -16,6 +16,7 @@ import numpy as np
 from potnet.crystal import Crystal
 from potnet.data.dataset import PARTS
 from potnet.data.record import FOLD, LONGEST, MISSING, Labels, Record, word, yes_or_no
+from potnet.data.units import Unit
 from potnet.errors import DataError, PotNetError, StructureError
 from potnet.io.json_files import plain_arrays
 from potnet.text import printable
@@ -38,6 +39,8 @@ FIRST_ROWS = 100  # that say whether a column holds words
 
 # Each part can match in one way only, so that a failure is known after one walk along the word.
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?inf(inity)?", re.ASCII | re.I)
+# 1.5 eV, 1.0D+01, 1,234 m/s; 200 GPa if the words behind it are a unit. 4/mmm and 2H are words.
+_QUANTITY = re.compile(r"[+\-\u2212]?\d*(?:[.,\u00a0\u202f]\d|\d\s+(\S.*)$)")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
@@ -237,13 +240,17 @@ def with_words_apart(
 
 def _holds_words(values: Sequence[Any]) -> bool:
     n_numbers = sum(x is not None and x == x for x in map(number, values))
-    others = [value for value in values if number(value) is None and _is_word(word(value))]
+    others = [value for value in values if number(value) is None and _is_word(value)]
     return len(others) > n_numbers and not all(yes_or_no(value) is not None for value in others)
 
 
-def _is_word(text: str | None) -> bool:
-    """Return whether it has a letter, and is none of the errors that spreadsheets write."""
-    return bool(text) and any(map(str.isalpha, text)) and not text.startswith("#")
+def _is_word(value: Any) -> bool:
+    """Return whether a cell names a class: it has a letter, and is no quantity and no error."""
+    text = value.strip() if isinstance(value, str) else word(value) or ""
+    quantity = _QUANTITY.match(text)
+    is_number = quantity is not None and (not quantity[1] or Unit.parse(quantity[1]) is not None)
+    is_missing = text.lower() in MISSING or text.startswith("#")  # as spreadsheets write errors
+    return any(map(str.isalpha, text)) and not is_number and not is_missing
 
 
 def _as_word(value: Any) -> str:
@@ -345,7 +352,7 @@ def _crystal(structure: Any, id: str) -> Crystal:
 def structure_of_cell(cell: str, folder: Path) -> str | Path:
     """Return the content of a cell: text of a structure, or the path of a file in ``folder``."""
     text = cell.strip()
-    is_text = "\n" in text or text.startswith("{") or "_cell_length_a" in text
+    is_text = "\n" in text or "\r" in text or text.startswith("{") or "_cell_length_a" in text
     return cell if is_text else path_within(folder, text)
 
 
