@@ -18,12 +18,13 @@ from potnet.errors import Failure
 from potnet.known import KnownCrystal
 from potnet.models.completenet import CompleteNet
 from potnet.prediction import Prediction, load, load_each, predict_each
-from potnet.sheet import make_sheet
+from potnet.sheet import make_sheet, stream
 from potnet.sheet.compose import Findings, agreeing, compose
 from potnet.sheet.facts import Facts, facts_of
 from potnet.sheet.files import check_format, open_table
 from potnet.sheet.properties import ADVISED, BENCHMARK_ONLY, BUNDLED, PROPERTIES, models_of
 from potnet.sheet.rows import COLUMNS, Row, Sheet, crystals_of
+from potnet.sheet.stream import SheetMaker
 from potnet.stability import Hull, Phase
 
 nan = math.nan
@@ -110,6 +111,39 @@ def test_a_single_layer_has_vacuum_and_a_layered_crystal_has_none() -> None:
         "as read; consists of layers, with 20 Å of vacuum",
         "as read; consists of a network",
     ]
+
+
+def test_layers_are_asked_together_and_one_that_fails_costs_no_other(monkeypatch) -> None:
+    maker = SheetMaker(["exfoliation-energy"], ["exfoliation_energy"])
+    passes = []
+    from_embedding = CompleteNet.from_embedding
+
+    def counted(network, states, batch):
+        passes.append(len(batch))
+        return from_embedding(network, states, batch)
+
+    monkeypatch.setattr(CompleteNet, "from_embedding", counted)
+    broken = graphite().replace(id="broken")
+
+    def layer_of(crystal: Crystal) -> Crystal:
+        if crystal.id == "broken":
+            raise MemoryError
+        return single_layer(crystal)
+
+    monkeypatch.setattr(stream, "single_layer", layer_of)
+    crystals = [graphite().replace(id="a"), rock_salt(11, 17, 2.82), broken, boron_nitride()]
+    (a,), (salt,), (failure,), (b,) = maker.each(crystals)
+    assert failure.id == "broken"
+    assert "MemoryError" in failure.reason
+    assert math.isnan(salt.rows[0].value)
+    assert set(passes) == {2}
+    for sheet, crystal in ((a, crystals[0]), (b, crystals[3])):
+        (alone,) = maker.stream([crystal])
+        assert sheet.rows[0].value == pytest.approx(alone.rows[0].value, rel=1e-5)
+
+
+def boron_nitride() -> Crystal:
+    return replace(graphite(), numbers=[5, 7, 7, 5], id="b")
 
 
 def graphite() -> Crystal:

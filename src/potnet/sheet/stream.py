@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from potnet.crystal.layers import bonding, single_layer, spacing
-from potnet.errors import ConfigError, Failure, as_refusal
+from potnet.errors import ConfigError, Failure, PotNetError, StructureError, as_refusal
 from potnet.known import KnownCrystal, KnownCrystals, load_known
 from potnet.models import available
-from potnet.prediction import Prediction, Predictor, load_each, predict_each
+from potnet.prediction import Prediction, Predictor, Said, load_each, predict_each
 from potnet.sheet.compose import Findings, compose
 from potnet.sheet.facts import Facts, facts_of
 from potnet.sheet.properties import ADVISED, BENCHMARK_ONLY, PROPERTIES, models_of
@@ -20,6 +21,8 @@ from potnet.stability import Hull, load_hull
 
 if TYPE_CHECKING:
     from potnet.crystal import Crystal
+
+Result = TypeVar("Result")
 
 BATCH_SIZE = 64
 LAYERS = "exfoliation-energy"
@@ -41,6 +44,23 @@ class CrystalSheet:
     facts: Facts
     rows: tuple[Row, ...]
     known: tuple[KnownCrystal, ...]
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a crystal consists of.
+
+    Attributes:
+        words: Molecules, chains, layers, a network.
+        vacuum: Between its layers, in Å; 0 if there is none.
+        layer: One of them, if there are such.
+        said: What the model of layers says of that.
+    """
+
+    words: str = ""
+    vacuum: float = 0.0
+    layer: Crystal | None = None
+    said: Sequence[Prediction] = ()
 
 
 class SheetMaker:
@@ -126,47 +146,93 @@ class SheetMaker:
         each = predict_each(
             tuple(predictors.values()), crystals, batch_size=batch_size, on_error=on_error
         )
-        for item in each:
-            if isinstance(item, Failure):
-                yield [item]
-                continue
-            said: dict[str, Sequence[Prediction]] = dict(
-                zip(predictors, item.predictions, strict=True)
-            )
-            is_said = not predictors or any(said.values()) or not item.failures
-            sheets = [self._walled(item.crystal, said, on_error)] if is_said else []
-            yield [*sheets, *item.failures]
+        while items := list(islice(each, max(batch_size, 1))):
+            crystals = [item.crystal for item in items if isinstance(item, Said)]
+            parts = iter(self._parts_of(crystals))
+            for item in items:
+                if isinstance(item, Failure):
+                    yield [item]
+                    continue
+                own = next(parts)
+                said: dict[str, Sequence[Prediction]] = dict(
+                    zip(predictors, item.predictions, strict=True)
+                )
+                is_said = not predictors or any(said.values()) or not item.failures
+                sheets = [self._outcome(said, own, item.crystal, on_error)] if is_said else []
+                yield [*sheets, *item.failures]
 
-    def _walled(
-        self, crystal: Crystal, said: dict[str, Sequence[Prediction]], on_error: str
+    def _parts_of(self, crystals: Sequence[Crystal]) -> list[_Parts | PotNetError]:
+        """Return what crystals consist of, with one prediction for all that have layers."""
+        if self._layers is None:
+            return [_Parts()] * len(crystals)
+        found = [_walled(_consists_of, crystal) for crystal in crystals]
+        layered = {
+            place: parts
+            for place, parts in enumerate(found)
+            if isinstance(parts, _Parts) and parts.layer is not None
+        }
+        said = predict_each((self._layers,), [parts.layer for parts in layered.values()])
+        for (place, parts), one in zip(layered.items(), said, strict=True):
+            if isinstance(one, Said) and not one.failures:
+                found[place] = replace(parts, said=one.predictions[0])
+            else:
+                reason = one.reason if isinstance(one, Failure) else one.failures[0].reason
+                found[place] = StructureError(reason)
+        return found
+
+    def _outcome(
+        self,
+        said: dict[str, Sequence[Prediction]],
+        parts: _Parts | PotNetError,
+        crystal: Crystal,
+        on_error: str,
     ) -> CrystalSheet | Failure:
-        """Return the sheet of a crystal, or why there is none: the others go on."""
-        try:
-            return self._sheet(crystal, said)
-        except Exception as error:  # noqa: BLE001 - the wall around one crystal
-            refusal = as_refusal(crystal.id, error)
-            if on_error == "raise":
-                raise refusal from error
-            return Failure(crystal.id, "sheet", str(refusal))
+        """Return the sheet of a crystal, or why there is none."""
+        sheet = _walled(partial(self._sheet, said, parts), crystal)
+        if not isinstance(sheet, PotNetError):
+            return sheet
+        if on_error == "raise":
+            raise sheet
+        return Failure(crystal.id, "sheet", str(sheet))
 
-    def _sheet(self, crystal: Crystal, said: dict[str, Sequence[Prediction]]) -> CrystalSheet:
+    def _sheet(
+        self,
+        said: dict[str, Sequence[Prediction]],
+        parts: _Parts | PotNetError,
+        crystal: Crystal,
+    ) -> CrystalSheet:
+        if isinstance(parts, PotNetError):
+            raise parts
         facts = facts_of(crystal)
-        is_layered, parts, vacuum = False, "", 0.0
         if self._layers is not None:
-            said[LAYERS] = ()
-            bonded = bonding(crystal)
-            is_layered, parts = bonded.is_layered, bonded.words
-            if is_layered:
-                between = spacing(crystal, bonded)
-                vacuum = between if between > APART else 0.0
-                said[LAYERS] = self._layers.predict([single_layer(crystal)])
+            said[LAYERS] = parts.said
         known: tuple[KnownCrystal, ...] = ()
         if self.known is not None and crystal.pbc.all():
             known = tuple(self.known.match(crystal))
-        found = Findings(crystal.id, facts, said, is_layered, parts, vacuum, known, self.hull)
+        is_layered = parts.layer is not None
+        found = Findings(
+            crystal.id, facts, said, is_layered, parts.words, parts.vacuum, known, self.hull
+        )
         wanted = self.properties
         rows = tuple(row for row in compose(found) if not wanted or row.property in wanted)
         return CrystalSheet(crystal, facts, rows, known)
+
+
+def _walled(function: Callable[[Crystal], Result], crystal: Crystal) -> Result | PotNetError:
+    """Return what a function makes of a crystal, or why it cannot: the others go on."""
+    try:
+        return function(crystal)
+    except Exception as error:  # noqa: BLE001 - the wall around one crystal
+        return as_refusal(crystal.id, error)
+
+
+def _consists_of(crystal: Crystal) -> _Parts:
+    bonded = bonding(crystal)
+    if not bonded.is_layered:
+        return _Parts(bonded.words)
+    between = spacing(crystal, bonded)
+    vacuum = between if between > APART else 0.0
+    return _Parts(bonded.words, vacuum, single_layer(crystal))
 
 
 def make_sheet(
