@@ -114,7 +114,7 @@ def _listed(fs: Any, path: str, depth: int | None) -> tuple[str, dict[str, Any]]
     if info["type"] == "file":
         return posixpath.dirname(path), {path: info}
     found = fs.find(path, maxdepth=depth, detail=True)
-    return path, {p: i for p, i in found.items() if kind_of(plain_name(Path(p)))}
+    return path, {p: i for p, i in found.items() if kind_of(plain_name(p))}
 
 
 def _modified(info: dict[str, Any]) -> float:

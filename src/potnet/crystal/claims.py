@@ -109,8 +109,10 @@ def check_scaled(scaled: NDArray[np.float64], cell: NDArray[np.float64], where: 
         cell: Lattice vectors as rows in Å.
         where: For the message.
     """
+    if not len(scaled) or (scaled.min() >= USUAL[0] and scaled.max() <= USUAL[1]):
+        return
     is_far = ((scaled < USUAL[0]) | (scaled > USUAL[1])).any(1)
-    if not is_far.any():
+    if not is_far.any():  # what is no number is refused elsewhere
         return
     far = scaled[is_far][0].tolist()
     got = ", ".join(f"{x:.6g}" for x in far)

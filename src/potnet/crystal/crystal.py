@@ -153,8 +153,11 @@ class Crystal:
         if not changes.keys() <= {"id", "info"}:
             return dataclasses.replace(self, **changes)
         copy = object.__new__(type(self))  # the atoms stay as they were checked
-        name, info = printable(changes.get("id", self.id)), changes.get("info", self.info)
-        vars(copy).update(vars(self), id=name, info=MappingProxyType(dict(info)))
+        vars(copy).update(vars(self))
+        if "id" in changes:
+            vars(copy)["id"] = printable(changes["id"])
+        if "info" in changes:
+            vars(copy)["info"] = MappingProxyType(dict(changes["info"]))
         return copy
 
     def require_periodic(self) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,14 +27,15 @@ MANY_SITES = 2_000  # nobody lists as many sites twice
 _CHUNK = 200_000  # images computed together
 
 
-class Sites(NamedTuple):
+@dataclass(frozen=True)
+class Sites:
     """The sites that a file lists.
 
     Attributes:
         labels: Name of each site, n_sites of them.
         numbers: Atomic numbers, shape (n_sites,).
         scaled: Scaled positions, shape (n_sites, 3).
-        digits: One unit of the last digit of each coordinate, 0 where it has none, (n_sites, 3).
+        written: The same as text, three columns of n_sites.
         multiplicities: Stated number of atoms of each site, as text; may be empty.
         is_deuterium: Whether a site is D, shape (n_sites,).
     """
@@ -40,9 +43,14 @@ class Sites(NamedTuple):
     labels: list[str]
     numbers: NDArray[np.int64]
     scaled: NDArray[np.float64]
-    digits: NDArray[np.float64]
+    written: Sequence[Sequence[str]]
     multiplicities: list[str]
     is_deuterium: NDArray[np.bool_]
+
+    @cached_property
+    def digits(self) -> NDArray[np.float64]:
+        """One unit of the last digit of each coordinate, 0 where it has none, (n_sites, 3)."""
+        return np.array([[last_digit(text) for text in column] for column in self.written]).T
 
 
 def cell_of(parameters: list[float], where: str) -> NDArray[np.float64]:

@@ -14,11 +14,11 @@ from gemmi import cif
 from potnet.crystal import Crystal
 from potnet.crystal.claims import MAX_SCALED, USUAL, check_scaled, say
 from potnet.errors import StructureError
-from potnet.io.asymmetric import Sites, cell_of, expand, last_digit
+from potnet.io.asymmetric import Sites, cell_of, expand
 from potnet.io.cif_block import UNKNOWN, Block
 from potnet.io.found import Found, NoStructure, attempt
 from potnet.io.site_elements import elements_of, say_labels
-from potnet.io.statements import Content, check_statements, mass_of, stated_elements
+from potnet.io.statements import Content, check_statements, stated_elements
 from potnet.io.symmetry import Symmetry, symmetry_of
 
 if TYPE_CHECKING:
@@ -29,8 +29,10 @@ VOLUME_TOLERANCE = 0.01  # relative
 MAX_CIF = 16 * 1024**2  # characters, without long text fields; the parser needs 20 times as much
 LONG_TEXT = 2**16  # characters; of a text field, such as the reflections of SHELXL
 
+_number = cif.as_number  # without the uncertainty in brackets; nan if there is none
 _PLACE = re.compile(r"string:(\d+):(\d+)\(\d+\): ")  # in messages of the parser
 _CELL = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
+_CELL_TAGS = [f"_cell_{item}" for item in _CELL]
 _MODULATED = (
     "_atom_site_fourier",
     "_cell_modulation",
@@ -50,6 +52,7 @@ _MASKED = ("_platon_squeeze_void_count", "_smtbx_masks_void_count", "_shelx_fab_
 _SITE = ("fract_x", "fract_y", "fract_z", "label", "type_symbol")
 _OCCUPANCIES = ("_atom_site_occ", "_atom_site_occupation", "_atom_site_occup", "_atom_site_sof")
 _ORDER = ("occupancy", "disorder_group", "calc_flag", "label_alt_id", "pdbx_pdb_model_num")
+_SITE_TAGS = {name: f"_atom_site_{name}" for name in _SITE + _ORDER}
 
 
 def parse_cif(text: str, source: str, id: str) -> Iterator[Found]:
@@ -182,9 +185,8 @@ def _crystal(
     """Return the crystal that one reading of the symmetry gives."""
     site, scaled = expand(sites, symmetry.group(), cell, where)
     numbers = sites.numbers[site]
-    volume = math.prod(cell.diagonal().tolist())  # the cell is lower triangular
-    content = Content(numbers, mass_of(numbers, sites.is_deuterium[site]), volume)
-    listed = np.unique(site)
+    content = Content(numbers, sites.is_deuterium[site], _volume(cell))
+    listed = list(dict.fromkeys(site.tolist()))
     labels = [sites.labels[k] for k in listed]
     is_counted = check_statements(block, labels, sites.numbers[listed], content, where)
     if not is_counted:
@@ -194,16 +196,16 @@ def _crystal(
     return Crystal(numbers, scaled @ cell, cell, id=where)
 
 
-def _number(text: str) -> float:
-    """Return the number, without the uncertainty in brackets; nan if there is none."""
-    return cif.as_number(text)
+def _volume(cell: NDArray[np.float64]) -> float:
+    """Return the volume of a cell as :func:`cell_of` makes it, lower triangular, in Å^3."""
+    return math.prod(cell.diagonal().tolist())
 
 
 def _read_cell(block: Block, where: str) -> tuple[NDArray[np.float64], list[str]]:
     """Return the lattice vectors, and which angles are not stated: 90 by the dictionary."""
     parameters, assumed = [], []
-    for item in _CELL:
-        values = block.column(f"_cell_{item}")
+    for item, tag in zip(_CELL, _CELL_TAGS, strict=True):
+        values = block.column(tag)
         if item.startswith("angle") and values in ([], ["."]):
             assumed.append(item)
             values = ["90"]
@@ -212,7 +214,7 @@ def _read_cell(block: Block, where: str) -> tuple[NDArray[np.float64], list[str]
         if not 0 < value < highest:
             rule = "be positive" if highest == math.inf else "lie between 0 and 180 degrees"
             raise StructureError(
-                f"{where}: `_cell_{item}` must {rule}, got {values[0] if values else 'nothing'}. "
+                f"{where}: `{tag}` must {rule}, got {values[0] if values else 'nothing'}. "
                 "Give all six cell parameters."
             )
         parameters.append(value)
@@ -222,7 +224,7 @@ def _read_cell(block: Block, where: str) -> tuple[NDArray[np.float64], list[str]
 def _check_volume(block: Block, cell: NDArray[np.float64], where: str) -> None:
     """Raise if the block states another volume than that of its cell parameters."""
     stated = _number(block.first("_cell_volume"))
-    volume = math.prod(cell.diagonal().tolist())  # the cell is lower triangular
+    volume = _volume(cell)
     if math.isfinite(stated) and abs(stated - volume) > VOLUME_TOLERANCE * volume:
         raise StructureError(
             f"{where}: `_cell_volume` must be that of the cell parameters, got {stated:g} for "
@@ -249,7 +251,7 @@ def _check_assumed(
 
 
 def _read_sites(block: Block, where: str) -> Sites:
-    columns = {name: block.column(f"_atom_site_{name}") for name in _SITE + _ORDER}
+    columns = {name: block.column(tag) for name, tag in _SITE_TAGS.items()}
     columns["occupancy"] = columns["occupancy"] or block.column(*_OCCUPANCIES)
     *xyz, labels, symbols = (columns[name] for name in _SITE)
     n_sites = len(xyz[0])
@@ -273,21 +275,22 @@ def _read_sites(block: Block, where: str) -> Sites:
                 f"{len(column)}. Put all columns of the sites into one loop."
             )
     is_empty = _check_order(columns, labels, where)
-    taken = [k for k in range(n_sites) if not is_empty[k]]
-    *xyz, labels = ([column[k] for k in taken] for column in (*xyz, labels))
-    symbols = [symbols[k] for k in taken] if symbols else []
+    tags = ("_atom_site_site_symmetry_multiplicity", "_atom_site_symmetry_multiplicity")
+    multiplicities = block.column(*tags)
+    if any(is_empty):
+        *xyz, labels, symbols, multiplicities = (
+            [text for text, out in zip(column, is_empty, strict=True) if not out]
+            if len(column) == n_sites
+            else column
+            for column in (*xyz, labels, symbols, multiplicities)
+        )
     numbers, is_deuterium = elements_of(symbols, labels, stated_elements(block), where)
     if symbols:
         say_labels(labels, numbers, where)
-    scaled = np.array([[_number(value) for value in column] for column in xyz]).T
-    if not abs(scaled).max() <= MAX_SCALED:
+    scaled = np.array([[*map(_number, column)] for column in xyz]).T
+    if not (scaled.min() >= -MAX_SCALED and scaled.max() <= MAX_SCALED):
         _refuse_coordinates(scaled, xyz, labels, where)
-    digits = np.array([[last_digit(value) for value in column] for column in xyz]).T
-    tags = ("_atom_site_site_symmetry_multiplicity", "_atom_site_symmetry_multiplicity")
-    multiplicities = block.column(*tags)
-    if len(multiplicities) == n_sites:
-        multiplicities = [multiplicities[k] for k in taken]
-    return Sites(labels, numbers, scaled, digits, multiplicities, is_deuterium)
+    return Sites(labels, numbers, scaled, xyz, multiplicities, is_deuterium)
 
 
 def _refuse_coordinates(
@@ -306,29 +309,35 @@ def _refuse_coordinates(
         )
 
 
+def _empty(occupancies: list[str], labels: list[str], where: str) -> list[bool]:
+    """Return whether each site is empty; raise if one is occupied in part, or all are empty."""
+    shares = {text: 1.0 if text in UNKNOWN else _number(text) for text in set(occupancies)}
+    if all(abs(share - 1) <= OCCUPANCY_TOLERANCE for share in shares.values()):
+        return [False] * len(labels)
+    for label, text in zip(labels, occupancies, strict=True):
+        if not min(abs(shares[text]), abs(shares[text] - 1)) <= OCCUPANCY_TOLERANCE:
+            raise StructureError(
+                f"{where}: `_atom_site_occupancy` of site {label} must be 1, got {text}. "
+                "Replace the disordered sites by an ordered model."
+            )
+    is_empty = [abs(shares[text]) <= OCCUPANCY_TOLERANCE for text in occupancies]
+    if all(is_empty):
+        raise StructureError(
+            f"{where}: a site must be occupied, got `_atom_site_occupancy` 0 for all. "
+            "Correct the occupancies."
+        )
+    empty = ", ".join(label for label, out in zip(labels, is_empty, strict=True) if out)
+    say(f"{where}: sites of occupancy 0 are left out: {empty[:200]}.")
+    return is_empty
+
+
 def _check_order(columns: dict[str, list[str]], labels: list[str], where: str) -> list[bool]:
     """Raise if a site is partly occupied, one of several alternatives, or a dummy.
 
     Returns:
         Whether each site is empty: of occupancy 0.
     """
-    is_empty = [False] * len(labels)
-    for k, (label, text) in enumerate(zip(labels, columns["occupancy"], strict=False)):
-        occupancy = 1.0 if text in UNKNOWN else _number(text)
-        is_empty[k] = abs(occupancy) <= OCCUPANCY_TOLERANCE
-        if not is_empty[k] and not abs(occupancy - 1) <= OCCUPANCY_TOLERANCE:
-            raise StructureError(
-                f"{where}: `_atom_site_occupancy` of site {label} must be 1, got {text}. "
-                "Replace the disordered sites by an ordered model."
-            )
-    if any(is_empty):
-        empty = ", ".join(label for label, out in zip(labels, is_empty, strict=True) if out)
-        if all(is_empty):
-            raise StructureError(
-                f"{where}: a site must be occupied, got `_atom_site_occupancy` 0 for all. "
-                "Correct the occupancies."
-            )
-        say(f"{where}: sites of occupancy 0 are left out: {empty[:200]}.")
+    is_empty = _empty(columns["occupancy"], labels, where)
     groups = [
         group
         for group, out in zip(columns["disorder_group"], is_empty, strict=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 from typing import Any
 
 from gemmi import cif
@@ -12,6 +12,7 @@ from potnet.errors import StructureError
 
 _SYMMETRY = ("_space_group", "_symmetry", "_crystal_system", "_cell_setting")
 UNKNOWN = ("", ".", "?")  # what stands for a value that is not there
+_MARKS = "'\";.?"  # at the beginning of a value: quotes, or perhaps that there is none
 
 
 class Block:
@@ -23,10 +24,12 @@ class Block:
         self._loops: dict[int, list[str]] = {}  # the values of the loops that were asked for
         for item in block:
             pair: Any = item.pair
-            tags = [pair[0]] if pair is not None else item.loop.tags if item.loop else []
-            for column, tag in enumerate(tags):
-                place = (pair[1], -1) if pair is not None else (item.loop, column)
-                self._add(_plain(tag), place)
+            loop = item.loop if pair is None else None
+            if pair is not None:
+                self._add(_plain(pair[0]), (pair[1], -1))
+            elif loop:
+                for column, tag in enumerate(loop.tags):
+                    self._add(_plain(tag), (loop, column))
         self._symmetry = [t for t in self._places if t.startswith(_SYMMETRY)]
 
     def _add(self, tag: str, place: tuple[Any, int]) -> None:
@@ -57,19 +60,26 @@ class Block:
 
     def has(self, prefixes: tuple[str, ...]) -> str:
         """Return the first tag that starts with one of ``prefixes``, or an empty string."""
-        return next((tag for tag in self._places if tag.startswith(prefixes)), "")
+        for tag in self._places:
+            if tag.startswith(prefixes):
+                return tag
+        return ""
 
-    def matching(self, pattern: re.Pattern[str]) -> list[str]:
-        """Return the known values of tags of the symmetry that match ``pattern`` wholly."""
-        values = (self.first(tag) for tag in self._symmetry if pattern.fullmatch(tag))
-        return [value for value in values if value]
+    def has_any(self, tags: frozenset[str]) -> bool:
+        """Return whether one of ``tags`` is there."""
+        return not tags.isdisjoint(self._places)
+
+    def matching(self, is_meant: Callable[[str], object]) -> list[str]:
+        """Return the known values of the tags of the symmetry that are meant."""
+        return [v for tag in self._symmetry if is_meant(tag) and (v := self.first(tag))]
 
     def column(self, *tags: str) -> list[str]:
         """Return the values of the first of ``tags`` that the block has, in loop or pair."""
         for tag in tags:
-            if tag in self._places:
-                values = self._values(self._places[tag])
-                return [v if v in UNKNOWN else _text(v) for v in values]
+            if (place := self._places.get(tag)) is not None:
+                values = self._values(place)
+                # Most values have no quotes: what is done here is faster than a call.
+                return [v.strip() if v and v[0] not in _MARKS else _known(v) for v in values]
         return []
 
     def first(self, *tags: str) -> str:
@@ -82,9 +92,14 @@ class Block:
         return ""
 
 
+def _known(value: str) -> str:
+    """Return a value without its quotes, and what stands for none as it is."""
+    return value if value in UNKNOWN else _text(value)
+
+
 def _text(value: str) -> str:
     """Return a value without its quotes."""
-    if value and value[0] not in "'\";.?":  # most values, faster than by the parser
+    if value and value[0] not in _MARKS:  # most values, faster than by the parser
         return value.strip()
     return cif.as_string(value).strip()
 

@@ -233,21 +233,24 @@ def _names(source: Path, recursive: bool) -> tuple[Path, list[str]]:
     if source.is_dir():
         if not recursive:
             found = sorted(os.listdir(source))
-            return source, [name for name in found if _may_be_structure(source / name, source)]
-        paths = sorted(path for path in source.rglob("*") if _may_be_structure(path, source))
-        return source, [str(path.relative_to(source)) for path in paths]
+        else:
+            found = [str(path.relative_to(source)) for path in sorted(source.rglob("*"))]
+        return source, [name for name in found if _may_be_structure(name, source)]
     if source.is_file():  # not a pipe or device, which could keep a reader waiting
         return source.parent, [source.name]
     paths = sorted(p for p in map(Path, glob.glob(str(source), recursive=True)) if p.is_file())
     return Path(), [str(path) for path in paths]
 
 
-def _may_be_structure(path: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.parts[len(folder.parts) :])
+def _may_be_structure(path: str, folder: Path) -> bool:
+    """Return whether a file of a folder, by its path from there, is not to be passed over."""
     name = plain_name(path)
-    companion = path.name in COMPANION_NAMES or os.path.splitext(name)[1] in COMPANION_SUFFIXES
+    hidden = path.startswith(".") or f"{os.sep}." in path
+    companion = os.path.splitext(name)[1] in COMPANION_SUFFIXES
+    if hidden or companion or os.path.basename(path) in COMPANION_NAMES:
+        return False
     # A folder or a broken link with the name of a structure file is not passed over.
-    return not hidden and not companion and bool(kind_of(name) or path.is_file())
+    return bool(kind_of(name)) or (folder / path).is_file()
 
 
 def _listed(crystals: Any, path: Path) -> list[Crystal]:

@@ -53,7 +53,7 @@ def attempt(name: str, where: str, build: Callable[[], Crystal]) -> Found:
 def _only(name: str, build: Callable[[], Crystal]) -> Iterator[Found]:
     crystal = build()
     name = crystal.id or name
-    yield name, crystal.replace(id=name)
+    yield name, crystal if crystal.id == name else crystal.replace(id=name)
 
 
 def walled(found: Iterator[Item | Found], name: str, where: str) -> Iterator[Item | Found]:

@@ -77,9 +77,11 @@ _OPENERS: dict[str, Callable[..., Any]] = {
 }
 
 
-def plain_name(path: Path) -> str:
+def plain_name(path: str | os.PathLike[str]) -> str:
     """Return the file name without the suffix of its compression."""
-    return path.stem if path.suffix in _OPENERS else path.name
+    name = os.path.basename(path)
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix in _OPENERS else name
 
 
 def kind_of(name: str) -> str:
@@ -189,8 +191,10 @@ def _is_one_piece(path: Path) -> bool:
 
 def _items(path: Path, is_named: bool, species: Sequence[str]) -> Iterator[Found | Piece]:
     name = plain_name(path)
-    id = name if kind_of(name) == "poscar" and not _has_suffix(name) else Path(name).stem
-    yield from walled(_parse(path, name, id, is_named, species), id, path.name)
+    kind = kind_of(name)
+    stem = path.stem if name == path.name else Path(name).stem
+    id = name if kind == "poscar" and not _has_suffix(name) else stem
+    yield from walled(_parse(path, name, kind, id, is_named, species), id, path.name)
 
 
 def _has_suffix(name: str) -> bool:
@@ -198,10 +202,9 @@ def _has_suffix(name: str) -> bool:
 
 
 def _parse(
-    path: Path, name: str, id: str, is_named: bool, species: Sequence[str]
+    path: Path, name: str, kind: str, id: str, is_named: bool, species: Sequence[str]
 ) -> Iterator[Found | Piece]:
     """Yield the frames and lines of texts of many crystals, and what is found in other files."""
-    kind = kind_of(name)
     try:
         if not S_ISREG(path.stat().st_mode):  # a pipe or device could keep a reader waiting
             raise StructureError(f"{path}: must be a file, got something else. Check the name.")

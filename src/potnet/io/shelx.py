@@ -12,7 +12,7 @@ import numpy as np
 from potnet.crystal import NUMBERS, SYMBOLS, Crystal, number_of
 from potnet.crystal.claims import check_scaled
 from potnet.errors import StructureError
-from potnet.io.asymmetric import METRIC_TOLERANCE, Sites, cell_of, expand, last_digit, misfit
+from potnet.io.asymmetric import METRIC_TOLERANCE, Sites, cell_of, expand, misfit
 from potnet.io.found import NUMBER, lines_of
 from potnet.io.operations import Group, closed, group_of
 from potnet.io.site_elements import say_labels
@@ -141,11 +141,9 @@ class _Reader:
         ]
         say_labels(labels, np.array(numbers), self.source)
         scaled = [[self.refined(word, words[0]) for word in words[2:5]] for words in self.atoms]
-        digits = [[last_digit(word) for word in words[2:5]] for words in self.atoms]
+        written = list(zip(*(words[2:5] for words in self.atoms), strict=True))
         is_deuterium = np.array([symbol.upper() == "D" for symbol in symbols])
-        return Sites(
-            labels, np.array(numbers), np.array(scaled), np.array(digits), [], is_deuterium
-        )
+        return Sites(labels, np.array(numbers), np.array(scaled), written, [], is_deuterium)
 
     def refined(self, word: str, label: str) -> float:
         """Return a parameter: 10 more says that it is held, more that it is a free variable."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _FEW = 5  # labels that a message lists
 # Elements whose symbols are also names of sites: of perovskites, of water, of tourmalines.
 _SITES = frozenset(NUMBERS[letter] for letter in "BWY")
+_DEUTERIUM = re.compile("D(?![a-z])")
 _LABEL = re.compile(r"([A-Za-z]*)(.*)", re.ASCII | re.DOTALL)
 # Oxygen with something behind it: a bonded hydrogen (O-H), or water (O_W).
 _BONDED = re.compile(r"O[^A-Za-z]*[HhWw]|H2O")
@@ -37,18 +39,23 @@ def elements_of(
     Raises:
         StructureError: If a site may be more than one element, or none.
     """
-    numbers, is_deuterium = [], []
+    found: dict[tuple[str, bool], tuple[int, bool]] = {}  # by symbol, or label without one
+    names: list[tuple[str, bool]] = []
     for symbol, label in zip(symbols or [""] * len(labels), labels, strict=True):
-        name = label if symbol in UNKNOWN else symbol
-        is_deuterium.append(re.match("D(?![a-z])", name) is not None)
-        if symbol in UNKNOWN:
-            numbers.append(_of_label(label, stated, f"{where}: site {label}"))
+        is_unknown = symbol in UNKNOWN
+        name = label if is_unknown else symbol
+        names.append((name, is_unknown))
+        if names[-1] in found:
+            continue
+        if is_unknown:
+            number = _of_label(label, stated, f"{where}: site {label}")
         else:
             # HO, in capitals, is holmium where the formula has it, and hydroxyl elsewhere.
-            capital = (
-                symbol if NUMBERS.get(symbol.capitalize()) not in stated else symbol.capitalize()
-            )
-            numbers.append(NUMBERS.get(capital) or number_of(symbol, f"{where}: site {label}"))
+            capital = symbol.capitalize()
+            known = NUMBERS.get(capital if NUMBERS.get(capital) in stated else symbol)
+            number = known or number_of(symbol, f"{where}: site {label}")
+        found[names[-1]] = number, _DEUTERIUM.match(name) is not None
+    numbers, is_deuterium = zip(*(found[name] for name in names), strict=True)
     return np.array(numbers, dtype=np.int64), np.array(is_deuterium)
 
 
@@ -81,7 +88,7 @@ def say_labels(labels: list[str], numbers: NDArray[np.int64], where: str) -> Non
     found = set(numbers.tolist())
     odd = []
     for label, number in zip(labels, numbers.tolist(), strict=True):
-        named = _named_by(label)
+        named = _named_by(label[:40])
         if named and number not in named and not named <= _SITES - found:
             odd.append(f"{label} for {SYMBOLS[number]}")
     if odd:
@@ -92,12 +99,13 @@ def say_labels(labels: list[str], numbers: NDArray[np.int64], where: str) -> Non
         )
 
 
-def _named_by(label: str) -> set[int]:
+@lru_cache(maxsize=2**12)  # labels such as O1 are in most files
+def _named_by(label: str) -> frozenset[int]:
     """Return the elements that a label may begin with; none if its letters are no symbol."""
-    letters = _LABEL.fullmatch(label[:40]).groups()[0]  # type: ignore[union-attr]
+    letters = _LABEL.fullmatch(label).groups()[0]  # type: ignore[union-attr]
     if letters in NUMBERS:
-        return {NUMBERS[letters]}
+        return frozenset((NUMBERS[letters],))
     if len(letters) == 2 and letters.isupper():
         names = (letters.capitalize(), letters[0])
-        return {NUMBERS[name] for name in names if name in NUMBERS}
-    return set()
+        return frozenset(NUMBERS[name] for name in names if name in NUMBERS)
+    return frozenset()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 import gemmi
 import numpy as np
@@ -38,6 +40,9 @@ _TIMES = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(?=[(\[])", re.ASCII)  # of 2(H
 _FORMULAS = ("_chemical_formula_sum", "_chemical_formula_moiety")
 _OTHER_FORMULAS = ("_chemical_formula_structural", "_chemical_formula_iupac")
 _OTHER_FORMULAS += ("_chemical_formula_analytical", "_amcsd_formula_title")
+_COMPUTED = ("_exptl_crystal_density_diffrn", "_exptl_crystal_density_calc")
+_MEASURED = ("_exptl_crystal_density_meas",)
+_DENSITIES = frozenset((*_COMPUTED, *_MEASURED))
 _RADIATION = ("_diffrn_radiation_probe", "_diffrn_radiation_type", "_diffrn_source")
 _PROBE = re.compile("neutron|^electron")
 _ATTACHED = ("_atom_site_attached_hydrogens", "_atom_site_implicit_hydrogens")
@@ -55,19 +60,25 @@ _GROUPS = {6: "CH[1-4]?[A-Z]?", 7: r"N\d?H[1-4]?[A-Z]?", 8: r"[Ww]\d{0,3}[A-Za-z
 _WET = re.compile(r"(?:O\d{0,3}[-_ (]?(?:[Hh]|[Ww])|[Ww]at|WAT|H2O)[^A-Za-z]*(?:[A-Za-z]?\)?)?")
 
 
-class Content(NamedTuple):
-    """What was read: atomic numbers and masses of all atoms, and the volume of the cell in Å^3."""
+@dataclass(frozen=True)
+class Content:
+    """What was read: atomic numbers of all atoms, which are D, and the volume in Å^3."""
 
     numbers: NDArray[np.int64]
-    mass: float
+    is_deuterium: NDArray[np.bool_]
     volume: float
 
+    @cached_property
+    def counts(self) -> Counter[int]:
+        """How many atoms there are of each element."""
+        return Counter(self.numbers.tolist())
 
-def mass_of(numbers: NDArray[np.int64], is_deuterium: NDArray[np.bool_]) -> float:
-    """Return the mass of atoms in units of mass."""
-    counts = Counter(numbers[~is_deuterium].tolist())
-    masses = (count * gemmi.Element(number).weight for number, count in counts.items())
-    return sum(masses) + DEUTERIUM * int(is_deuterium.sum())
+    @cached_property
+    def mass(self) -> float:
+        """Mass of all atoms in units of mass."""
+        counts = Counter(self.numbers[~self.is_deuterium].tolist())
+        masses = (count * gemmi.Element(number).weight for number, count in counts.items())
+        return sum(masses) + DEUTERIUM * int(self.is_deuterium.sum())
 
 
 @lru_cache(maxsize=256)  # each of the checks asks for those of one block
@@ -132,9 +143,9 @@ def _check_hydrogen(
                 f"{where}: every hydrogen atom must be a site of its own, got {text} attached to "
                 f"{label} (`_atom_site_attached_hydrogens`). List their positions."
             )
-    if (content.numbers == 1).any():
+    if 1 in content.counts:
         return
-    said = [(tag, block.first(tag)) for tag in (*_FORMULAS, *_OTHER_FORMULAS)]
+    said = [(t, text) for t in (*_FORMULAS, *_OTHER_FORMULAS) if (text := block.first(t))]
     formulas = [(tag, text, parse_moiety(text)) for tag, text in said]
     wet = [
         (tag, text)
@@ -145,7 +156,7 @@ def _check_hydrogen(
     wet += [
         (tag, text) for tag in _NAMES if _HYDRATE.search(text := block.first(tag)[:MAX_FORMULA])
     ]
-    is_stated = any(formula for *_, formula in formulas[:2])
+    is_stated = any(formula for tag, _, formula in formulas if tag in _FORMULAS)
     if not wet and not is_stated:  # a formula without hydrogen settles what a label hints at
         wet = [
             ("_atom_site_label", label)
@@ -164,23 +175,23 @@ def _check_formula(block: Block, content: Content, where: str) -> bool:
     said = ((tag, block.first(tag)) for tag in _FORMULAS)
     read = ((tag, text, parse_moiety(text)) for tag, text in said)
     tag, formula, stated = next((item for item in read if item[2]), ("", "", None))
-    found = Counter(content.numbers.tolist())
+    found, n_atoms = content.counts, len(content.numbers)
     units = gemmi.cif.as_number(block.first("_cell_formula_units_z"))
-    if found.total() < units:
+    if n_atoms < units:
         raise StructureError(
             f"{where}: the cell must hold `_cell_formula_units_Z` {units:g} formulas, got "
-            f"{found.total()} atoms. Complete the symmetry operations and the sites, or correct Z."
+            f"{n_atoms} atoms. Complete the symmetry operations and the sites, or correct Z."
         )
     if stated is None:  # nothing stated, or not in a form that can be compared
         _say_other_formulas(block, set(found), where)
         return False
-    scale = found.total() / (sum(stated.values()) or 1)
+    scale = n_atoms / (sum(stated.values()) or 1)
     for number in dict.fromkeys([*stated, *found]):
         expected = scale * stated.get(number, 0)
         if abs(expected - found[number]) > FORMULA_TOLERANCE * max(expected, 1):
             raise StructureError(
                 f"{where}: the sites must add up to `{tag}` {formula!r}, got "
-                f"{found[number]} {SYMBOLS[number]} of {found.total()} atoms where it asks for "
+                f"{found[number]} {SYMBOLS[number]} of {n_atoms} atoms where it asks for "
                 f"{expected:.4g}. Add the missing sites, or correct the formula."
             )
     # Some programs state the formula of the cell, and how often the simplest one is in it.
@@ -228,13 +239,11 @@ def _check_weight(block: Block, content: Content, where: str) -> bool:
 
 def _check_density(block: Block, content: Content, where: str) -> bool:
     """Raise if the density of what was read is not the stated one; return whether it is."""
-    density = DALTON * content.mass / content.volume
-    computed = ("_exptl_crystal_density_diffrn", "_exptl_crystal_density_calc")
     is_counted = False
-    for tags, tolerance in (
-        (computed, DENSITY_TOLERANCE),
-        (("_exptl_crystal_density_meas",), MEASURED_TOLERANCE),
-    ):
+    if not block.has_any(_DENSITIES):
+        return is_counted
+    density = DALTON * content.mass / content.volume
+    for tags, tolerance in ((_COMPUTED, DENSITY_TOLERANCE), (_MEASURED, MEASURED_TOLERANCE)):
         text = block.first(*tags)
         stated = gemmi.cif.as_number(text)
         if not stated > 0:
@@ -248,7 +257,7 @@ def _check_density(block: Block, content: Content, where: str) -> bool:
                 f"{where}: the density must be `{tags[0]}` {text}, got {density:.4g} g/cm^3 of the "
                 "sites and operations. Complete them, or correct what is stated."
             )
-        is_counted |= tags is computed
+        is_counted |= tags is _COMPUTED
     return is_counted
 
 
@@ -258,12 +267,14 @@ def _check_electrons(block: Block, content: Content, is_settled: bool, where: st
     Where formula and Z are right, which say more, a wrong F(000) is only said.
     """
     text = block.first("_exptl_crystal_f_000")
+    if not text:
+        return False
     stated = gemmi.cif.as_number(text)
     is_other = any(_PROBE.search(block.first(tag).lower()) for tag in _RADIATION)
     if not stated > 1 or is_other:  # of which it is no count
         return False
     wavelength = gemmi.cif.as_number(block.first("_diffrn_radiation_wavelength"))
-    lowest, highest = _electrons(content.numbers, wavelength)
+    lowest, highest = _electrons(content.counts, wavelength)
     slack = 1 + ELECTRON_TOLERANCE * highest
     if lowest - slack <= stated <= highest + slack:
         return True
@@ -280,14 +291,13 @@ def _check_electrons(block: Block, content: Content, is_settled: bool, where: st
     return False
 
 
-def _electrons(numbers: NDArray[np.int64], wavelength: float) -> tuple[float, float]:
+def _electrons(counts: Mapping[int, int], wavelength: float) -> tuple[float, float]:
     """Return the least and the most that programs may call F(000) of atoms.
 
     That is the number of electrons, the sum with the real part of the dispersion (as SHELXL
     has it), or the modulus with both parts (as the dictionary of CIF core has it).
     """
-    counts = Counter(numbers.tolist())
-    plain = float(numbers.sum())
+    plain = float(sum(z * n for z, n in counts.items()))
     found = [plain]
     for length in (wavelength,) if 0.1 < wavelength < 5 else _TUBES:
         parts = [(n, gemmi.cromer_liberman(z, _EV_ANGSTROM / length)) for z, n in counts.items()]

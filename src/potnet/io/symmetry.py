@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import gemmi
@@ -16,6 +17,7 @@ from potnet.io.asymmetric import METRIC_TOLERANCE, misfit
 from potnet.io.cif_block import UNKNOWN, Block
 from potnet.io.operations import Group, closed, group_of, magnetic
 from potnet.io.space_groups import (
+    MAX_NAME,
     chosen,
     hall_operations,
     kinds_of,
@@ -29,21 +31,29 @@ from potnet.io.space_groups import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+
+def _tag(pattern: str) -> Callable[[str], object]:
+    """Return what tells the tags that match ``pattern`` wholly; files have tags in common."""
+    match = re.compile(pattern).fullmatch
+    known = lru_cache(maxsize=256)(match)
+    return lambda tag: known(tag) if len(tag) <= MAX_NAME else match(tag)
+
+
 _GROUP = "_(?:space_group|symmetry)(?:_space_group)?"
-_HERMANN_MAUGUIN = re.compile(
+_HERMANN_MAUGUIN = _tag(
     rf"{_GROUP}(?:_pdbx_full_space_group)?(?:_name|_symbol)?_h[-_]?m"
     "(?:_(?:alt|ref|full|symbol|extended|long))?"
     "|_(?:symmetry_)?space_group_(?:name|symbol)|_symmetry_(?:space_)?group"
 )
-_HALL = re.compile(rf"{_GROUP}(?:_name|_symbol)?_hall(?:_symbol)?")
-_SCHOENFLIES = re.compile(rf"{_GROUP}(?:_name)?_schoenflies")
-_NUMBER = re.compile(rf"{_GROUP}(?:_it|_int_tables|_tables)?_(?:number|num|no)")
-_SYSTEM = re.compile(rf"(?:{_GROUP})?_(?:crystal_system|cell_setting)")
+_HALL = _tag(rf"{_GROUP}(?:_name|_symbol)?_hall(?:_symbol)?")
+_SCHOENFLIES = _tag(rf"{_GROUP}(?:_name)?_schoenflies")
+_NUMBER = _tag(rf"{_GROUP}(?:_it|_int_tables|_tables)?_(?:number|num|no)")
+_SYSTEM = _tag(rf"(?:{_GROUP})?_(?:crystal_system|cell_setting)")
 # What says something of the symmetry in words that are not understood here.
-_OTHER = re.compile(
+_OTHER = _tag(
     rf"{_GROUP}(?!.*(?:_id$|_xyz|symop|equiv|magn|cell_setting$|system|details|transform)).+"
 )
-_MAGNETIC_NAME = re.compile("_space_group_magn_(?:name|number)_(?:bns|og)")
+_MAGNETIC_NAME = _tag("_space_group_magn_(?:name|number)_(?:bns|og)")
 _CODE = "_space_group_it_coordinate_system_code"
 _LISTS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
 _WYCKOFF = ("_atom_site_wyckoff_symbol", "_atom_site_wyckoff_label")
@@ -90,7 +100,7 @@ class Symmetry(NamedTuple):
         crystals: dict[str, Crystal] = {}
         reasons: list[StructureError] = []
         for index, reading in enumerate(self.readings):
-            one = self._replace(readings=(reading,))
+            one = self if len(self.readings) == 1 else self._replace(readings=(reading,))
             try:
                 name = self.choices[index] if self.choices else ""
                 crystals[name] = build(one)
@@ -115,13 +125,12 @@ class Symmetry(NamedTuple):
         other by anything but the number of atoms; where that is not known, neither is believed.
         Axes and origin may differ: only the operations without their shifts are counted.
         """
-        group = self.group()
-        n_operations = len(group.rotations)
+        n_operations = len(self.readings[0])
         for name in self.names:
             if not name.settings and n_operations > 1:
                 continue  # the list says more than an unusual name
-            if not _is_whole(group, name.settings):
-                settings = _alike(group, name.settings)
+            if not _is_whole(self.readings[0], name.settings):
+                settings = _alike(self.group(), name.settings)
                 count = f"{kinds_of(settings[0].hall)[1]}" if settings else "more"
                 raise StructureError(
                     f"{where}: the symmetry operations must be those of the space group "
@@ -149,8 +158,10 @@ class Symmetry(NamedTuple):
         return False
 
 
-def _is_whole(group: Group, settings: Sequence[gemmi.SpaceGroup]) -> bool:
+@lru_cache(maxsize=256)
+def _is_whole(triplets: tuple[str, ...], settings: tuple[gemmi.SpaceGroup, ...]) -> bool:
     """Return whether the operations are all those of one of the settings, whatever its axes."""
+    group = group_of(triplets)
     for kinds, count in (kinds_of(setting.hall) for setting in _alike(group, settings)):
         is_cut = group.kinds == kinds and len(group.rotations) < count  # without centring
         if len(group.kinds) == len(kinds) and not is_cut:
@@ -308,10 +319,10 @@ def _completed(triplets: tuple[str, ...], names: tuple[Name, ...]) -> tuple[str,
     except ValueError:
         try:
             products = closed(triplets)
-            group = group_of(products)
+            group_of(products)
         except ValueError:
             return triplets  # to be refused as it is
-        is_named = all(_is_whole(group, name.settings) for name in names)
+        is_named = all(_is_whole(products, name.settings) for name in names)
         return products if is_named else triplets
     return triplets
 
@@ -332,15 +343,25 @@ def _names(block: Block, where: str) -> tuple[Name, ...]:
                 "Correct it, or list the symmetry operations."
             ) from error
         names.append(Name(symbol, tuple(found)))
-    kinds = (
-        (_HERMANN_MAUGUIN, settings_of_name),
-        (_SCHOENFLIES, settings_of_schoenflies),
-        (_NUMBER, settings_of_number),
-    )
-    for pattern, settings_of in kinds:
-        for text in dict.fromkeys(block.matching(pattern)):
-            names.append(Name(text, tuple(chosen(list(settings_of(text)), code))))
+    for is_meant, settings_of in _KINDS:
+        for text in dict.fromkeys(block.matching(is_meant)):
+            named = _named_so if len(text + code) <= MAX_NAME else _named_so.__wrapped__
+            names.append(named(settings_of, text, code))
     return tuple(names)
+
+
+_KINDS = (
+    (_HERMANN_MAUGUIN, settings_of_name),
+    (_SCHOENFLIES, settings_of_schoenflies),
+    (_NUMBER, settings_of_number),
+)
+
+
+@lru_cache(maxsize=1024)
+def _named_so(
+    settings_of: Callable[[str], Sequence[gemmi.SpaceGroup]], text: str, code: str
+) -> Name:
+    return Name(text, tuple(chosen(list(settings_of(text)), code)))
 
 
 def _agreed(names: tuple[Name, ...], where: str) -> list[gemmi.SpaceGroup]:
