@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -136,10 +137,14 @@ class Crystal:
         return DALTON * sum(masses[number] for number in self.numbers.tolist()) / self.volume
 
     @cached_property
+    def composition(self) -> Mapping[int, int]:
+        """How many atoms there are of each element, by atomic number, the lightest first."""
+        return MappingProxyType(dict(sorted(Counter(self.numbers.tolist()).items())))
+
+    @cached_property
     def formula(self) -> str:
         """Reduced formula in the order of chemists: NaCl, SiO2, LiFePO4."""
-        numbers, counts = np.unique(self.numbers, return_counts=True)
-        return reduced_formula(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
+        return reduced_formula(self.composition)
 
     @cached_property
     def scaled_positions(self) -> NDArray[np.float64]:
@@ -297,6 +302,20 @@ class Crystal:
             StructureError: If the symmetry search finds no consistent group.
         """
         return symmetry.space_group(self._symmetry(tolerance))
+
+    def group_within(self, tolerance: float) -> tuple[int, int]:
+        """Return the numbers of the space group and of its setting, by Hall symbols.
+
+        They are kept: whoever asks again waits for no search.
+
+        Raises:
+            StructureError: As :meth:`space_group`.
+        """
+        found: dict[float, tuple[int, int]] = vars(self).setdefault("_groups", {})
+        if tolerance not in found:
+            dataset = self._symmetry(tolerance)
+            found[tolerance] = dataset.number, dataset.hall_number
+        return found[tolerance]
 
     def _symmetry(self, tolerance: float) -> Any:
         self.require_periodic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +15,6 @@ import numpy as np
 from potnet.crystal import Crystal
 from potnet.crystal.formula import reduced_formula
 from potnet.crystal.layers import bonding, stretched
-from potnet.crystal.symmetry import search
 from potnet.errors import StructureError
 from potnet.known.chemistry import chemistry
 from potnet.known.fingerprint import SIZE, fingerprint
@@ -37,6 +37,7 @@ VERY_GOOD = 0.025  # so near that rounding and relaxation explain it
 EXACT = 0.0125  # so near that rounding alone explains it
 # How many times as far apart layers may be in PBE, which lacks the attraction between them.
 STRETCHES = [float(f) for f in np.exp(np.arange(-5, 11) * 0.03) if f != 1]
+_LOG_STRETCHES = np.array([np.log(factor) for factor in STRETCHES])
 SYMMETRY = (0.01, 0.05)  # Å, within which a crystal has the space group of a known one
 N_NEAREST = 5
 N_MORE = 20
@@ -150,22 +151,29 @@ class KnownCrystals:
         crystal.require_periodic()
         if not len(self._of_composition(crystal)):  # as of most new crystals
             return []
-        rows, apart = self._alike(crystal, SAME_STRUCTURE, SAME_VOLUME)
-        found = [self._known(row, 0.0) for row in self.same(crystal, rows, apart)]
-        return found or self._same_layers(crystal)
+        rows, strain = self._of_volume(crystal)
+        alike, apart = self._alike(crystal, rows, strain, SAME_STRUCTURE, SAME_VOLUME)
+        found = [self._known(row, 0.0) for row in self.same(crystal, alike, apart)]
+        return found or self._same_layers(crystal, rows, strain)
 
-    def _same_layers(self, crystal: Crystal) -> list[KnownCrystal]:
-        """Return the known crystals that have the layers of a crystal at another distance."""
-        rows = self._of_composition(crystal)
-        strain = np.log(self._table["volume"][rows] * crystal.n_atoms / crystal.volume)
-        near = {f: np.abs(strain - np.log(f)) <= SAME_VOLUME for f in STRETCHES}
-        if not any(rows_near.any() for rows_near in near.values()):
+    def _same_layers(
+        self, crystal: Crystal, rows: NDArray[np.int64], strain: NDArray[np.float64]
+    ) -> list[KnownCrystal]:
+        """Return the known crystals that have the layers of a crystal at another distance.
+
+        Args:
+            crystal: The crystal.
+            rows: Those of its composition, shape (n,).
+            strain: Logarithms of their volumes per atom in units of its own, shape (n,).
+        """
+        near = np.abs(strain - _LOG_STRETCHES[:, None]) <= SAME_VOLUME
+        if not near.any():
             return []
         bonded = bonding(crystal)
         if not bonded.is_layered:
             return []
         apart, stretch = np.full(len(rows), np.inf), np.ones(len(rows))
-        for factor, inside in near.items():
+        for factor, inside in zip(STRETCHES, near, strict=True):
             if inside.any():
                 now = self._apart(stretched(crystal, bonded, factor), rows[inside])
                 is_better = now < apart[inside]
@@ -231,18 +239,24 @@ class KnownCrystals:
 
     def alike(self, crystal: Crystal, structure: float, volume: float) -> list[tuple[int, float]]:
         """Return rows within both tolerances and how their structures differ, the likest first."""
-        rows, apart = self._alike(crystal, structure, volume)
+        crystal.require_periodic()
+        rows, apart = self._alike(crystal, *self._of_volume(crystal), structure, volume)
         return list(zip(rows.tolist(), apart.tolist(), strict=True))
 
+    def _of_volume(self, crystal: Crystal) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the rows of a composition, and the logarithms of their relative volumes."""
+        rows = self._of_composition(crystal)
+        return rows, np.log(self._table["volume"][rows] * crystal.n_atoms / crystal.volume)
+
     def _alike(
-        self, crystal: Crystal, structure: float, volume: float
+        self,
+        crystal: Crystal,
+        rows: NDArray[np.int64],
+        strain: NDArray[np.float64],
+        structure: float,
+        volume: float,
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return rows within both tolerances, the likest first, and how their structures differ."""
-        crystal.require_periodic()
-        rows = self._of_composition(crystal)
-        strain: NDArray[np.float64] = np.log(
-            self._table["volume"][rows] * crystal.n_atoms / crystal.volume
-        )
         near = np.abs(strain) <= volume
         rows, strain = rows[near], strain[near]
         if not len(rows):  # as of most new crystals, which need no fingerprint then
@@ -253,9 +267,10 @@ class KnownCrystals:
         return rows[kept], apart[kept]
 
     def _of_composition(self, crystal: Crystal) -> NDArray[np.int64]:
-        key = _keys(*_composition(crystal), np.array([0]))[0]
-        low, high = np.searchsorted(self._keys, [key, key + np.uint64(1)])
-        return self._order[low:high]
+        divisor = math.gcd(*crystal.composition.values())
+        parts = (_part(n, count // divisor) for n, count in crystal.composition.items())
+        key = np.uint64(sum(parts) & _64_BITS)
+        return self._order[slice(*(self._keys.searchsorted(key, side) for side in _SIDES))]
 
     def _apart(self, crystal: Crystal, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return how structures differ, shape (n,)."""
@@ -320,6 +335,9 @@ class KnownCrystals:
         np.savez_compressed(path, allow_pickle=False, **stored)
 
 
+_MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+_64_BITS = 2**64 - 1
+_SIDES = ("left", "right")
 _INVERSION = 2  # the number of P-1: no higher group is there by chance
 _WHOLE = ("id", "space_group", "n_atoms", "is_metal")
 
@@ -340,26 +358,32 @@ def _groups(crystal: Crystal) -> list[int]:
     found = []
     for tolerance in SYMMETRY:
         try:
-            dataset = search(
-                crystal.numbers, crystal.scaled_positions, crystal.cell, tolerance, crystal.id
-            )
+            found.append(crystal.group_within(tolerance)[0])
         except StructureError:
             continue
-        found.append(int(dataset.number))
     return found
 
 
 def _composition(crystal: Crystal) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    numbers, counts = np.unique(crystal.numbers, return_counts=True)
+    numbers, counts = (np.array([*part]) for part in zip(*crystal.composition.items(), strict=True))
     return numbers, counts // np.gcd.reduce(counts)
 
 
 def _keys(elements: NDArray, counts: NDArray, starts: NDArray) -> NDArray[np.uint64]:
     """Return a number for each composition, by which it is found (splitmix64 of its parts)."""
     x = elements.astype(np.uint64) << np.uint64(32) | counts.astype(np.uint64)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+    for shift, factor in _MIX:
         x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
     return np.add.reduceat(x ^ (x >> np.uint64(31)), starts)
+
+
+@lru_cache(maxsize=2**14)
+def _part(element: int, count: int) -> int:
+    """Return what an element adds to the number of a composition, modulo 2^64."""
+    x = element << 32 | count
+    for shift, factor in _MIX:
+        x = (x ^ (x >> shift)) * factor & _64_BITS
+    return x ^ (x >> 31)
 
 
 def _points(

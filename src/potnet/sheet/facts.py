@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from potnet.crystal.formula import reduced_formula
-from potnet.crystal.symmetry import search
 from potnet.errors import StructureError
 
 if TYPE_CHECKING:
@@ -38,30 +35,36 @@ class Facts:
 def facts_of(crystal: Crystal) -> Facts:
     """Return what is read off a crystal.
 
+    >>> import numpy as np
     >>> from potnet import Crystal
     >>> facts_of(Crystal([11, 17], [[0, 0, 0], [2.82] * 3], 2.82 * (1 - np.eye(3)))).space_group
     'Fm-3m (225)'
     """
+    weight = sum(n * _weight(number) for number, n in crystal.composition.items())
+    density = weight * _GRAMS / crystal.volume
+    return Facts(crystal.formula, crystal.n_atoms, space_group(crystal), density)
+
+
+@lru_cache
+def _weight(number: int) -> float:
     import gemmi
 
-    numbers, counts = np.unique(crystal.numbers, return_counts=True)
-    amounts = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
-    weight = sum(n * gemmi.Element(number).weight for number, n in amounts.items())
-    density = weight * _GRAMS / crystal.volume
-    return Facts(reduced_formula(amounts), crystal.n_atoms, space_group(crystal), density)
+    return gemmi.Element(number).weight
 
 
 def space_group(crystal: Crystal, tolerance: float = SYMMETRY_TOLERANCE) -> str:
     """Return symbol and number of the space group, empty if none is found or there is none."""
-    import moyopy
-
     if not crystal.pbc.all():
         return ""
     try:
-        found = search(
-            crystal.numbers, crystal.scaled_positions, crystal.cell, tolerance, crystal.id
-        )
+        number, setting = crystal.group_within(tolerance)
     except StructureError:
         return ""
-    symbol = moyopy.HallSymbolEntry(found.hall_number).hm_short.replace(" ", "")
-    return f"{symbol} ({found.number})"
+    return f"{_symbol(setting)} ({number})"
+
+
+@lru_cache(maxsize=600)  # there are 530
+def _symbol(setting: int) -> str:
+    import moyopy
+
+    return moyopy.HallSymbolEntry(setting).hm_short.replace(" ", "")

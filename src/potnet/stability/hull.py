@@ -125,8 +125,9 @@ class Hull:
         Raises:
             StructureError: If this is no composition.
         """
-        amounts = sorted(_amounts(composition).items())
-        return self._decomposition(tuple(amounts), own_composition)
+        is_text = isinstance(composition, str)
+        amounts = _of_formula(composition) if is_text else _ordered(_amounts(composition))
+        return self._decomposition(amounts, own_composition)
 
     def _find_decomposition(
         self, composition: tuple[tuple[int, float], ...], own_composition: bool
@@ -197,9 +198,7 @@ class Hull:
         """Return the phases of a set of elements: row, shares and energy, the elements first."""
         place = np.full(len(SYMBOLS), -1)
         place[list(numbers)] = np.arange(len(numbers))
-        allowed = place >= 0
-        allowed[0] = True  # stands where a phase has fewer elements
-        rows = np.flatnonzero(allowed[self._table.elements].all(1))
+        rows = self._table.within(numbers)
         shares = np.zeros((len(numbers), len(rows)))
         elements = self._table.elements[rows]
         k, slot = np.nonzero(elements)
@@ -213,13 +212,20 @@ def load_hull() -> Hull:
     return Hull(PhaseTable.load(), SNAPSHOT_NAME)
 
 
-def _amounts(composition: str | Crystal | Mapping[str, float]) -> dict[int, float]:
+@lru_cache(COMPOSITIONS)
+def _of_formula(text: str) -> tuple[tuple[int, float], ...]:
+    """Return the amounts of a formula by atomic number, in its order."""
+    return _ordered(parse_formula(text))
+
+
+def _ordered(amounts: Mapping[int, float]) -> tuple[tuple[int, float], ...]:
+    return tuple(sorted(amounts.items()))
+
+
+def _amounts(composition: Crystal | Mapping[str, float]) -> dict[int, float]:
     """Return the amount of each element by atomic number."""
     if isinstance(composition, Crystal):
-        numbers, counts = np.unique(composition.numbers, return_counts=True)
-        return dict(zip(numbers.tolist(), counts.tolist(), strict=True))
-    if isinstance(composition, str):
-        return parse_formula(composition)
+        return dict(composition.composition)
     amounts: dict[int, float] = {}
     for symbol, amount in composition.items():
         number = number_of(symbol, "composition")

@@ -104,6 +104,21 @@ class PhaseTable:
         """Share of each element in the atoms of each phase, shape (n, k)."""
         return self.amounts / self.amounts.sum(1, keepdims=True)
 
+    @cached_property
+    def _sets(self) -> NDArray[np.uint64]:
+        """The elements of each phase, one bit each in two words, shape (2, n)."""
+        elements = self.elements.astype(np.uint64)
+        bits = np.where(elements, np.uint64(1) << elements % np.uint64(64), np.uint64(0))
+        words = [np.where(elements // np.uint64(64) == word, bits, 0) for word in range(2)]
+        return np.bitwise_or.reduce(words, axis=2)
+
+    def within(self, numbers: Iterable[int]) -> NDArray[np.int64]:
+        """Return the phases that have no other elements than these, in order."""
+        whole = sum(1 << number for number in numbers)
+        others = [np.uint64(~(whole >> shift) & 2**64 - 1) for shift in (0, 64)]
+        low, high = self._sets
+        return np.flatnonzero((low & others[0] | high & others[1]) == 0)
+
     @classmethod
     def of(cls, phases: Iterable[Phase]) -> PhaseTable:
         """Return the table of ``phases``."""

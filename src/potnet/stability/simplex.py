@@ -54,8 +54,8 @@ def cheapest_mixture(
         entering = int(helps.argmax() if is_stuck else gains.argmax())
         # What one part of the entering phase replaces. It adds up to 1: some of it is positive.
         replaced = np.linalg.solve(matrix, shares[:, entering])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            lasts = np.where(replaced > _PIVOT, amounts / replaced, np.inf)
+        lasts = np.full(len(target), np.inf)
+        np.divide(amounts, replaced, out=lasts, where=replaced > _PIVOT)
         ties = np.flatnonzero(lasts <= lasts.min() + _TIE)
         order = -basis[ties] if is_stuck else replaced[ties]
         is_stuck = bool(lasts.min() <= _TIE)
