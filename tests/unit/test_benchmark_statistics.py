@@ -96,13 +96,13 @@ def test_targets_may_be_in_one_table_only_but_not_contradict() -> None:
         compare(made([1, 1]), made([1, 1], targets=[0, 7]))
 
 
-def test_seeds_are_combined_by_the_median_before_the_error() -> None:
+def test_seeds_are_combined_by_their_mean_before_the_error() -> None:
     lines = made(
         [0.0, 3.0, -9.0, 1.0], ids=["a"] * 3 + ["b"], targets=[5, 5, 5, 1], seeds=[0, 1, 2, 0]
     )
     assert lines.combined().ids.tolist() == ["a", "b"]
-    assert lines.combined().values.tolist() == [5.0, 2.0]
-    assert lines.combined("mean").values.tolist() == [3.0, 2.0]
+    assert lines.combined().values.tolist() == [3.0, 2.0]
+    assert lines.combined("median").values.tolist() == [5.0, 2.0]
 
 
 def test_the_summary_has_folds_as_matbench_reports_them() -> None:

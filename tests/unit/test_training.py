@@ -568,7 +568,7 @@ def test_a_run_that_began_with_former_defaults_goes_on(tmp_path, monkeypatch, wh
     settings = {"network": "tiny", "batch_size": 16, "threads": 1, "device": "cpu"}
     with monkeypatch.context() as then:
         then.setattr(loop, "fingerprints", former)
-        begun = TrainingConfig(**settings, transform="none", epochs=2)
+        begun = TrainingConfig(**settings, transform="none", epochs=2, combine="median")
         train(dataset, begun, tmp_path / "run")
     found = train(dataset, TrainingConfig(**settings), tmp_path / "run", resume=True)
     assert len(table(found.output / "metrics.csv")) == 2  # what nobody says stays

@@ -260,7 +260,7 @@ class _Dumb:
 
     network: str = ""
     split_rule: SplitConfig = field(default_factory=SplitConfig)
-    combine: Combine = "median"
+    combine: Combine = "mean"
     targets: tuple[str, ...] = ()
     first_seed: int = 0
     n_seeds: int = 1

@@ -51,7 +51,7 @@ class External:
     options: dict[str, Any] = field(default_factory=dict)
     budget: float | None = None
     split_rule: SplitConfig = field(default_factory=SplitConfig)
-    combine: Combine = "median"
+    combine: Combine = "mean"
     targets: tuple[str, ...] = ()
     first_seed: int = 0
     n_seeds: int = 1

@@ -53,7 +53,7 @@ class PredictionTable:
             self.values[mask],
         )
 
-    def combined(self, rule: str = "median") -> PredictionTable:
+    def combined(self, rule: str = "mean") -> PredictionTable:
         """Return one line per crystal, in order of first appearance: the seeds as one network."""
         _, first, place = np.unique(self.ids, return_index=True, return_inverse=True)
         combine = np.median if rule == "median" else np.mean

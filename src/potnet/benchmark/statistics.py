@@ -18,7 +18,7 @@ _CHUNK = 2**22  # random numbers at a time
 
 
 def summarise(
-    predictions: PredictionTable, *, combine: str = "median", metric: Metric = "mae"
+    predictions: PredictionTable, *, combine: str = "mean", metric: Metric = "mae"
 ) -> dict[str, Any]:
     """Return the errors of one row of a benchmark.
 
@@ -129,7 +129,7 @@ def compare(
     first: PredictionTable,
     second: PredictionTable,
     *,
-    combine: str = "median",
+    combine: str = "mean",
     n_resamples: int = 10_000,
     seed: int = 0,
 ) -> Comparison:
@@ -192,7 +192,7 @@ class AreaComparison:
 
 
 def compare_areas(
-    first: PredictionTable, second: PredictionTable, *, combine: str = "median"
+    first: PredictionTable, second: PredictionTable, *, combine: str = "mean"
 ) -> AreaComparison:
     """Compare how well two sets of predictions tell 1 from 0 (DeLong et al. 1988).
 

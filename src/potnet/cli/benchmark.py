@@ -136,7 +136,7 @@ def run(
 def compare(
     first: Annotated[Path, typer.Argument(help="Predictions: CSV with id, target, prediction.")],
     second: Annotated[Path, typer.Argument(help="The same crystals by something else.")],
-    combine: Annotated[str, typer.Option(help="median or mean of several seeds.")] = "median",
+    combine: Annotated[str, typer.Option(help="mean or median of several seeds.")] = "mean",
 ) -> None:
     """Compare two tables of predictions crystal by crystal."""
     from potnet.benchmark.predictions import read_predictions
@@ -144,7 +144,7 @@ def compare(
 
     if combine not in ("median", "mean"):
         raise ConfigError(
-            f"compare: `--combine` must be median or mean, got {combine}. Choose one."
+            f"compare: `--combine` must be mean or median, got {combine}. Choose one."
         )
     found = compare_predictions(read_predictions(first), read_predictions(second), combine=combine)
     lines = [

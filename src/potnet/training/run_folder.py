@@ -37,7 +37,11 @@ if TYPE_CHECKING:
 Epoch = dict[str, float]
 LOCK = ".lock"
 # What settings were when nobody set them, and are no longer: first what changed last.
-FORMER: tuple[dict[str, Any], ...] = ({"transform": "none"}, {"transform": "none", "epochs": 300})
+FORMER: tuple[dict[str, Any], ...] = (
+    {"combine": "median"},
+    {"combine": "median", "transform": "none"},
+    {"combine": "median", "transform": "none", "epochs": 300},
+)
 
 
 class RunFolder:
