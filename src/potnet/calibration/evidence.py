@@ -63,6 +63,7 @@ class Contents:
         shares = np.zeros((len(crystals), N_ELEMENTS))
         volumes = np.empty(len(crystals))
         for row, crystal in enumerate(crystals):
-            shares[row] = np.bincount(crystal.numbers, minlength=N_ELEMENTS) / crystal.n_atoms
+            for number, count in crystal.composition.items():
+                shares[row, number] = count / crystal.n_atoms
             volumes[row] = crystal.volume / crystal.n_atoms
         return cls(shares, volumes)

@@ -134,10 +134,18 @@ class Piece(NamedTuple):
         whole = hashlib.blake2b(self.read.__name__.encode(), digest_size=16)
         for value in self.given:
             if isinstance(value, Path):
-                about = value.stat() if value.exists() else None
-                value = (str(value), about and (about.st_size, about.st_mtime_ns))
+                value = (str(value), _about(value))
             whole.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
         return whole.digest()
+
+
+def _about(path: Path) -> tuple[int, int] | None:
+    """Return size and time of change of a file, None if there is none."""
+    try:
+        about = path.stat()
+    except (OSError, ValueError):
+        return None
+    return about.st_size, about.st_mtime_ns
 
 
 def _restored(name: str, *fields: Any) -> Iterator[Found]:

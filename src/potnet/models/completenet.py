@@ -204,9 +204,7 @@ class CompleteNet(Network):
         h = self.describe(self.descriptors[batch.numbers]) + self.embed(batch.numbers)
         if isinstance(batch, ImageBatch):
             return self.norm(states_at_images(list(self.layers), h, batch.images))
-        i, j = batch.edge_index("complete")
-        parts = self._channels(batch.pairs["complete"].values)
-        sums = [prepared(part, i, j, len(h)) for part in parts]
+        i, j, sums = self._sums(batch)
         for layer in self.layers:
             h = layer(h, sums, i, j)
         return self.norm(h)
@@ -227,6 +225,22 @@ class CompleteNet(Network):
                 part = part + _mean(self.references(rows), batch)
             output = output + part / batch.formula_counts[:, None]
         return output
+
+    def _sums(self, batch: Batch) -> tuple[Tensor, Tensor, list[Sums]]:
+        """Return the nodes of the pairs, and the sums by degree, as messages read them.
+
+        Networks that only look at a batch, one after the other, share what is made of it.
+        """
+        features, values = self.features, batch.pairs["complete"].values
+        key = features.n_scalars, features.n_shells, features.degree
+        is_shared = not (self.training or values.requires_grad)
+        kept: dict[Any, Any] = vars(batch).setdefault("_sums", {}) if is_shared else {}
+        if key not in kept:
+            i, j = batch.edge_index("complete")
+            n_nodes = batch.numbers.numel()
+            sums = [prepared(part, i, j, n_nodes) for part in self._channels(values)]
+            kept[key] = i, j, sums
+        return kept[key]
 
     def _channels(self, values: Tensor) -> list[Tensor]:
         """Return the sums by degree, each of shape (n_pairs, 2 degree + 1, n_sums)."""

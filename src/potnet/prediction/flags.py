@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from potnet.calibration import COMPONENTS
+from potnet.crystal import SYMBOLS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,7 +35,7 @@ def outside_of_training(data: DataCard, crystal: Crystal, n_atoms: int) -> tuple
         n_atoms: Atoms of the cell that the model saw: the primitive cell, as a rule.
     """
     flags = []
-    symbols = set(crystal.symbols)
+    symbols = {SYMBOLS[number] for number in crystal.composition}
     if unknown := sorted(symbols.difference(data.elements)):
         flags.append(f"elements never trained on: {', '.join(unknown)}")
     if data.anchors and symbols.isdisjoint(data.anchors):

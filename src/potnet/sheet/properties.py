@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 MATERIALS_PROJECT = "PBE(+U), corrections of the Materials Project of 2019"
 HULL = "PBE(+U), hull of MP 2019.04"
@@ -65,6 +66,7 @@ PROPERTIES: dict[str, str] = {
 _QUESTION = re.compile(r"(.+?) *> *([-+.\deE]+)")
 
 
+@lru_cache(maxsize=256)  # of the models at hand, for crystal after crystal; so below
 def property_of(model: str, target: str) -> Property:
     """Return what an output of a model is called, its own name where nothing is known of it."""
     if question := _QUESTION.fullmatch(target):
@@ -74,6 +76,7 @@ def property_of(model: str, target: str) -> Property:
     return BUNDLED.get((model, target), Property(target, ""))
 
 
+@lru_cache(maxsize=256)
 def threshold_of(target: str) -> tuple[str, str, float] | None:
     """Return a question about a target, the target and the threshold; None if it is no question.
 

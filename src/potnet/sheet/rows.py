@@ -53,10 +53,10 @@ class Row:
 
     def record(self) -> dict[str, Any]:
         """Return the fields as tables hold them: flags as one text, None for what is not there."""
-        found = {name: getattr(self, name) for name in COLUMNS}
-        found["flags"] = "; ".join(self.flags)
+        found: dict[str, Any] = vars(self) | {"flags": "; ".join(self.flags)}
         for name in NUMBERS:
-            found[name] = None if math.isnan(found[name]) else found[name]
+            if math.isnan(found[name]):
+                found[name] = None
         return found
 
     def cells(self, *, digits: int = 7) -> list[str]:
