@@ -186,6 +186,8 @@ def _settled(
 
 def _check_listed(sites: Sites, where: str) -> None:
     """Raise if sites without symmetry are said to be several atoms, unless so many are listed."""
+    if not sites.multiplicities:
+        return
     stated = Counter(int(text) for text in sites.multiplicities if text.isdigit())
     for multiplicity, count in stated.items():
         if multiplicity > 1 and count % multiplicity:

@@ -77,13 +77,13 @@ def parse_cif(text: str, source: str, id: str) -> Iterator[Found]:
         return
     if not len(blocks):
         yield id, StructureError(f"{source}: the file must hold a data block, got none. Check it.")
+    one = len(blocks) == 1
     names: Counter[str] = Counter()
     text_only: list[Found] = []
     has_crystals = False
     for block in blocks:
         names[block.name] += 1  # files that were joined may have equal names
         title = block.name if names[block.name] == 1 else f"{block.name}_{names[block.name]}"
-        one = len(blocks) == 1
         where = source if one else f"{source}, block {title!r}"
         name = id if one else f"{id}#{title}"
         found = attempt(name, where, lambda b=block, w=where: _read_block(b, w).replace(id=""))
@@ -287,8 +287,9 @@ def _read_sites(block: Block, where: str) -> Sites:
     numbers, is_deuterium = elements_of(symbols, labels, stated_elements(block), where)
     if symbols:
         say_labels(labels, numbers, where)
-    scaled = np.array([[*map(_number, column)] for column in xyz]).T
-    if not (scaled.min() >= -MAX_SCALED and scaled.max() <= MAX_SCALED):
+    columns_of_numbers = [[*map(_number, column)] for column in xyz]
+    scaled = np.array(columns_of_numbers).T
+    if not all(abs(x) <= MAX_SCALED for column in columns_of_numbers for x in column):
         _refuse_coordinates(scaled, xyz, labels, where)
     return Sites(labels, numbers, scaled, xyz, multiplicities, is_deuterium)
 

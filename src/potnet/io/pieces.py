@@ -11,6 +11,7 @@ import lzma
 import os
 import tempfile
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -318,7 +319,7 @@ def _decode(content: bytes, source: str) -> str:
             f"{source}: the file must be text, got binary data. Check that it is not compressed."
         )
     try:
-        return content.decode("utf-8-sig")
+        return content.removeprefix(BOM_UTF8).decode()  # faster than by "utf-8-sig"
     except UnicodeDecodeError:
         return content.decode("latin-1")
 

@@ -31,29 +31,21 @@ from potnet.io.space_groups import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-
-def _tag(pattern: str) -> Callable[[str], object]:
-    """Return what tells the tags that match ``pattern`` wholly; files have tags in common."""
-    match = re.compile(pattern).fullmatch
-    known = lru_cache(maxsize=256)(match)
-    return lambda tag: known(tag) if len(tag) <= MAX_NAME else match(tag)
-
-
 _GROUP = "_(?:space_group|symmetry)(?:_space_group)?"
-_HERMANN_MAUGUIN = _tag(
+_HERMANN_MAUGUIN = re.compile(
     rf"{_GROUP}(?:_pdbx_full_space_group)?(?:_name|_symbol)?_h[-_]?m"
     "(?:_(?:alt|ref|full|symbol|extended|long))?"
     "|_(?:symmetry_)?space_group_(?:name|symbol)|_symmetry_(?:space_)?group"
 )
-_HALL = _tag(rf"{_GROUP}(?:_name|_symbol)?_hall(?:_symbol)?")
-_SCHOENFLIES = _tag(rf"{_GROUP}(?:_name)?_schoenflies")
-_NUMBER = _tag(rf"{_GROUP}(?:_it|_int_tables|_tables)?_(?:number|num|no)")
-_SYSTEM = _tag(rf"(?:{_GROUP})?_(?:crystal_system|cell_setting)")
+_HALL = re.compile(rf"{_GROUP}(?:_name|_symbol)?_hall(?:_symbol)?")
+_SCHOENFLIES = re.compile(rf"{_GROUP}(?:_name)?_schoenflies")
+_NUMBER = re.compile(rf"{_GROUP}(?:_it|_int_tables|_tables)?_(?:number|num|no)")
+_SYSTEM = re.compile(rf"(?:{_GROUP})?_(?:crystal_system|cell_setting)")
 # What says something of the symmetry in words that are not understood here.
-_OTHER = _tag(
+_OTHER = re.compile(
     rf"{_GROUP}(?!.*(?:_id$|_xyz|symop|equiv|magn|cell_setting$|system|details|transform)).+"
 )
-_MAGNETIC_NAME = _tag("_space_group_magn_(?:name|number)_(?:bns|og)")
+_MAGNETIC_NAME = re.compile("_space_group_magn_(?:name|number)_(?:bns|og)")
 _CODE = "_space_group_it_coordinate_system_code"
 _LISTS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
 _WYCKOFF = ("_atom_site_wyckoff_symbol", "_atom_site_wyckoff_label")
@@ -343,8 +335,8 @@ def _names(block: Block, where: str) -> tuple[Name, ...]:
                 "Correct it, or list the symmetry operations."
             ) from error
         names.append(Name(symbol, tuple(found)))
-    for is_meant, settings_of in _KINDS:
-        for text in dict.fromkeys(block.matching(is_meant)):
+    for pattern, settings_of in _KINDS:
+        for text in dict.fromkeys(block.matching(pattern)):
             named = _named_so if len(text + code) <= MAX_NAME else _named_so.__wrapped__
             names.append(named(settings_of, text, code))
     return tuple(names)

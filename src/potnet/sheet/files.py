@@ -95,7 +95,9 @@ class CsvTable:
     def write(self, record: Mapping[str, Any]) -> None:
         if not self._keys:
             self._begin(record)
-        self._writer.writerow([_cell(record[key]) for key in self._keys])
+        self._writer.writerow(
+            [csv_cell(v) if isinstance(v := record[key], str) else text_of(v) for key in self._keys]
+        )
 
     def close(self) -> None:
         pass
@@ -197,8 +199,3 @@ def _kind(key: str) -> Any:
     if key in _TEXTS:
         return pyarrow.string()
     return pyarrow.int64() if key == "n_atoms" else pyarrow.float64()
-
-
-def _cell(value: Any) -> str:
-    """Return a value as a cell of a CSV file; no text in it becomes a formula of a spreadsheet."""
-    return csv_cell(value) if isinstance(value, str) else text_of(value)
