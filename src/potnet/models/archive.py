@@ -42,6 +42,7 @@ from potnet.errors import ConfigError, ModelError, PotNetError
 from potnet.files import as_path, atomic_write
 from potnet.models.card import FORMAT, GoldenCrystal, ModelCard
 from potnet.models.catalogue import bundled
+from potnet.models.evidence import combined
 from potnet.models.registry import first_fault
 from potnet.models.selection import select, select_card
 from potnet.models.unset import build_unset
@@ -462,6 +463,6 @@ def _predict(
     batch = members[0].features(crystals).to(device)
     with torch.inference_mode():
         outputs = torch.stack([member.eval()(batch).double() for member in members])
-    combine = np.median if card.combine == "median" else np.mean
     std = np.array([target.std for target in card.targets])
-    return combine(outputs.cpu().numpy(), axis=0) * std + [target.mean for target in card.targets]
+    z = combined(outputs.cpu().numpy(), card.combine)
+    return z * std + [target.mean for target in card.targets]

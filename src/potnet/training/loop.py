@@ -18,6 +18,7 @@ from potnet.data.dataset import Dataset
 from potnet.devices import device
 from potnet.errors import ConfigError, DataError, PotNetError
 from potnet.features import Batch
+from potnet.models.evidence import combined
 from potnet.targets import chosen_targets, groups, in_units, is_probability
 from potnet.training.calibrate import calibrate
 from potnet.training.callbacks import Callback, Callbacks, Progress, TrainingResult
@@ -398,7 +399,6 @@ def _conclude(
     fabric: Fabric,
 ) -> dict[str, dict[str, Metrics]]:
     """Predict validation and test crystals with the best weights; write tables and the model."""
-    combine = np.median if config.combine == "median" else np.mean
     metrics: dict[str, dict[str, Metrics]] = {}
     residuals = np.empty(0)
     parts: tuple[Literal["val", "test"], ...] = ("val", "test")
@@ -410,7 +410,7 @@ def _conclude(
             predict(network, prepared.loader, rows, config.batch_size, fabric)
             for network in networks
         ]
-        predicted = combine(members, axis=0)
+        predicted = combined(np.stack(members), config.combine)
         if part == "val":
             residuals = prepared.errors(predicted, part)
         physical = prepared.physical(predicted)
