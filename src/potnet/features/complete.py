@@ -244,7 +244,7 @@ class CompleteFeatures(Features):
         far = positions.new_zeros(n * n, 0)
         if self.long_range:
             far = pair_sums(positions, cell, self.potentials, tolerance=self.tolerance).values
-        far = (far * far.new_tensor(potentials)).t().contiguous().view(-1, n, n)
+        far = (far * far.new_tensor(potentials)).view(n, n, -1).transpose(1, 2).contiguous()
         return ImageBatch(
             torch.tensor(crystal.numbers),
             positions.new_full((n,), 1 / n),

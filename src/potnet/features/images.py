@@ -26,7 +26,7 @@ class Images:
         shells: At each image, times what brings them to the order of 1, (n_images, n_shells).
         harmonics: Of the direction from i to j, the degrees one after the other, shape (n_images,
             n_harmonics).
-        far: Sums of all pairs in the same way, shape (n_far, n_atoms, n_atoms).
+        far: Sums of all pairs in the same way, shape (n_atoms, n_far, n_atoms).
     """
 
     i: Tensor

@@ -1,4 +1,4 @@
-"""CompleteNet's rounds of messages in one crystal, image by image, and their first derivatives.
+"""CompleteNet in one crystal, image by image, and its first derivatives.
 
 For forces and stress, derivatives by all sums of pairs are wanted, most of which are zeros: an atom
 meets another in few shells. Here each image within the cutoff has a filter of its own, whatever
@@ -9,7 +9,7 @@ returns what pulls derivatives back through it. Derivatives by weights are not t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -20,26 +20,22 @@ from torch.nn import functional
 from potnet.models.messages import MESSAGE_SCALE, kernel
 
 if TYPE_CHECKING:
-    from potnet.features.images import Images
+    from potnet.features.images import ImageBatch, Images
 
-# Rounds and what they are made of are those of CompleteNet, which imports this.
+# Networks, rounds and what they are made of are those of CompleteNet, which imports this.
 
 #: From a derivative by the result of a step to that by what it was made of.
 Pull = Callable[[Tensor], Tensor]
 
 
-def states_at_images(rounds: Sequence[Any], h: Tensor, images: Images) -> Tensor:
-    """Return the states of the atoms after all rounds of messages, without dropout.
+def outputs_at_images(network: Any, batch: ImageBatch) -> Tensor:
+    """Return what a CompleteNet makes of a crystal, shape (1, n_targets), without dropout.
 
-    They carry first derivatives by the images alone.
-
-    Args:
-        rounds: What makes them.
-        h: States before the first round, shape (n_atoms, width).
-        images: What the atoms meet.
+    It carries first derivatives by the images alone.
     """
+    images = batch.images
     given = images.shells, images.harmonics, images.far
-    return _Rounds.apply(*given, h, images, rounds)  # type: ignore[no-any-return]
+    return _Network.apply(*given, network, batch)  # type: ignore[no-any-return]
 
 
 class _Slopes(NamedTuple):
@@ -50,122 +46,120 @@ class _Slopes(NamedTuple):
     far: Tensor
 
 
-class _Rounds(torch.autograd.Function):
-    """All rounds as one step of a tape."""
+class _Network(torch.autograd.Function):
+    """All of a network as one step of a tape."""
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any,
-        shells: Tensor,
-        harmonics: Tensor,
-        far: Tensor,
-        h: Tensor,
-        images: Images,
-        rounds: Sequence[Any],
+        ctx: Any, shells: Tensor, harmonics: Tensor, far: Tensor, network: Any, batch: ImageBatch
     ) -> Tensor:
         ctx.save_for_backward(shells, harmonics, far)
+        h = network.describe(network.descriptors[batch.numbers]) + network.embed(batch.numbers)
         ctx.pulls = []
-        for layer in rounds:
-            h, pull = _round(layer, h, images)
+        for layer in network.layers:
+            h, pull = _round(layer, h, batch.images)
             ctx.pulls.append(pull)
-        return h
+        outputs, ctx.pull_readout = _readout(network, h, batch)
+        return outputs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
         found = _Slopes(*(gradient.new_zeros(tensor.shape) for tensor in ctx.saved_tensors))
+        gradient = ctx.pull_readout(gradient)
         for pull in reversed(ctx.pulls):
             gradient = pull(gradient, found)
-        return *found, None, None, None
+        return *found, None, None
 
 
 def _round(
     layer: Any, h: Tensor, images: Images
 ) -> tuple[Tensor, Callable[[Tensor, _Slopes], Tensor]]:
     """Return the states after one round of messages, and what pulls back."""
-    norm, width = layer.norm, h.shape[1]
-    x, mean, scale = torch.native_layer_norm(h, [width], norm.weight, norm.bias, norm.eps)
-    received, pull_messages = _messages(layer, x, images)
-    parts, pulls = [x, MESSAGE_SCALE * received[0][:, 0]], []
-    for directions, vectors in zip((layer.directions, layer.tensors), received[1:], strict=False):
-        part, pull = _invariants(directions, vectors)
-        parts.append(part)
-        pulls.append(pull)
-    out, pull_update = _gated(layer.update, torch.cat(parts, 1))
-    sizes = [part.shape[1] for part in parts]
+    width = h.shape[1]
+    x, pull_norm = _normalised(layer.norm, h)
+    scalars, pull_scalars = _messages(layer, 0, x, images)
+    given, end = h.new_empty(len(h), layer.update.into.in_features), 2 * width
+    given[:, :width] = x
+    torch.mul(scalars[:, 0], MESSAGE_SCALE, out=given[:, width:end])
+    turning = []
+    for degree, step in enumerate((layer.directions, layer.tensors), 1):
+        if step is not None:
+            vectors, pull_vectors = _messages(step, degree, x, images)
+            start, end = end, end + 2 * vectors.shape[2]
+            pull_measures = _measure(step.mix.weight, vectors, given[:, start:end])
+            turning.append((slice(start, end), pull_measures, pull_vectors))
+    out, pull_update = _gated(layer.update, given)
 
     def pulled(gradient: Tensor, found: _Slopes) -> Tensor:
-        by_x, by_scalars, *by_parts = pull_update(gradient).split(sizes, 1)
-        by_received = [MESSAGE_SCALE * by_scalars]
-        by_received += [pull(part) for pull, part in zip(pulls, by_parts, strict=True)]
-        by_x = by_x + pull_messages(by_received, found)
-        needed = [True, False, False]
-        own, *_ = torch.ops.aten.native_layer_norm_backward(
-            by_x, h, [width], mean, scale, norm.weight, norm.bias, needed
-        )
-        return own.add_(gradient)
+        by_given = pull_update(gradient)
+        by_scalars = by_given[:, width : 2 * width] * MESSAGE_SCALE
+        by_x = by_given[:, :width] + pull_scalars(by_scalars, found)
+        for columns, pull_measures, pull_vectors in turning:
+            by_x += pull_vectors(pull_measures(by_given[:, columns]), found)
+        return pull_norm(by_x).add_(gradient)
 
     return out.add_(h), pulled
 
 
 def _messages(
-    layer: Any, x: Tensor, images: Images
-) -> tuple[list[Tensor], Callable[[Sequence[Tensor], _Slopes], Tensor]]:
-    """Return messages by degree, (n_atoms, 2 degree + 1, n_channels), and what pulls back."""
-    steps = [s for s in (layer, layer.directions, layer.tensors) if s is not None]
-    n_shells, n, n_far = images.shells.shape[1], len(x), len(images.far)
-    send = torch.cat([step.send.weight for step in steps])
-    filters_of = torch.cat([step.filters.weight[:, :n_shells] for step in steps])
-    widths = [len(step.send.weight) for step in steps]
-    far, far_filters = images.far.flatten(0, 1), layer.filters.weight[:, n_shells:].t()[:, None]
-    sizes = [n * (2 * degree + 1) * w for degree, w in enumerate(widths)]
-    shapes = [(n, 2 * degree + 1, w) for degree, w in enumerate(widths)]
-    sent, filters = x @ send.t(), images.shells @ filters_of.t()
-    received = x.new_zeros(sum(sizes))
-    _call("meet_images", images, n, widths, filters, sent, received)
-    parts = [part.view(shape) for part, shape in zip(received.split(sizes), shapes, strict=True)]
-    if n_far:
-        met = (far @ sent[:, : widths[0]]).view(n_far, n, -1)
-        parts[0][:, 0].add_(met.mul_(far_filters).sum(0))
+    step: Any, degree: int, x: Tensor, images: Images
+) -> tuple[Tensor, Callable[[Tensor, _Slopes], Tensor]]:
+    """Return messages of a degree, (n_atoms, 2 degree + 1, n_channels), and what pulls back."""
+    n_shells, n, n_far = images.shells.shape[1], len(x), images.far.shape[1]
+    send, (near, far) = step.send.weight, step.filters.weight.tensor_split([n_shells], 1)
+    sent, filters = x @ send.t(), images.shells @ near.t()
+    received = x.new_zeros(n, 2 * degree + 1, len(send))
+    _call("meet_images", images, received, filters, sent, received, x.new_empty(len(send)))
+    is_far = n_far > 0 and degree == 0
+    if is_far:  # far sums of i and j are those of j and i
+        sums, weights = images.far.view(n, -1), far.t()[:, None]
+        spread = (sent * weights).flatten(0, 1)
+        received[:, 0].addmm_(sums, spread)
 
-    def pulled(gradients: Sequence[Tensor], found: _Slopes) -> Tensor:
-        gradient = torch.cat([part.reshape(-1) for part in gradients])
-        by_filters, by_sent = torch.zeros_like(filters), torch.zeros_like(sent)
-        pulls = found.harmonics, by_filters, by_sent
-        _call("pull_images", images, n, widths, filters, sent, gradient, *pulls)
-        found.shells.addmm_(by_filters, filters_of)
-        if n_far:
-            given = (gradients[0] * far_filters).flatten(0, 1)
-            by_sent[:, : widths[0]].addmm_(far.t(), given)
-            found.far.flatten(0, 1).addmm_(given, sent[:, : widths[0]].t())
+    def pulled(gradient: Tensor, found: _Slopes) -> Tensor:
+        by_filters, by_sent = torch.empty_like(filters), torch.zeros_like(sent)
+        room, start = x.new_empty(2 * len(send)), degree * degree
+        given = filters, sent, gradient, found.harmonics[:, start:], by_filters, by_sent, room
+        _call("pull_images", images, received, *given)
+        found.shells.addmm_(by_filters, near)
+        if is_far:
+            by_sent.addmm_(sums, (gradient * weights).flatten(0, 1))
+            found.far.view(n, -1).addmm_(gradient, spread.t())
         return by_sent @ send
 
-    return parts, pulled
+    return received, pulled
 
 
-def _call(name: str, images: Images, n: int, widths: Sequence[int], *tensors: Tensor) -> None:
-    """Call a compiled function for all images."""
-    end = "_double" if images.shells.dtype == torch.float64 else ""
-    given = torch.tensor(widths), images.i, images.j, images.harmonics, *tensors
-    addresses = (tensor.data_ptr() for tensor in given)
-    kernel(name + end)(len(images.i), n, len(widths) - 1, *addresses)
+def _call(name: str, images: Images, received: Tensor, *tensors: Tensor) -> None:
+    """Call a compiled function for all images of one degree."""
+    _, n, n_channels = received.shape
+    start, row = (n // 2) ** 2, images.harmonics.shape[1]
+    given = images.i, images.j, images.harmonics[:, start:], *tensors
+    _compiled(name, received)(len(images.i), n_channels, n, row, *(t.data_ptr() for t in given))
 
 
-def _invariants(directions: Any, vectors: Tensor) -> tuple[Tensor, Pull]:
-    """Return what of vectors does not turn, as it enters the update, and what pulls back."""
-    mix = directions.mix.weight
-    left, right = (vectors @ mix.t()).chunk(2, -1)
-    x = torch.cat([vectors.square().sum(1), (left * right).sum(1)], 1)
-    u = 1 + x * x
-    t = u.sqrt().sqrt()
+def _compiled(name: str, like: Tensor) -> Callable[..., int]:
+    """Return a compiled function for numbers of the precision of a tensor."""
+    return kernel(f"{name}_double" if like.dtype == torch.float64 else name)
+
+
+def _measure(mix: Tensor, vectors: Tensor, out: Tensor) -> Pull:
+    """Write what of vectors does not turn, as it enters the update; return what pulls back."""
+    mixed = vectors @ mix.t()
+    sizes = *vectors.shape, out.stride(0), MESSAGE_SCALE
+
+    def call(name: str, *tensors: Tensor) -> None:
+        _compiled(name, vectors)(*sizes, *(t.data_ptr() for t in (vectors, mixed, *tensors)))
 
     def pulled(gradient: Tensor) -> Tensor:
-        half = gradient.div(t).mul_(0.5 * MESSAGE_SCALE)
-        by_lengths, by_products = half.addcdiv(half, u)[:, None].chunk(2, -1)
-        by_mixed = torch.cat([right * by_products, left * by_products], -1)
-        return (by_mixed @ mix).addcmul_(vectors, by_lengths, value=2)
+        by_vectors, by_mixed = torch.empty_like(vectors), torch.empty_like(mixed)
+        call("pull_measures", gradient, by_vectors, by_mixed, out.new_empty(out.shape[1]))
+        by_vectors.flatten(0, 1).addmm_(by_mixed.flatten(0, 1), mix)
+        return by_vectors
 
-    return (x / t).mul_(MESSAGE_SCALE), pulled
+    call("measure", out)
+    return pulled
 
 
 def _gated(update: Any, x: Tensor) -> tuple[Tensor, Pull]:
@@ -184,3 +178,49 @@ def _gated(update: Any, x: Tensor) -> tuple[Tensor, Pull]:
         return by_both @ into.weight
 
     return functional.linear(value * weight, out.weight, out.bias), pulled
+
+
+def _readout(network: Any, h: Tensor, batch: ImageBatch) -> tuple[Tensor, Pull]:
+    """Return the outputs of a network for the states of the atoms, and what pulls back."""
+    x, pull_norm = _normalised(network.norm, h)
+    value, pull_value = _activated(network.value[0], x)
+    share, score = batch.weights[:, None], torch.tanh(network.attention(x) / 4)
+    attention = share * torch.exp(4 * score)
+    attention = attention / attention.sum()
+    pooled = torch.cat([share, attention], 1).t() @ value
+    state, pull_state = _activated(network.head[0], pooled.view(1, -1))
+
+    def pulled(gradient: Tensor) -> Tensor:
+        by_state = gradient @ network.head[-1].weight
+        if network.head_per_formula is not None:
+            part = gradient / batch.formula_counts[:, None]
+            by_state = by_state.addmm(part, network.head_per_formula.weight)
+        by_mean, by_weighed = pull_state(by_state).chunk(2, 1)
+        by_value = share * by_mean + attention * by_weighed
+        by_score = (value - pooled[1]) @ by_weighed.t() * attention * (1 - score * score)
+        return pull_norm(pull_value(by_value).addmm_(by_score, network.attention.weight))
+
+    return network.from_embedding(state, batch), pulled
+
+
+def _activated(linear: Any, x: Tensor) -> tuple[Tensor, Pull]:
+    """Return the SiLU of a linear function, and what pulls back."""
+    y = functional.linear(x, linear.weight, linear.bias)
+
+    def pulled(gradient: Tensor) -> Tensor:
+        return torch.ops.aten.silu_backward(gradient, y) @ linear.weight
+
+    return functional.silu(y), pulled
+
+
+def _normalised(norm: Any, h: Tensor) -> tuple[Tensor, Pull]:
+    """Return states of mean 0 and spread 1, and what pulls back."""
+    shape, needed = [h.shape[1]], [True, False, False]
+    x, mean, scale = torch.native_layer_norm(h, shape, norm.weight, norm.bias, norm.eps)
+
+    def pulled(gradient: Tensor) -> Tensor:
+        return torch.ops.aten.native_layer_norm_backward(
+            gradient, h, shape, mean, scale, norm.weight, norm.bias, needed
+        )[0]
+
+    return x, pulled

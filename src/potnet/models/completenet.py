@@ -24,7 +24,7 @@ from torch.nn import functional
 from potnet.features.batch import Batch
 from potnet.features.complete import CompleteFeatures
 from potnet.features.images import ImageBatch
-from potnet.models.at_images import states_at_images
+from potnet.models.at_images import outputs_at_images
 from potnet.models.contract import Network
 from potnet.models.descriptors import element_table
 from potnet.models.messages import MESSAGE_SCALE, Sums, messages, prepared
@@ -202,8 +202,6 @@ class CompleteNet(Network):
     def embedding_of_atoms(self, batch: Batch) -> Tensor:
         """Return the state of each node after the last round of messages, (n_nodes, width)."""
         h = self.describe(self.descriptors[batch.numbers]) + self.embed(batch.numbers)
-        if isinstance(batch, ImageBatch):
-            return self.norm(states_at_images(list(self.layers), h, batch.images))
         i, j, sums = self._sums(batch)
         for layer in self.layers:
             h = layer(h, sums, i, j)
@@ -211,6 +209,8 @@ class CompleteNet(Network):
 
     def forward(self, batch: Batch) -> Tensor:
         """Return one row per crystal, shape (n_graphs, n_targets), in standardised units."""
+        if isinstance(batch, ImageBatch):
+            return outputs_at_images(self, batch)
         return self.from_embedding(self.embedding(batch), batch)
 
     def from_embedding(self, states: Tensor, batch: Batch) -> Tensor:

@@ -6,6 +6,7 @@ strongly. `scripts/make_kernels.py` writes what is shipped: run it after any cha
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from llvmlite import ir
@@ -191,83 +192,127 @@ def gather(
 
 
 def meet_images(
-    n_images, n_nodes, degree, widths, i, j, harmonics, filters, states, received
+    n_images, n_channels, n, row, i, j, harmonics, filters, states, received, there
 ):  # fmt: skip
     """Add the messages of images to ``received``; return how many images there are.
 
-    A degree l has ``widths[l]`` channels: columns of ``filters`` and ``states``, and a block of
-    ``received`` with rows for each node and harmonic. An image of j that i meets is one of i that j
-    meets, in the opposite direction: harmonics of degree 1 turn round, those of degree 0 and 2 do
-    not. Own images are listed there and back.
+    Those of one degree, with n harmonics: ``received`` has n rows for each node. An image of j that
+    i meets is one of i that j meets, in the opposite direction: harmonics of degree 1 turn round,
+    those of degree 0 and 2 do not. Own images are listed there and back. Harmonics of an image
+    begin ``row`` numbers after those of the one before; ``there`` is room for n_channels numbers.
     """
-    n_channels = 0
-    for l in range(degree + 1):
-        n_channels += widths[l]
     for e in range(n_images):
-        for way in range(2):
+        for way in range(1 if i[e] == j[e] else 2):
             node, other = (i[e], j[e]) if way == 0 else (j[e], i[e])
-            if way == 1 and node == other:
-                continue
-            kept, sent, block = e * n_channels, other * n_channels, 0
-            harmonic = e * (degree + 1) * (degree + 1)
-            for l in range(degree + 1):
-                width, n = widths[l], 2 * l + 1
-                for m in range(n):
-                    factor = harmonics[harmonic]
-                    if way == 1 and l == 1:
-                        factor = -factor
-                    out = block + (node * n + m) * width
-                    for c in range(width):
-                        received[out + c] += factor * filters[kept + c] * states[sent + c]
-                    harmonic += 1
-                kept += width
-                sent += width
-                block += n_nodes * n * width
+            kept, sent = e * n_channels, other * n_channels
+            for c in range(n_channels):
+                there[c] = filters[kept + c] * states[sent + c]
+            for m in range(n):
+                factor, out = harmonics[e * row + m], (node * n + m) * n_channels
+                if way == 1 and n == 3:
+                    factor = -factor
+                for c in range(n_channels):
+                    received[out + c] += factor * there[c]
     return n_images
 
 
 def pull_images(
-    n_images, n_nodes, degree, widths, i, j, harmonics, filters, states, gradient,
-    by_harmonics, by_filters, by_states,
+    n_images, n_channels, n, row, i, j, harmonics, filters, states, gradient,
+    by_harmonics, by_filters, by_states, there,
 ):  # fmt: skip
-    """Add the derivatives by what :func:`meet_images` reads; return how many images there are.
+    """Take the derivatives by what :func:`meet_images` reads; return how many images there are.
 
-    ``gradient`` is the derivative by what nodes received.
+    Those by filters are written, others added. ``gradient`` is the derivative by what nodes
+    received; ``there`` is room for 2 n_channels numbers.
     """
-    n_channels = 0
-    for l in range(degree + 1):
-        n_channels += widths[l]
     for e in range(n_images):
-        for way in range(2):
+        kept = e * n_channels
+        for way in range(1 if i[e] == j[e] else 2):
             node, other = (i[e], j[e]) if way == 0 else (j[e], i[e])
-            if way == 1 and node == other:
-                continue
-            kept, sent, block = e * n_channels, other * n_channels, 0
-            harmonic = e * (degree + 1) * (degree + 1)
-            for l in range(degree + 1):
-                width, n = widths[l], 2 * l + 1
-                is_turned = way == 1 and l == 1
-                for m in range(n):
-                    factor, total = harmonics[harmonic], by_harmonics[harmonic]
-                    if is_turned:
-                        factor, total = -factor, -total
-                    out = block + (node * n + m) * width
-                    for c in range(width):
-                        pull, state = gradient[out + c], states[sent + c]
-                        weight = filters[kept + c]
-                        by_filters[kept + c] += factor * pull * state
-                        by_states[sent + c] += factor * pull * weight
-                        total += pull * state * weight
-                    by_harmonics[harmonic] = -total if is_turned else total
-                    harmonic += 1
-                kept += width
-                sent += width
-                block += n_nodes * n * width
+            sent, is_turned = other * n_channels, way == 1 and n == 3
+            for c in range(n_channels):
+                there[c] = filters[kept + c] * states[sent + c]
+                there[n_channels + c] = 0
+            for m in range(n):
+                at, out = e * row + m, (node * n + m) * n_channels
+                factor, total = harmonics[at], by_harmonics[at]
+                if is_turned:
+                    factor, total = -factor, -total
+                for c in range(n_channels):
+                    there[n_channels + c] += factor * gradient[out + c]
+                    total += there[c] * gradient[out + c]
+                by_harmonics[at] = -total if is_turned else total
+            for c in range(n_channels):
+                pull = there[n_channels + c]
+                by_states[sent + c] += pull * filters[kept + c]
+                if way == 0:
+                    by_filters[kept + c] = pull * states[sent + c]
+                else:
+                    by_filters[kept + c] += pull * states[sent + c]
     return n_images
+
+
+def measure(n_nodes, n_components, n_channels, row, scale, vectors, mixed, out):
+    """Write what of the vectors of nodes does not turn; return how many nodes there are.
+
+    That is the sum of the squares of vectors, and of the products of the halves of ``mixed``, each
+    compressed (x / t, t = (1 + x^2)^(1/4)) and times ``scale``. Rows of ``out`` lie ``row``
+    numbers apart.
+    """
+    for node in range(n_nodes):
+        at = node * row
+        for c in range(2 * n_channels):
+            out[at + c] = 0
+        for m in range(n_components):
+            vector = (node * n_components + m) * n_channels
+            left, right = 2 * vector, 2 * vector + n_channels
+            for c in range(n_channels):
+                out[at + c] += vectors[vector + c] * vectors[vector + c]
+            for c in range(n_channels):
+                out[at + n_channels + c] += mixed[left + c] * mixed[right + c]
+        for c in range(2 * n_channels):
+            x = out[at + c]
+            out[at + c] = scale * x / math.sqrt(math.sqrt(1 + x * x))
+    return n_nodes
+
+
+def pull_measures(
+    n_nodes, n_components, n_channels, row, scale, vectors, mixed, gradient, by_vectors, by_mixed,
+    room,
+):  # fmt: skip
+    """Write the derivatives by what :func:`measure` reads; return how many nodes there are.
+
+    Rows of ``gradient``, the derivative by what that writes, lie ``row`` numbers apart.
+    """
+    for node in range(n_nodes):
+        at = node * row
+        for c in range(2 * n_channels):
+            room[c] = 0
+        for m in range(n_components):
+            vector = (node * n_components + m) * n_channels
+            left, right = 2 * vector, 2 * vector + n_channels
+            for c in range(n_channels):
+                room[c] += vectors[vector + c] * vectors[vector + c]
+            for c in range(n_channels):
+                room[n_channels + c] += mixed[left + c] * mixed[right + c]
+        for c in range(2 * n_channels):
+            u = 1 + room[c] * room[c]
+            half = 0.5 * scale * gradient[at + c] / math.sqrt(math.sqrt(u))
+            room[c] = half + half / u
+        for m in range(n_components):
+            vector = (node * n_components + m) * n_channels
+            left, right = 2 * vector, 2 * vector + n_channels
+            for c in range(n_channels):
+                by_vectors[vector + c] = 2 * room[c] * vectors[vector + c]
+            for c in range(n_channels):
+                by_mixed[left + c] = room[n_channels + c] * mixed[right + c]
+                by_mixed[right + c] = room[n_channels + c] * mixed[left + c]
+    return n_nodes
 
 
 # The same functions for numbers in double precision.
 meet_images_double, pull_images_double = meet_images, pull_images
+measure_double, pull_measures_double = measure, pull_measures
 
 
 def compiled(name: str, arguments: str) -> int:

@@ -36,10 +36,14 @@ KERNELS = {
     "count_sums": "iiiiiiFIII",
     "list_sums": "iiiiiiFIIIIIJF",
     "gather": "iiiiiiiiiiiiiIJFFFF",
-    "meet_images": "iiiIIIFFFF",
-    "pull_images": "iiiIIIFFFFFFF",
-    "meet_images_double": "iiiIIIXXXX",
-    "pull_images_double": "iiiIIIXXXXXXX",
+    "meet_images": "iiiiIIFFFFF",
+    "pull_images": "iiiiIIFFFFFFFF",
+    "measure": "iiiixFFF",
+    "pull_measures": "iiiixFFFFFF",
+    "meet_images_double": "iiiiIIXXXXX",
+    "pull_images_double": "iiiiIIXXXXXXXX",
+    "measure_double": "iiiixXXX",
+    "pull_measures_double": "iiiixXXXXXX",
 }
 
 # Sums of messages enter the atoms' networks with this factor: of the order of 1, not normalised,
