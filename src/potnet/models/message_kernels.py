@@ -202,11 +202,18 @@ def meet_images(
     begin ``row`` numbers after those of the one before; ``there`` is room for n_channels numbers.
     """
     for e in range(n_images):
+        kept = e * n_channels
+        if n == 1 and i[e] != j[e]:  # both ways at once: harmonics of degree 0 are 1
+            node, other = i[e] * n_channels, j[e] * n_channels
+            for c in range(n_channels):
+                weight = filters[kept + c]
+                received[node + c] += weight * states[other + c]
+                received[other + c] += weight * states[node + c]
+            continue
         for way in range(1 if i[e] == j[e] else 2):
             node, other = (i[e], j[e]) if way == 0 else (j[e], i[e])
-            kept, sent = e * n_channels, other * n_channels
             for c in range(n_channels):
-                there[c] = filters[kept + c] * states[sent + c]
+                there[c] = filters[kept + c] * states[other * n_channels + c]
             for m in range(n):
                 factor, out = harmonics[e * row + m], (node * n + m) * n_channels
                 if way == 1 and n == 3:
@@ -222,11 +229,22 @@ def pull_images(
 ):  # fmt: skip
     """Take the derivatives by what :func:`meet_images` reads; return how many images there are.
 
-    Those by filters are written, others added. ``gradient`` is the derivative by what nodes
+    Those by filters are written, others added, but not those by harmonics of degree 0, which are 1.
+    ``gradient`` is the derivative by what nodes
     received; ``there`` is room for 2 n_channels numbers.
     """
     for e in range(n_images):
         kept = e * n_channels
+        if n == 1 and i[e] != j[e]:
+            node, other = i[e] * n_channels, j[e] * n_channels
+            for c in range(n_channels):
+                pull = gradient[node + c] * states[other + c]
+                by_filters[kept + c] = pull + gradient[other + c] * states[node + c]
+            for c in range(n_channels):
+                weight = filters[kept + c]
+                by_states[other + c] += weight * gradient[node + c]
+                by_states[node + c] += weight * gradient[other + c]
+            continue
         for way in range(1 if i[e] == j[e] else 2):
             node, other = (i[e], j[e]) if way == 0 else (j[e], i[e])
             sent, is_turned = other * n_channels, way == 1 and n == 3
