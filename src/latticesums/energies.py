@@ -341,9 +341,9 @@ def _without_tape(
         count=len(found.squares) + (len(x) - 1) * own,
         short=float(magnitude[0]),
         n_waves=len(found.wave_squares),
-        waves=float(given.weights.sum()),
-        flat=float(given.zero[0, 0]),
-        itself=float(given.itself[0, 0]),
+        waves=float(given.waves.weights.sum()),
+        flat=float(given.waves.zero[0, 0]),
+        itself=float(given.waves.itself[0, 0]),
         farthest=float(np.abs(x - x[:1]).max()),
         charges=q,
     )

@@ -25,9 +25,11 @@ from latticesums.rounding import rounding_bounds
 from latticesums.terms import (
     Evaluated,
     Terms,
+    Waves,
     add_pairs,
     evaluated,
     list_terms,
+    on_waves,
     pairs_of_clusters,
     pull_pairs,
 )
@@ -69,14 +71,16 @@ def evaluate(
         ConfigError: If the tolerance is out of range or below what float64 can keep.
     """
     points, rows = positions.detach().numpy(), cells.detach().numpy()
-    plan = _planned(points, rows, n_atoms, tuple(potentials), tolerance, share)
+    planned = _planned(points, rows, n_atoms, tuple(potentials), tolerance, share)
+    plan = planned.plan
     if cells.shape[1] and not plan.can_list:
         return differentiable.evaluate(positions, cells, n_atoms, potentials, tolerance, share)
     if cells.shape[1]:
         found = list_terms(points, rows, n_atoms, plan)
     else:
         found = pairs_of_clusters(points, n_atoms)
-    given = evaluated(potentials, found, plan)
+    planned.waves = planned.waves or on_waves(potentials, found, plan)
+    given = evaluated(potentials, found, plan, planned.waves)
     work = _Work(n_atoms, tuple(potentials), tolerance, share, found, given)
     return _followed(positions, cells, plan, work)
 
@@ -114,13 +118,21 @@ def _followed(positions: Tensor, cells: Tensor, plan: Plan, work: _Work) -> tupl
         plan,
         work.potentials,
         short_sums=largest,
-        wave_sums=_wave_sums(found, given),
-        constants=np.abs(given.zero) + np.abs(given.itself),
+        wave_sums=given.waves.sizes,
+        constants=np.abs(given.waves.zero) + np.abs(given.waves.itself),
     )
     excess = bounds / plan.tolerance
     differentiable.certify(excess, work.potentials, work.tolerance, torch.float64)
     sums: Any = _PairSums.apply(positions, cells, torch.from_numpy(values), work)
     return sums, torch.from_numpy(bounds)
+
+
+@dataclass
+class _Planned:
+    """A plan of some crystals, and potentials on their waves when these are known."""
+
+    plan: Plan
+    waves: Waves | None = None
 
 
 def _planned(
@@ -130,29 +142,23 @@ def _planned(
     potentials: tuple[Potential, ...],
     tolerance: float,
     share: Array | float,
-) -> Plan:
+) -> _Planned:
     """Return the plan of some crystals, from those made before if they are few."""
     if rows.shape[1] == 3 and len(rows) <= _FEW:
         shares = np.broadcast_to(share, (len(rows), len(potentials))).tobytes()
         return _planned_before(rows.tobytes(), n_atoms.tobytes(), potentials, tolerance, shares)
     heights = 0.0 if rows.shape[1] else differentiable.heights(points, rows, n_atoms)
-    return make_plan(rows, n_atoms, potentials, tolerance, share, heights=heights)
+    return _Planned(make_plan(rows, n_atoms, potentials, tolerance, share, heights=heights))
 
 
 @lru_cache(maxsize=16)
 def _planned_before(
     rows: bytes, n_atoms: bytes, potentials: tuple[Potential, ...], tolerance: float, shares: bytes
-) -> Plan:
+) -> _Planned:
     cells = np.frombuffer(rows).reshape(-1, 3, 3)
     share = np.frombuffer(shares).reshape(len(cells), -1)
-    return make_plan(cells, np.frombuffer(n_atoms, np.int64), potentials, tolerance, share)
-
-
-def _wave_sums(found: Terms, given: Evaluated) -> Array:
-    """Return the sums of the magnitudes of the weights of waves, shape (n_graphs, n_potentials)."""
-    owner, n_graphs = found.wave_owner, len(found.ends)
-    sizes = [np.bincount(owner, np.abs(row), minlength=n_graphs) for row in given.weights]
-    return np.stack(sizes, 1).astype(np.float64)
+    plan = make_plan(cells, np.frombuffer(n_atoms, np.int64), potentials, tolerance, share)
+    return _Planned(plan)
 
 
 @dataclass(frozen=True)

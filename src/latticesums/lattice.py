@@ -240,14 +240,17 @@ def gram_schmidt_lengths(basis: Array) -> Array:
     return measures[:, 1:] / measures[:, :-1]
 
 
-def check_cells(cells: Array) -> None:
-    """Raise unless the lattice vectors, (n_graphs, d, 3), are finite and independent."""
+def check_cells(cells: Array, where: str = "") -> None:
+    """Raise unless the lattice vectors, (n_graphs, d, 3), are finite and independent.
+
+    The message begins with the number of the crystal, or with ``where``.
+    """
     finite = np.isfinite(cells).all((1, 2))
     if not finite.all():
         graph = int(np.argmin(finite))
         raise StructureError(
-            f"crystal {graph}: `cell` must hold finite numbers, got {cells[graph].tolist()}. "
-            "Give lattice vectors in Å."
+            f"{where or f'crystal {graph}'}: `cell` must hold finite numbers, got "
+            f"{cells[graph].tolist()}. Give lattice vectors in Å."
         )
     sizes = np.linalg.norm(cells, axis=2)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -255,7 +258,7 @@ def check_cells(cells: Array) -> None:
     if flat.any():
         graph = int(np.argmax(flat))
         raise StructureError(
-            f"crystal {graph}: `cell` must hold {_COUNTS[cells.shape[1]]}, got "
+            f"{where or f'crystal {graph}'}: `cell` must hold {_COUNTS[cells.shape[1]]}, got "
             f"{cells[graph].tolist()}. Give a cell with a volume."
         )
 

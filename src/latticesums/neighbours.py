@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latticesums.errors import ConfigError, StructureError
-from latticesums.lattice import MAX_VECTORS, bring_near, reduced
+from latticesums.inputs import are_finite
+from latticesums.lattice import MAX_VECTORS, bring_near, check_cells, reduced
 
 Array = NDArray[np.float64]
 
@@ -40,11 +41,6 @@ def images(positions: Tensor, cell: Tensor, cutoff: float) -> tuple[Tensor, Tens
     """
     _check("positions", positions, ("n_atoms", 3))
     _check("cell", cell, (3, 3))
-    rows = cell.detach()
-    if not torch.linalg.det(rows).abs() > 1e-12 * rows.norm(dim=1).prod():
-        raise StructureError(
-            f"images: `cell` must span a volume, got {rows.tolist()}. Correct the lattice vectors."
-        )
     if isinstance(cutoff, bool) or not isinstance(cutoff, (int, float)) or not 0 <= cutoff < inf:
         raise ConfigError(
             f"images: `cutoff` must be a finite number from 0 on, got {cutoff!r}. Give it in Å."
@@ -61,7 +57,7 @@ def _check(name: str, given: Tensor, shape: tuple[str | int, int]) -> None:
         got = f"shape {tuple(given.shape)}"
     elif not len(given):
         got = "no atoms"
-    elif not given.detach().isfinite().all():
+    elif not are_finite(given):
         got = "some that are not finite"
     else:
         return
@@ -136,25 +132,28 @@ class _Lattice:
         """How many shifts there are in the box."""
         return float(np.prod(2 * self.box + 1))
 
-    def within(self, radius: float) -> Array:
-        """Return those that are no longer than a radius, (n, 3)."""
-        shifts, squares = self._kept if self.n_shifts <= _FEW else self._all()
-        return shifts[squares <= radius**2 * (1 + 1e-9)]
+    def within(self, radius: float) -> tuple[Array, Array]:
+        """Return those that are no longer than a radius, and the vectors that they are, (n, 3)."""
+        shifts, vectors, squares = self._kept if self.n_shifts <= _FEW else self._all()
+        near = squares <= radius**2 * (1 + 1e-9)
+        return shifts[near], vectors[near]
 
     @cached_property
-    def _kept(self) -> tuple[Array, Array]:
+    def _kept(self) -> tuple[Array, Array, Array]:
         return self._all()
 
-    def _all(self) -> tuple[Array, Array]:
-        """Return the shifts, and their squared lengths."""
+    def _all(self) -> tuple[Array, Array, Array]:
+        """Return the shifts, the vectors that they are, and their squared lengths."""
         ranges = (np.arange(-b, b + 1) for b in self.box)
         shifts = np.stack(np.meshgrid(*ranges, indexing="ij"), -1).reshape(-1, 3)
-        return shifts, ((shifts @ self.basis) ** 2).sum(1)
+        vectors = shifts @ self.basis
+        return shifts, vectors, (vectors**2).sum(1)
 
 
 @lru_cache(maxsize=16)  # where atoms move in one cell, it stays as it is
 def _lattice(cell: bytes, cutoff: float) -> _Lattice:
     given = np.frombuffer(cell).reshape(3, 3)
+    check_cells(given[None], "images")
     basis = reduced(given)
     inverse: Array = np.linalg.inv(basis).astype(np.float64)
     # wrapped atoms differ by less than a basis vector along each axis
@@ -173,9 +172,8 @@ def _listed(
     wraps = np.floor(positions @ lattice.inverse + 0.5)
     points = positions - wraps @ basis
     longest = 2 * np.sqrt((points * points).sum(1).max())
-    shifts = lattice.within(cutoff + longest)
-    arrays = (points, wraps, shifts @ basis, shifts, lattice.back)
-    given = [np.array(a, dtype=float, order="C") for a in arrays]
+    shifts, vectors = lattice.within(cutoff + longest)
+    given = points, wraps, vectors, shifts, lattice.back
     n, found = len(points), _expected(len(points), basis, cutoff)
     while True:
         room = found

@@ -83,6 +83,24 @@ class Plan(Halves):
         return np.abs(np.linalg.det(self.basis))
 
     @cached_property
+    def apart(self) -> Array:
+        """Half the shortest Gram-Schmidt length in Å: images other than a wrapped one are as far.
+
+        A cluster has none. Shape (n_graphs,).
+        """
+        return 0.5 * gram_schmidt_lengths(self.basis).min(1, initial=1e6)
+
+    @cached_property
+    def most_images(self) -> Array:
+        """Largest number of images that a pair may have within the radius, shape (n_graphs,)."""
+        return 1 + self.lattice.most(self.radius)
+
+    @cached_property
+    def most_waves(self) -> Array:
+        """Largest number of wave vectors there may be, shape (n_graphs,)."""
+        return self.waves.most(self.wave_radius)
+
+    @cached_property
     def can_list(self) -> bool:
         """Whether images can be listed: not of needles, with one list for all.
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from latticesums.lattice import gram_schmidt_lengths
 from latticesums.plan import Plan
 from latticesums.potentials.base import Potential
 
@@ -46,12 +45,7 @@ def rounding_bounds(
     Returns:
         One bound per row and potential, shape (n_rows, n_potentials).
     """
-    lengths = gram_schmidt_lengths(plan.basis)
-    lattice = plan.lattice
-    count = 1 + lattice.most(plan.radius)
-    n_waves = plan.waves.most(plan.wave_radius)
-    # distance of the images other than the wrapped vector itself; a cluster has none
-    apart = 0.5 * lengths.min(1, initial=1e6)
+    lattice, count, n_waves, apart = plan.lattice, plan.most_images, plan.most_waves, plan.apart
     shift = 2 * (plan.reach + plan.radius)  # error of their vectors in units of roundoff
     bounds = np.zeros_like(short_sums)
     for p, potential in enumerate(potentials):

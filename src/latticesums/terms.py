@@ -184,26 +184,73 @@ def _check_spots(failures: Indices) -> None:
 
 
 @dataclass(frozen=True)
+class Waves:
+    """Potentials on the waves of crystals: what depends on cells, and not on positions.
+
+    Attributes:
+        weights: Of each wave: twice the transform over the volume, shape (n_potentials, n_waves);
+            ``falls`` their derivatives by squared wave vector.
+        zero: The wave 0, and ``itself`` the long half at an atom, shape (n_graphs, n_potentials).
+        sizes: Sums of the magnitudes of the weights, same shape.
+    """
+
+    weights: Array
+    falls: Array
+    zero: Array
+    itself: Array
+    sizes: Array
+
+
+@dataclass(frozen=True)
 class Evaluated:
     """Potentials on the terms of crystals.
 
     Attributes:
         terms: At each image, shape (n_potentials, n_images); ``slopes`` by squared distance.
-        weights: Of each wave: twice the transform over the volume, shape (n_potentials, n_waves);
-            ``falls`` their derivatives by squared wave vector.
-        zero: The wave 0, and ``itself`` the long half at an atom, shape (n_graphs, n_potentials).
+        waves: At the waves.
     """
 
     terms: Array
     slopes: Array
-    weights: Array
-    falls: Array
-    zero: Array
-    itself: Array
+    waves: Waves
+
+
+def on_waves(potentials: Sequence[Potential], found: Terms, plan: Plan) -> Waves:
+    """Return the transforms of potentials that the plan splits, and their slopes."""
+    q, n_waves, shape = len(potentials), len(found.wave_squares), plan.alpha.shape
+    weights, falls = np.zeros((q, n_waves)), np.zeros((q, n_waves))
+    zero, itself = np.zeros(shape), np.zeros(shape)
+    squares, owner = torch.from_numpy(found.wave_squares), found.wave_owner
+    with torch.no_grad():
+        for p, potential in enumerate(potentials):
+            alpha = plan.alpha[:, p]
+            is_split = alpha > 0
+            if not is_split.any():
+                continue
+            widths = torch.from_numpy(alpha[is_split])
+            if len(alpha) == 1:
+                _write(weights[p], falls[p], potential.fourier_and_slope(squares, widths))
+            else:
+                _write_some(
+                    weights[p], falls[p], is_split[owner], potential.fourier_and_slope, squares,
+                    torch.from_numpy(alpha[owner]),
+                )  # fmt: skip
+            factor = 2 / (found.volumes[0] if len(alpha) == 1 else found.volumes[owner])
+            weights[p] *= factor
+            falls[p] *= factor
+            zero[is_split, p] = potential.fourier_at_zero(widths).numpy() / found.volumes[is_split]
+            itself[is_split, p] = potential.long_at_zero(widths).numpy()
+    sizes = [np.bincount(owner, np.abs(row), minlength=len(found.ends)) for row in weights]
+    return Waves(weights, falls, zero, itself, np.stack(sizes, 1).astype(np.float64))
 
 
 def evaluated(
-    potentials: Sequence[Potential], found: Terms, plan: Plan, *, ends_smoothly: bool = False
+    potentials: Sequence[Potential],
+    found: Terms,
+    plan: Plan,
+    waves: Waves | None = None,
+    *,
+    ends_smoothly: bool = False,
 ) -> Evaluated:
     """Return values and slopes of potentials, or of their halves where the plan splits them.
 
@@ -211,28 +258,23 @@ def evaluated(
         potentials: What is summed.
         found: Images and waves.
         plan: What is split, and how.
+        waves: What :func:`on_waves` returned for the same cells.
         ends_smoothly: Whether images enter one crystal's radius with value and slope 0.
     """
-    n_images, n_waves, shape = len(found.squares), len(found.wave_squares), plan.alpha.shape
-    q = len(potentials)
+    n_images, q = len(found.squares), len(potentials)
     terms, slopes = np.empty((q, n_images)), np.empty((q, n_images))
-    weights, falls = np.zeros((q, n_waves)), np.zeros((q, n_waves))
-    zero, itself = np.zeros(shape), np.zeros(shape)
-    squares, wave_squares = torch.from_numpy(found.squares), torch.from_numpy(found.wave_squares)
+    squares = torch.from_numpy(found.squares)
     with torch.no_grad():
         for p, potential in enumerate(potentials):
             alpha = plan.alpha[:, p]
             is_split = alpha > 0
             if not is_split.any():
                 _write(terms[p], slopes[p], potential.value_and_slope(squares))
-                continue
-            widths = torch.from_numpy(alpha[is_split])
-            if len(alpha) == 1:
+            elif len(alpha) == 1:
+                widths = torch.from_numpy(alpha)
                 _write(terms[p], slopes[p], potential.short_and_slope(squares, widths))
-                _write(weights[p], falls[p], potential.fourier_and_slope(wave_squares, widths))
-                factor = 2 / found.volumes[0]
             else:
-                owner, wave_owner = found.image_owner, found.wave_owner
+                owner = found.image_owner
                 _write_some(
                     terms[p], slopes[p], ~is_split[owner], potential.value_and_slope, squares
                 )
@@ -240,22 +282,13 @@ def evaluated(
                     terms[p], slopes[p], is_split[owner], potential.short_and_slope, squares,
                     torch.from_numpy(alpha[owner]),
                 )  # fmt: skip
-                _write_some(
-                    weights[p], falls[p], is_split[wave_owner], potential.fourier_and_slope,
-                    wave_squares, torch.from_numpy(alpha[wave_owner]),
-                )  # fmt: skip
-                factor = 2 / found.volumes[wave_owner]
-            weights[p] *= factor
-            falls[p] *= factor
-            zero[is_split, p] = potential.fourier_at_zero(widths).numpy() / found.volumes[is_split]
-            itself[is_split, p] = potential.long_at_zero(widths).numpy()
     if ends_smoothly:
         square = float(plan.radius[0]) ** 2
         for p, potential in enumerate(potentials):
             edge, steep = at_radius(potential, float(plan.radius[0]), float(plan.alpha[0, p]))
             terms[p] -= edge + steep * (found.squares - square)
             slopes[p] -= steep
-    return Evaluated(terms, slopes, weights, falls, zero, itself)
+    return Evaluated(terms, slopes, waves or on_waves(potentials, found, plan))
 
 
 def at_radius(potential: Potential, radius: float, alpha: float) -> tuple[float, float]:
@@ -294,12 +327,13 @@ def add_pairs(found: Terms, given: Evaluated, n_atoms: Indices) -> tuple[Array, 
     Returns:
         Shapes (n_pairs, n_potentials), i slow and j fast, and (n_graphs, n_potentials).
     """
-    q, n_graphs = given.zero.shape[1], len(n_atoms)
+    waves, n_graphs = given.waves, len(n_atoms)
+    q = len(waves.weights)
     starts = np.concatenate([[0], np.cumsum(n_atoms**2)])
     values, largest = np.empty((int(starts[-1]), q)), np.empty((n_graphs, q))
     arrays = (
-        found.offsets, starts, found.ends, found.codes, given.terms, given.weights, found.orders,
-        found.fractions, given.zero, given.itself, values, largest,
+        found.offsets, starts, found.ends, found.codes, given.terms, waves.weights, found.orders,
+        found.fractions, waves.zero, waves.itself, values, largest,
     )  # fmt: skip
     in_memory(
         kernel("add_terms"), n_graphs, int(found.offsets[-1]), len(values), q, len(found.codes),
@@ -319,12 +353,13 @@ def pull_pairs(
         n_atoms: Atoms of each crystal.
         loss: Derivatives by the sums, shape (n_pairs, n_potentials).
     """
-    q, n_graphs = given.zero.shape[1], len(n_atoms)
+    waves, n_graphs = given.waves, len(n_atoms)
+    q = len(waves.weights)
     starts = np.concatenate([[0], np.cumsum(n_atoms**2)])
     gradient, strain = np.empty((int(found.offsets[-1]), 3)), np.empty((n_graphs, 3, 3))
     arrays = (
         found.offsets, starts, found.ends, found.codes, found.vectors, given.slopes, found.waves,
-        given.weights, given.falls, found.orders, found.fractions, given.zero, _writable(loss),
+        waves.weights, waves.falls, found.orders, found.fractions, waves.zero, _writable(loss),
         gradient, strain,
     )  # fmt: skip
     in_memory(
@@ -348,13 +383,13 @@ def add_charges(
         Potentials (n_atoms,), derivatives by positions (n_atoms, 3) and strain (n_graphs, 3, 3),
         and what images add to the energies, all counted as positive, (n_graphs,).
     """
-    n_graphs, n = len(found.ends), len(charges)
+    waves, n_graphs, n = given.waves, len(found.ends), len(charges)
     sites, gradient = np.empty(n), np.empty((n, 3))
     strain, magnitudes = np.empty((n_graphs, 3, 3)), np.empty(n_graphs)
     arrays = (
         found.offsets, found.ends, found.codes, found.vectors, given.terms, given.slopes,
-        found.waves, given.weights, given.falls, found.orders, found.fractions, given.zero,
-        given.itself, _writable(charges), sites, gradient, strain, magnitudes,
+        found.waves, waves.weights, waves.falls, found.orders, found.fractions, waves.zero,
+        waves.itself, _writable(charges), sites, gradient, strain, magnitudes,
     )  # fmt: skip
     in_memory(
         kernel("add_charges"), n_graphs, n, len(found.codes), len(found.wave_squares),

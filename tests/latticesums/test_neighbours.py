@@ -91,6 +91,7 @@ def test_vectors_follow_atoms_and_cell():
         ("positions", [[0.0, 0.0, 0.0]]),
         ("cell", torch.eye(2)),
         ("cell", torch.tensor([[1.0, 0.0, 0.0], [2.0, 0.0, 0.0], [0.0, 0.0, 1.0]])),
+        ("cell", torch.tensor([[1.0, 0.0, 0.0], [1.0, 1e-11, 0.0], [0.0, 0.0, 1.0]])),
         ("cutoff", -1.0),
         ("cutoff", torch.inf),
         ("cutoff", True),

@@ -112,10 +112,7 @@ def _messages(
     received = x.new_zeros(n, 2 * degree + 1, len(send))
     _call("meet_images", images, received, filters, sent, received, x.new_empty(len(send)))
     is_far = n_far > 0 and degree == 0
-    if is_far:  # far sums of i and j are those of j and i
-        sums, weights = images.far.view(n, -1), far.t()[:, None]
-        spread = (sent * weights).flatten(0, 1)
-        received[:, 0].addmm_(sums, spread)
+    pull_far = _far_messages(far, sent, images.far, received[:, 0]) if is_far else None
 
     def pulled(gradient: Tensor, found: _Slopes) -> Tensor:
         by_filters, by_sent = torch.empty_like(filters), torch.zeros_like(sent)
@@ -123,12 +120,27 @@ def _messages(
         given = filters, sent, gradient, found.harmonics[:, start:], by_filters, by_sent, room
         _call("pull_images", images, received, *given)
         found.shells.addmm_(by_filters, near)
-        if is_far:
-            by_sent.addmm_(sums, (gradient * weights).flatten(0, 1))
-            found.far.view(n, -1).addmm_(gradient, spread.t())
+        if pull_far:
+            pull_far(gradient, by_sent, found.far)
         return by_sent @ send
 
     return received, pulled
+
+
+def _far_messages(
+    weight: Tensor, sent: Tensor, far: Tensor, received: Tensor
+) -> Callable[[Tensor, Tensor, Tensor], None]:
+    """Add the messages of far sums; return what adds derivatives by what is sent and by sums."""
+    sums, filters = far.flatten(1), weight.t()[:, None]
+    spread = (sent * filters).flatten(0, 1)
+    received.addmm_(sums, spread)
+
+    def pulled(gradient: Tensor, by_sent: Tensor, by_far: Tensor) -> None:
+        # far sums of i and j are those of j and i
+        by_sent.addmm_(sums, (gradient * filters).flatten(0, 1))
+        by_far.flatten(1).addmm_(gradient, spread.t())
+
+    return pulled
 
 
 def _call(name: str, images: Images, received: Tensor, *tensors: Tensor) -> None:
