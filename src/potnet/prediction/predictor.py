@@ -303,19 +303,16 @@ class Predictor:
                 f"{precision!r}. Use one of them."
             )
         crystal = Crystal.from_any(crystal)
-        positions = torch.tensor(crystal.positions, device=self.device)
-        cell = torch.tensor(crystal.cell, device=self.device)
-        moves = torch.zeros_like(positions, requires_grad=True)
-        strain = torch.zeros_like(cell, requires_grad=True)
-        deformation = torch.eye(3, dtype=cell.dtype, device=self.device) + strain
-        batch = self._differentiable(crystal, (positions + moves) @ deformation, cell @ deformation)
+        positions = torch.tensor(crystal.positions, device=self.device, requires_grad=True)
+        cell = torch.tensor(crystal.cell, device=self.device, requires_grad=True)
+        batch = self._differentiable(crystal, positions, cell)
         if precision == "float32":
             batch = batch.single()
             outputs = torch.stack([member(batch)[0].double() for member in self.members])
-            return self._derivatives(outputs, moves, strain, property)
+            return self._derivatives(outputs, positions, cell, property)
         with self.in_double() as members:
             outputs = torch.stack([member(batch)[0] for member in members])
-            return self._derivatives(outputs, moves, strain, property)
+            return self._derivatives(outputs, positions, cell, property)
 
     def _differentiable(self, crystal: Crystal, positions: Tensor, cell: Tensor) -> Batch:
         """Return the features of a crystal with their derivatives, as the networks read them."""
@@ -327,7 +324,7 @@ class Predictor:
         return features.differentiable(crystal, positions, cell)
 
     def _derivatives(
-        self, outputs: Tensor, moves: Tensor, strain: Tensor, property: str | None
+        self, outputs: Tensor, positions: Tensor, cell: Tensor, property: str | None
     ) -> list[Gradients]:
         """Return properties with their derivatives; outputs have shape (n_members, n_targets)."""
         z = outputs[0]
@@ -338,14 +335,17 @@ class Predictor:
             if property not in (None, card.name):
                 continue
             # The zero is there for networks that look at no surroundings: their slope is zero.
-            value = card.scale.physical(output) + 0.0 * (moves.sum() + strain.sum())
-            by_moves, by_strain = torch.autograd.grad(value, (moves, strain), retain_graph=True)
+            value = card.scale.physical(output) + 0.0 * (positions.sum() + cell.sum())
+            given = positions, cell
+            by_positions, by_cell = torch.autograd.grad(value, given, retain_graph=True)
+            # strain moves atoms and lattice vectors x by x times it
+            by_strain = positions.detach().T @ by_positions + cell.detach().T @ by_cell
             symmetric = (by_strain + by_strain.T) / 2
             found.append(
                 Gradients(
                     card.name,
                     value.item(),
-                    by_moves.cpu().numpy(),
+                    by_positions.cpu().numpy(),
                     symmetric.cpu().numpy(),
                     card.unit,
                 )  # fmt: skip
