@@ -8,6 +8,7 @@ file, a device or a pipe, is written straight, since nothing can take its place.
 from __future__ import annotations
 
 import csv
+import errno
 import os
 import signal
 import stat
@@ -23,6 +24,8 @@ from potnet.errors import FAILURE_COLUMNS, ConfigError, Failure
 from potnet.text import csv_cell
 
 AnyPath = str | os.PathLike[str]
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def as_path(path: object, name: str) -> Path:
@@ -145,7 +148,7 @@ def atomic_write(path: AnyPath, mode: Literal["w", "wb"] = "w") -> Iterator[IO[A
     path = Path(path)
     text: dict[str, Any] = {} if mode == "wb" else {"encoding": "utf-8", "newline": "\n"}
     if _is_stream(path):
-        with open(path, mode, **text) as file:
+        with naming(path), open(path, mode, **text) as file:
             yield file
         return
     target = _followed(path)
@@ -156,7 +159,7 @@ def atomic_write(path: AnyPath, mode: Literal["w", "wb"] = "w") -> Iterator[IO[A
     except OSError as error:
         raise type(error)(error.errno, error.strerror, str(path)) from None
     try:
-        with open(handle, mode, **text) as file:
+        with naming(path), open(handle, mode, **text) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -169,6 +172,17 @@ def atomic_write(path: AnyPath, mode: Literal["w", "wb"] = "w") -> Iterator[IO[A
         Path(temporary).unlink(missing_ok=True)
         raise
     sync_folder(target.parent)
+
+
+@contextmanager
+def naming(path: AnyPath) -> Iterator[None]:
+    """Let an error that there is no room say for which file there is none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in _NO_ROOM:
+            raise type(error)(error.errno, error.strerror, str(path)) from None
+        raise
 
 
 def write_failures(failures: Iterable[Failure], path: AnyPath) -> None:

@@ -41,3 +41,19 @@ def test_species_are_supplied_and_a_folder_needs_a_format(tmp_path):
     done = run(CORPUS / "my_POSCAR", "-o", tmp_path)
     assert done.exit_code == 1
     assert "`--to` must be one of cif, vasp" in done.output
+
+
+def test_what_is_read_is_never_written_over(tmp_path):
+    source = (CORPUS / "it_only_225.cif").read_bytes()
+    (tmp_path / "it_only_225.cif").write_bytes(source)
+    for _ in range(2):  # a second call would read what the first wrote
+        done = run(tmp_path, "-o", tmp_path, "--to", "vasp")
+    assert "must not be what is read" in done.output
+    (tmp_path / "it_only_225.vasp").unlink()
+    for paths in ([tmp_path], [f"{tmp_path}/*.cif"], [tmp_path / "it_only_225.cif"]):
+        done = run(*paths, "-o", tmp_path, "--to", "cif")
+        assert done.exit_code == 1
+        assert "must not be what is read" in done.output
+    done = run(tmp_path, "-o", tmp_path / "it_only_225.cif")
+    assert "must not be what is read" in done.output
+    assert (tmp_path / "it_only_225.cif").read_bytes() == source

@@ -59,6 +59,28 @@ def test_tables_do_not_depend_on_the_number_of_workers(inputs, small_archive, tm
     assert str(inputs / "more.jsonl") in ids
 
 
+@pytest.mark.parametrize("words", [["out.xlsx"], ["tables", "--shards", "csv", "--recursive"]])
+def test_what_a_prediction_writes_into_its_input_is_not_read(
+    salts, small_archive, tmp_path, words
+) -> None:
+    write(salts[0], tmp_path / "salt.cif")
+    name, *options = words
+    for _ in range(2):
+        assert run(tmp_path, "-m", small_archive, "-o", tmp_path / name, *options) == 0
+
+
+def test_an_output_that_may_be_a_structure_of_the_input_is_refused(
+    salts, small_archive, tmp_path
+) -> None:
+    write(salts, path := tmp_path / "salts.json")
+    before = path.read_bytes()
+    words = ["predict", str(tmp_path), "-m", str(small_archive), "-o", str(path)]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 1
+    assert f"must not be what is read, got {path} for both" in result.output
+    assert path.read_bytes() == before
+
+
 def test_a_folder_of_tables_is_gone_on_with_and_made_anew_where_its_input_changed(
     inputs, small_archive, tmp_path, monkeypatch
 ) -> None:

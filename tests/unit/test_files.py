@@ -96,6 +96,13 @@ def test_pipes_and_devices_are_written_straight(tmp_path):
     assert not os.path.isfile("/dev/null")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no disk that is always full")
+def test_a_full_disk_is_told_with_the_file_that_found_no_room():
+    with pytest.raises(OSError, match="No space left") as caught, atomic_write("/dev/full") as file:
+        file.write("text")
+    assert caught.value.filename == "/dev/full"
+
+
 def test_standard_output_in_a_file_is_written_where_it_was_opened(tmp_path):
     code = (
         "from potnet.files import atomic_write\n"

@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -151,9 +151,16 @@ class Sources:
         paths: What the user names.
         recursive: Whether to enter the folders inside folders.
         species: Symbols for POSCAR files that do not say them.
+        without: Files and folders that are passed over: what the command writes.
     """
 
-    def __init__(self, paths: Sequence[str], recursive: bool, species: str = "") -> None:
+    def __init__(
+        self,
+        paths: Sequence[str],
+        recursive: bool,
+        species: str = "",
+        without: Iterable[Path | None] = (),
+    ) -> None:
         from potnet.io import Pieces
 
         files = [given(path) for path in paths]
@@ -164,7 +171,12 @@ class Sources:
             named = files
             files = [path for path in named if not ParquetFolder.exists(path)]
             self._folders = [ParquetFolder(path) for path in named if ParquetFolder.exists(path)]
-        self._files = Pieces(files, recursive=recursive, species=symbols_of(species))
+        self._files = Pieces(
+            files,
+            recursive=recursive,
+            species=symbols_of(species),
+            without=[path for path in without if path is not None],
+        )
 
     def __iter__(self) -> Iterator[Piece]:
         from potnet.io import Piece
@@ -183,12 +195,12 @@ class Sources:
 
 
 def structures(
-    paths: Sequence[str], recursive: bool, species: str = ""
+    paths: Sequence[str], recursive: bool, species: str = "", without: Iterable[Path | None] = ()
 ) -> Iterator[Crystal | Failure]:
     """Yield the crystals of :class:`Sources`, and why others cannot be used."""
     from potnet.io import crystals_in
 
-    return crystals_in(Sources(paths, recursive, species))
+    return crystals_in(Sources(paths, recursive, species, without))
 
 
 def given(path: str) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from potnet.cli.app import SKIPPED, Recursive, Species, Structures, app, structures
+from potnet.cli.app import SKIPPED, Recursive, Sources, Species, Structures, app
 from potnet.cli.terminal import SHOWN_ROWS, show_table
 from potnet.errors import ConfigError, Failure, StructureError
 from potnet.files import check_output
@@ -16,6 +17,7 @@ from potnet.text import file_name
 
 if TYPE_CHECKING:
     from potnet.crystal import Crystal
+    from potnet.io import Piece
 
 _SUFFIXES = ("cif", "vasp", "extxyz", "xsf", "json", "jsonl")
 
@@ -40,16 +42,20 @@ def convert(
     Formats: .cif, .vasp, .extxyz, .xsf, .json, .jsonl, each with .gz or not. What cannot be read is
     listed with the reason and skipped; the exit code is then 3.
     """
+    from potnet.io import crystals_in
+
     if not to and not output.is_dir():
         check_output(output, inputs=paths, option="--output")
     crystals, failures = [], []
-    for item in structures(paths, recursive, species):
+    sources = Sources(paths, recursive, species, () if output.is_dir() else (output,))
+    read: set[str] = set()
+    for item in crystals_in(_noted(sources, read)):
         (failures if isinstance(item, Failure) else crystals).append(item)
     for failure in failures:
         typer.echo(f"{failure.id} [{failure.stage}]: {failure.reason}", err=True)
     if failures and not crystals:
         raise typer.Exit(SKIPPED)
-    written = _write(crystals, output, to)
+    written = _write(crystals, output, to, read)
     show_table(
         ["id", "formula", "atoms", "space group", "density"],
         [_facts(crystal) for crystal in crystals[:SHOWN_ROWS]],
@@ -59,8 +65,19 @@ def convert(
         raise typer.Exit(SKIPPED)
 
 
-def _write(crystals: list[Crystal], output: Path, to: str) -> str:
-    """Write the crystals to a file, or each to its own in a folder; return where they are."""
+def _noted(pieces: Iterable[Piece], read: set[str]) -> Iterator[Piece]:
+    """Pass on what is read, and note the files."""
+    for piece in pieces:
+        read.add(os.path.realpath(piece.path))
+        yield piece
+
+
+def _write(crystals: list[Crystal], output: Path, to: str, read: set[str]) -> str:
+    """Write the crystals to a file, or each to its own in a folder; return where they are.
+
+    Raises:
+        ConfigError: If a file that was ``read`` would be written over.
+    """
     from potnet.io import write
 
     if not crystals:
@@ -74,8 +91,15 @@ def _write(crystals: list[Crystal], output: Path, to: str) -> str:
             f"got {to!r}. Say the format, or name a file."
         )
     output.mkdir(parents=True, exist_ok=True)
-    for name, crystal in _named(crystals):
-        write(crystal, output / f"{name}.{to.lstrip('.')}")
+    named = [(output / f"{name}.{to.lstrip('.')}", crystal) for name, crystal in _named(crystals)]
+    lost = next((path for path, _ in named if os.path.realpath(path) in read), None)
+    if lost:
+        raise ConfigError(
+            f"convert: the output must not be what is read, got {lost} for both. "
+            "Choose another folder."
+        )
+    for path, crystal in named:
+        write(crystal, path)
     return str(output)
 
 

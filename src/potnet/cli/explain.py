@@ -90,7 +90,7 @@ def explain(
     with ExitStack() as stack:
         write = _writer(stack, output)
         progress = stack.enter_context(show_progress("Explaining"))
-        items = counted(structures(paths, recursive, species), progress)
+        items = counted(structures(paths, recursive, species, (output,)), progress)
         for found in _explanations(chosen, items, failures):
             if output is None or n_done < SHOWN:
                 _show(found)

@@ -126,12 +126,12 @@ def predict(
     checked_device(device)
     shown = (0 if model else NEAREST) if nearest is None else nearest
     target = None if output is None else Path(output)
-    sources = Sources(paths, recursive, species)
     result: SheetOutput | ShardOutput = (
         SheetOutput(target, html, wide=wide, inputs=paths, nearest=shown)
         if shards is None
         else ShardOutput(target, shards, html, wide=wide)
     )
+    sources = Sources(paths, recursive, species, result.written)
     maker = SheetMaker(names, tuple(properties or ()), hull=_hull(entries), device=device)
     _here(maker, sources, result, batch_size, workers)
     result.summarise()

@@ -106,6 +106,11 @@ class SheetOutput:
             yield journal
 
     @property
+    def written(self) -> tuple[Path | None, ...]:
+        """The files that are made, which a folder that is read may hold."""
+        return self._output, self.part, self._html
+
+    @property
     def kept(self) -> str:
         """What an interruption leaves, in words."""
         if self.part is None:
@@ -225,6 +230,11 @@ class ShardOutput:
 
     def __exit__(self, *_: Any) -> None:
         pass
+
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """The folder that is made, which may lie in one that is read."""
+        return (self._output,)
 
     @property
     def kept(self) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from potnet.crystal import Crystal
-from potnet.errors import Failure, StructureError
+from potnet.errors import ConfigError, Failure, StructureError
 from potnet.files import as_path, atomic_write
 from potnet.io.cif import format_cif
 from potnet.io.extxyz import format_extxyz
@@ -137,6 +137,11 @@ class Pieces:
         sources: As for :func:`scan`; so are the others.
         recursive: Whether to enter the folders inside folders.
         species: Symbols for the counts of POSCAR files that do not say them.
+        without: Files, and folders of files, that are passed over in a folder, since they are
+            written meanwhile, or were by the same command before.
+
+    Raises:
+        ConfigError: On iterating, if one of these files may be a structure, which would be lost.
     """
 
     def __init__(
@@ -145,17 +150,19 @@ class Pieces:
         *,
         recursive: bool = False,
         species: Sequence[str] = (),
+        without: Iterable[Path] = (),
     ) -> None:
         anything: Any = sources  # a caller may give what it likes
         is_many = isinstance(anything, Iterable) and not isinstance(anything, str | bytes)
         given: list[Any] = [*anything] if is_many else [anything]
         self._sources = [as_path(source, "source") for source in given]
         self._recursive, self._species = recursive, species
+        self._without = {os.path.realpath(path) for path in without}
         self._drawn = self._files = self._all_files = 0
         self._share = 0.0  # of the file that is being read
 
     def __iter__(self) -> Iterator[Piece]:
-        found = [(source, *_names(source, self._recursive)) for source in self._sources]
+        found = [(source, *self._names(source)) for source in self._sources]
         self._all_files = sum(len(names) for *_, names in found)
         for source, folder, names in found:
             if not names:
@@ -167,6 +174,25 @@ class Pieces:
                     self._drawn, self._share = self._drawn + 1, piece.share
                     yield piece
                 self._files, self._share = self._files + 1, 0.0
+
+    def _names(self, source: Path) -> tuple[Path, list[str]]:
+        """Return a folder and the names of the files in it that are to be read."""
+        folder, names = _names(source, self._recursive)
+        if not self._without or source.is_file():
+            return folder, names
+        real = os.path.realpath(folder)
+        folders = tuple(os.path.join(path, "") for path in self._without)
+        others = []
+        for name in names:
+            place = os.path.join(real, name)
+            if place in self._without and kind_of(plain_name(Path(name))):
+                raise ConfigError(
+                    f"the output must not be what is read, got {folder / name} for both. "
+                    "Choose another name, or another folder."
+                )
+            if not (place in self._without or place.startswith(folders)):
+                others.append(name)
+        return folder, others
 
     @property
     def total(self) -> int | None:

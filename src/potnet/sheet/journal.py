@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from potnet.errors import ConfigError, Failure
+from potnet.files import naming
 from potnet.sheet.pipeline import Outcome, Task, digest_of
 from potnet.sheet.rows import COLUMNS, Row
 
@@ -51,7 +52,8 @@ class Journal:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        self._file.close()
+        with naming(self.path):
+            self._file.close()
         if kind is None or not self.n_kept:
             self.path.unlink(missing_ok=True)
 
@@ -83,8 +85,9 @@ class Journal:
 
     def _keep(self, digest: str, outcomes: list[Outcome]) -> None:
         line = {"task": digest, "outcomes": [_plain(one) for one in outcomes]}
-        self._file.write(json.dumps(line).encode() + b"\n")
-        self._file.flush()  # to the system, which keeps it when this process is killed
+        with naming(self.path):
+            self._file.write(json.dumps(line).encode() + b"\n")
+            self._file.flush()  # to the system, which keeps it when this process is killed
         self.n_kept += len(outcomes)
 
     def _read(self) -> int:
