@@ -109,7 +109,7 @@ def expand(
         StructureError: If there are too many atoms, a site is neither on a special position nor
             off it, or its multiplicity is not the stated one.
     """
-    n_operations = len(group.rotations)
+    n_operations = len(group)
     if n_operations == 1:
         _check_listed(sites, where)
         return np.arange(len(sites.scaled)), sites.scaled.copy()
@@ -122,15 +122,14 @@ def expand(
         in_place = _in_place(sites.scaled[part], sites.digits[part], group, cell)
         for k, fixed in enumerate(in_place, start):
             stabiliser = np.flatnonzero(fixed)
-            if not fixed[group.products[np.ix_(stabiliser, stabiliser)]].all():
+            chosen = group.cosets(stabiliser)
+            if chosen is None:
                 raise StructureError(
                     f"{where}: site {sites.labels[k]} must lie on a special position or more than "
                     f"{SITE_TOLERANCE} Å from it, got something between. Give more digits."
                 )
             position, distance = _settled(sites, k, stabiliser, group, cell)
             moved += [distance] if distance else []
-            # Operations g and g S make the same image: one of each coset of the stabiliser S.
-            chosen = np.flatnonzero(group.products[:, stabiliser].min(1) == _range(n_operations))
             orbits.append(group.rotations[chosen] @ position + group.shifts[chosen])
             total += len(chosen)
             if total > MAX_ATOMS:
@@ -149,11 +148,6 @@ def expand(
     return site, np.concatenate([orbits[k] for k in kept])
 
 
-@lru_cache(maxsize=64)
-def _range(count: int) -> NDArray[np.int64]:
-    return np.arange(count)
-
-
 def _in_place(
     scaled: NDArray[np.float64],
     digits: NDArray[np.float64],
@@ -166,7 +160,7 @@ def _in_place(
     apart -= np.round(apart)
     distances = np.linalg.norm(apart @ cell, axis=2)
     # How far the image can be from the site by the last digits alone.
-    reach = np.einsum("mij,sj->smi", abs(group.rotations - np.eye(3)), digits)
+    reach = np.einsum("mij,sj->smi", group.moves, digits)
     is_rounding = (abs(apart) <= reach + 1e-9).all(2) & (distances <= COARSE_TOLERANCE)
     return (distances <= SITE_TOLERANCE) | is_rounding
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Set
-from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,7 +26,8 @@ _IDENTITY: Operation = ([[1, 0, 0], [0, 1, 0], [0, 0, 1]], [0.0, 0.0, 0.0])
 _TERM = re.compile(r"([+-]?)(\d+(?:\.\d*)?|\.\d+)?(?:/([1-9]\d*))?\*?([xyz]?)", re.ASCII)
 
 
-class Group(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Group:
     """Symmetry operations x -> rotations @ x + shifts, in scaled coordinates.
 
     Attributes:
@@ -39,6 +41,34 @@ class Group(NamedTuple):
     shifts: NDArray[np.float64]
     products: NDArray[np.int64]
     kinds: Set[tuple[int, ...]]
+    _cosets: dict[bytes, NDArray[np.int64]] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.rotations)
+
+    @cached_property
+    def moves(self) -> NDArray[np.float64]:
+        """How far each operation takes coordinates, shape (n_operations, 3, 3)."""
+        return abs(self.rotations - np.eye(3))
+
+    def cosets(self, stabiliser: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """Return one operation for each image of a site, the first of those that make the same.
+
+        Operations g and g S make the same image, if S leaves the site in place.
+
+        Args:
+            stabiliser: The operations that leave it in place, ascending, shape (n,).
+
+        Returns:
+            Indices, ascending; None if those operations are no group.
+        """
+        key = stabiliser.tobytes()
+        if key not in self._cosets:
+            products = self.products[:, stabiliser]
+            if not np.isin(products[stabiliser], stabiliser).all():
+                return None
+            self._cosets[key] = np.flatnonzero(products.min(1) == np.arange(len(self)))
+        return self._cosets[key]
 
 
 @lru_cache(maxsize=256)
