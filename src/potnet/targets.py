@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -458,30 +459,74 @@ def settled(scales: Sequence[Scale], outputs: NDArray[np.float64]) -> NDArray[np
     return found
 
 
-def compositions(dataset: Dataset, n_columns: int = 2 * len(SYMBOLS)) -> NDArray[np.float64]:
-    """Return what references of the elements are multiplied with.
+@dataclass(frozen=True)
+class Compositions:
+    """What references of the elements are multiplied with, of many crystals.
 
-    Args:
-        dataset: Crystals.
+    Few elements are in each crystal: these are kept, and written out for some crystals at a time.
+
+    Attributes:
+        elements: Atomic numbers of the elements of all crystals, one crystal after the other.
+        counts: Atoms of each.
+        ends: Where each crystal ends, from 0 on, shape (n + 1,).
         n_columns: How many columns are wanted.
-
-    Returns:
-        The share of each element in each crystal, and beside them the same divided by the atoms in
-        the reduced formula, shape (n, 2 * 119), or the first columns of that.
     """
-    counts = np.empty((len(dataset), len(SYMBOLS)), np.int32)  # of a million crystals half a GB
-    for row, crystal in enumerate(dataset.crystals):
-        counts[row] = np.bincount(crystal.numbers, minlength=len(SYMBOLS))
-    n_atoms = counts.sum(1, keepdims=True)
-    shares = counts / n_atoms
-    if n_columns <= len(SYMBOLS):
-        return shares[:, :n_columns]
-    parts = shares * np.gcd.reduce(counts, axis=1, keepdims=True) / n_atoms
-    return np.hstack([shares, parts])[:, :n_columns]
+
+    elements: NDArray[np.uint8]
+    counts: NDArray[np.int32]
+    ends: NDArray[np.int64]
+    n_columns: int
+
+    @classmethod
+    def of(cls, dataset: Dataset, n_columns: int = 2 * len(SYMBOLS)) -> Compositions:
+        """Return those of the crystals of a dataset, each of which is read once."""
+        elements, counts, ends = array("B"), array("i"), array("q", [0])
+        for crystal in dataset.crystals:
+            found = np.bincount(crystal.numbers)
+            there = np.flatnonzero(found)
+            elements.extend(there.tolist())
+            counts.extend(found[there].tolist())
+            ends.append(len(elements))
+        kept = np.array(elements, np.uint8), np.array(counts, np.int32), np.array(ends, np.int64)
+        return cls(*kept, n_columns)
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    def subset(self, rows: NDArray[np.int64]) -> Compositions:
+        """Return those of some crystals."""
+        sizes = np.diff(self.ends)[rows]
+        ends = np.concatenate([[0], np.cumsum(sizes)])
+        places = np.arange(ends[-1]) + np.repeat(self.ends[rows] - ends[:-1], sizes)
+        return Compositions(self.elements[places], self.counts[places], ends, self.n_columns)
+
+    def __getitem__(self, rows: slice) -> NDArray[np.float64]:
+        """Return crystals in a row, written out.
+
+        Returns:
+            The share of each element in each crystal, and beside them the same divided by the
+            atoms in the reduced formula, shape (n, 2 * 119), or the first columns of that.
+        """
+        start, stop, _ = rows.indices(len(self))
+        inside = slice(self.ends[start], self.ends[stop])
+        counts = np.zeros((stop - start, len(SYMBOLS)), np.int32)
+        crystals = np.repeat(np.arange(stop - start), np.diff(self.ends[start : stop + 1]))
+        counts[crystals, self.elements[inside]] = self.counts[inside]
+        n_atoms = counts.sum(1, keepdims=True)
+        shares = counts / n_atoms
+        if self.n_columns <= len(SYMBOLS):
+            return shares[:, : self.n_columns]
+        parts = shares * np.gcd.reduce(counts, axis=1, keepdims=True) / n_atoms
+        return np.hstack([shares, parts])[:, : self.n_columns]
+
+
+def compositions(dataset: Dataset, n_columns: int = 2 * len(SYMBOLS)) -> NDArray[np.float64]:
+    """Return :class:`Compositions` of all crystals, written out: shape (n, n_columns)."""
+    return Compositions.of(dataset, n_columns)[:]
 
 
 def fit_references(
-    composition: NDArray[np.float64], values: NDArray[np.float64]
+    composition: NDArray[np.float64] | Compositions, values: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the linear function of the composition that explains ``values``, and what it leaves.
 
@@ -490,21 +535,27 @@ def fit_references(
     to learn.
 
     Args:
-        composition: Shares of the elements, shape (n, n_elements).
+        composition: Shares of the elements, shape (n, n_elements); looked at ``AT_ONCE`` at a
+            time.
         values: Values less their mean, shape (n,).
 
     Returns:
         One reference for each element, shape (n_elements,), and the values less the function
         fitted to all others (Allen 1974), or few crystals would look easy, shape (n,).
     """
-    normal = composition.T @ composition + RIDGE * np.eye(composition.shape[1])
-    references = np.asarray(np.linalg.solve(normal, composition.T @ values), np.float64)
-    own = np.empty(len(composition))
-    for start in range(0, len(own), AT_ONCE):
-        rows = slice(start, start + AT_ONCE)
+    blocks = [slice(start, start + AT_ONCE) for start in range(0, len(values), AT_ONCE)]
+    normal: Any = 0.0
+    projected: Any = 0.0
+    for rows in blocks:
         part = composition[rows]
-        own[rows] = np.einsum("nk,nk->n", part, np.linalg.solve(normal, part.T).T)
-    left = (values - composition @ references) / (1 - own)
+        normal, projected = normal + part.T @ part, projected + part.T @ values[rows]
+    normal += RIDGE * np.eye(len(normal))
+    references = np.asarray(np.linalg.solve(normal, projected), np.float64)
+    left = np.empty(len(values))
+    for rows in blocks:
+        part = composition[rows]
+        own = np.einsum("nk,nk->n", part, np.linalg.solve(normal, part.T).T)
+        left[rows] = (values[rows] - part @ references) / (1 - own)
     if (left**2).sum() > (1 - EXPLAINED) * (values**2).sum():
         return np.zeros_like(references), values
     return references, left
@@ -522,7 +573,7 @@ def fit_scales(
         dataset: Crystals with their targets.
         transforms: The targets, each with its transform.
         train: Rows of the training crystals.
-        n_references: How many columns of :func:`compositions` the network multiplies with
+        n_references: How many columns of :class:`Compositions` the network multiplies with
             references.
 
     Returns:
@@ -532,7 +583,7 @@ def fit_scales(
     Raises:
         DataError: If a target is known for none of the training crystals.
     """
-    shares = compositions(dataset, n_references)
+    shares = Compositions.of(dataset, n_references)
     found = [fit_scale(dataset, name, word, train, shares) for name, word in transforms.items()]
     return tuple(scale for scale, _ in found), np.stack([r for _, r in found], axis=1)
 
@@ -542,7 +593,7 @@ def fit_scale(
     name: str,
     transform: Transform,
     train: NDArray[np.int64],
-    composition: NDArray[np.float64],
+    composition: Compositions,
 ) -> tuple[Scale, NDArray[np.float64]]:
     """Return the scale of target ``name`` from the crystals at ``train`` and no others.
 
@@ -571,10 +622,10 @@ def fit_scale(
                 name, 100 * min(share, 1 - share), len(values), "1" if share < 0.5 else "0",
             )  # fmt: skip
         scale = Scale(name, dataset.units[name], transform, 0.0, 1.0, share)
-        return scale, np.zeros(composition.shape[1])
+        return scale, np.zeros(composition.n_columns)
     scaled = transformed(values, transform)
     mean, largest = float(scaled.mean()), float(np.abs(scaled).max())
-    references, left = fit_references(composition[train[known]], scaled - mean)
+    references, left = fit_references(composition.subset(train[known]), scaled - mean)
     std = float(left.std())
     std = std if std > 1e-12 * largest else 1.0
     scale = Scale(name, dataset.units[name], transform, mean, std, float(values.mean()))

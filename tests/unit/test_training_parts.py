@@ -13,7 +13,7 @@ from torch import nn
 from potnet.calibration import conformal_halfwidth
 from potnet.crystal import Crystal
 from potnet.errors import ConfigError, DataError, PotNetError, StructureError
-from potnet.targets import compositions, fit_references, fit_scale
+from potnet.targets import Compositions, fit_references, fit_scale
 from potnet.training import TrainingConfig, batches, regression_metrics
 from potnet.training.average import WeightAverage
 from potnet.training.batches import (
@@ -259,11 +259,32 @@ def test_references_begin_only_where_the_composition_explains_the_target():
     np.testing.assert_array_equal(left, other)
 
 
+def test_references_of_many_crystals_are_fitted_some_at_a_time(monkeypatch):
+    dataset = made_up_dataset(60)
+    values = dataset.targets["size"] - dataset.targets["size"].mean()
+    shares = Compositions.of(dataset, 119)
+    monkeypatch.setattr("potnet.targets.EXPLAINED", -np.inf)
+    whole = fit_references(shares[:], values)
+    monkeypatch.setattr("potnet.targets.AT_ONCE", 7)
+    for found, expected in zip(fit_references(shares, values), whole, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-10)
+
+
+def test_compositions_are_those_of_the_crystals_that_are_asked_for():
+    dataset = made_up_dataset(20)
+    rows = np.array([7, 3, 3, 19])
+    found = Compositions.of(dataset).subset(rows)[1:]
+    for row, crystal in zip(found, [dataset.crystals[k] for k in (3, 3, 19)], strict=True):
+        shares = np.bincount(crystal.numbers, minlength=119) / crystal.n_atoms
+        formula = crystal.n_atoms / np.gcd.reduce(np.bincount(crystal.numbers))
+        np.testing.assert_allclose(row, np.concatenate([shares, shares / formula]), rtol=1e-15)
+
+
 def test_a_missing_value_changes_neither_scale_nor_references():
     dataset = made_up_dataset(60)
     values, rows = dataset.targets["size"].copy(), np.arange(60)
     values[7] = np.nan
-    shares = compositions(dataset)
+    shares = Compositions.of(dataset)
     missing = dataclasses.replace(dataset, targets={"size": values})
     found = fit_scale(missing, "size", "none", rows, shares)
     expected = fit_scale(dataset, "size", "none", np.delete(rows, 7), shares)
