@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -44,10 +45,7 @@ def search(
     """
     import moyopy
 
-    log = logging.getLogger("moyo")
-    if log.level == logging.NOTSET:
-        # It warns of displacements by its symmetrised cell, which is not used here.
-        log.setLevel(logging.ERROR)
+    _quieten()
     crystal = moyopy.Cell(cell.tolist(), scaled.tolist(), numbers.tolist())
     try:
         return moyopy.MoyoDataset(crystal, symprec=tolerance)
@@ -56,6 +54,14 @@ def search(
             f"{where}: the symmetry search must find one group within "
             f"tolerance {tolerance} Å, got '{error}'. Use another tolerance."
         ) from error
+
+
+@lru_cache(1)
+def _quieten() -> None:
+    """Let moyo say errors only: it warns of its symmetrised cell, which is not used here."""
+    log = logging.getLogger("moyo")
+    if log.level == logging.NOTSET:
+        log.setLevel(logging.ERROR)
 
 
 def first_of_each_orbit(dataset: Any) -> NDArray[np.int64]:

@@ -205,8 +205,8 @@ class KnownCrystals:
         """
         if not len(rows):
             return []
-        groups = _groups(crystal)
         own = self._table["space_group"][rows]
+        groups = _groups(crystal, own)
         has_group = np.isin(own, groups)
         if groups and groups[0] > _INVERSION:
             possible = has_group
@@ -353,10 +353,17 @@ def composition(crystal: Crystal) -> tuple[tuple[int, int], ...]:
     return tuple(zip(*(array.tolist() for array in _composition(crystal)), strict=True))
 
 
-def _groups(crystal: Crystal) -> list[int]:
-    """Return the space groups of a crystal within ``SYMMETRY``, where one is found."""
-    found = []
+def _groups(crystal: Crystal, likely: NDArray[np.int64]) -> list[int]:
+    """Return the space groups of a crystal within ``SYMMETRY``, where one is found.
+
+    Args:
+        crystal: The crystal.
+        likely: The groups that matter; once all of them are found, no other is looked for.
+    """
+    found: list[int] = []
     for tolerance in SYMMETRY:
+        if found and np.isin(likely, found).all():
+            break
         try:
             found.append(crystal.group_within(tolerance)[0])
         except StructureError:
