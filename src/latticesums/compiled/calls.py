@@ -8,11 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_first: Any = ctypes.c_char.from_buffer
+_place = ctypes.addressof
+
 
 def address(array: NDArray[Any]) -> int:
-    """Return where the numbers of a writable array in C order lie."""
-    buffer: Any = array
-    return ctypes.addressof(ctypes.c_char.from_buffer(buffer)) if array.size else 0
+    """Return where the numbers of a writable array in C order lie; 0 if there are none."""
+    try:
+        return _place(_first(array))
+    except ValueError:
+        return 0
 
 
 class _Room:
@@ -20,7 +25,7 @@ class _Room:
 
     Attributes:
         bytes: Room for few numbers; ``integers`` are the same bytes, and ``place`` their address.
-        told: What a caller wrote to ``bytes`` at last, and for what; it may keep its bytes here.
+        told: For what a caller wrote to ``bytes`` at last, if it left them as they were.
         arguments: Address of the memory, twice, and its size in numbers.
     """
 
@@ -28,7 +33,7 @@ class _Room:
         self.bytes = bytearray(256)
         self.integers = np.frombuffer(self.bytes, np.int64)
         self.place = address(self.integers)
-        self.told: tuple[Any, bytes] = (None, b"")
+        self.told: Any = None
         self.grow(1 << 16)
 
     def grow(self, n: int) -> None:

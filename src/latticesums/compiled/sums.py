@@ -329,14 +329,13 @@ def sums_of_one(
     size = n * n * n_potentials
     numbers = np.empty(size + n_potentials)  # values, and bounds behind them
     found, own = address(numbers), KEPT.room
-    what, told = own.told
-    if what != (described, n, tolerance):
-        told = _told(own.place, described, n, tolerance)
-        own.told = (described, n, tolerance), told
-    own.bytes[: len(told)] = told
+    if own.told != (described, n, tolerance):
+        _tell(own.bytes, own.place, described, n, tolerance)
+        own.told = described, n, tolerance
     _PLACES.pack_into(own.bytes, _CALL + 64, *places, found, found + 8 * size)
     in_memory(kernel("evaluate"), own.place + _CALL, own.place + _LIMITS)
     if own.integers[4]:
+        own.told = None
         return None
     return numbers[:size].reshape(n, n, n_potentials), numbers[size:]
 
@@ -346,10 +345,11 @@ _GIVEN, _PLACES = struct.Struct("=27q2d"), struct.Struct("=4q")
 _CALL, _LIMITS = 8 * 7, 8 * 27
 
 
-def _told(place: int, described: Described, n: int, tolerance: float) -> bytes:
-    """Return what a kernel at a place is told of a crystal of n atoms but where its arrays are."""
+def _tell(room: bytearray, place: int, described: Described, n: int, tolerance: float) -> None:
+    """Write what a kernel is told of a crystal of n atoms but where its arrays are."""
     tables, table = _tables()
-    return _GIVEN.pack(
+    _GIVEN.pack_into(
+        room, 0,
         0, n, 0, n * n, 0, 0, 0,  # where atoms and pairs begin and end; what is wrong
         0, 1, n, 0, 0, described.n_potentials, tables.shape[1], tables.shape[2],
         0, 0, 0, 0, 0, place, 0, place + 16, described.kinds_at, described.parameters_at, table,
