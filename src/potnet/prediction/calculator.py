@@ -26,8 +26,8 @@ class Calculator(AseCalculator):
         model: A predictor, or what :func:`potnet.load` takes.
         property: Which property is the energy, if the model predicts several.
         precision: What the network computes in, "float64" or, for dynamics, "float32": faster for
-            forces within 1e-6 eV/Å and energies within 1e-7 eV/atom of the others. Sums keep their
-            bounds in both, and energy is conserved as well.
+            forces within about 1e-6 eV/Å and energies within 1e-7 eV/atom of the others. Sums keep
+            their bounds in both, and energy is conserved as well.
         **kwargs: What every ASE calculator takes.
 
     Raises:
