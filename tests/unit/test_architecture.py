@@ -119,9 +119,10 @@ INSIDE: dict[str, list[str]] = {
         "images",
         "waves",
         "workspace",
-        "directed evaluate neighbours terms",
+        "directed evaluate image_shells neighbours terms",
         "phases",
         "charge_sums pair_slopes pair_values shell_slopes",
+        "image_slopes",
         "sums",
     ],
     "latticesums.potentials": [

@@ -38,6 +38,8 @@ KERNELS = {
         Kernel("list_neighbours", "neighbours", "iiiixXXXXXIX"),
         Kernel("add_directed_shells", "directed", "iiiiiixXXIIIXXXXXIXIi"),
         Kernel("pull_shells", "shell_slopes", "iiiiIXXXXXXXXXIi"),
+        Kernel("image_shells", "image_shells", "iiiixxxXXIIXXXXXXXXXIi"),
+        Kernel("pull_image_shells", "image_slopes", "iiiiIIXXXXXXXX"),
         Kernel("list_terms", "terms", "iiiiiXXIXXXXXIXXIXXIXIXIi"),
         Kernel("add_terms", "pair_values", "iiiiiiIIIIXXIXXXXXXIi"),
         Kernel("pull_terms", "pair_slopes", "iiiiiiIIIIXXXXXIXXXXXXIi"),

@@ -74,20 +74,13 @@ def _meet(shells, at, n_harmonics, room):
 
 
 @part
-def _pull(x, y, z, inverse, at, degree, room):
-    """Return the derivative by the vector to an image in the direction x, y, z.
+def across(x, y, z, inverse, along, degree, met):
+    """Return the derivative by a vector in the direction x, y, z, 1 / inverse long.
 
-    Harmonics are polynomials of the direction, and what of their gradients is along it drops out.
+    ``along`` is that by its length and ``met`` those by harmonics of the direction. Harmonics are
+    polynomials of the direction, and what of their gradients is along it drops out.
     """
-    n_harmonics, root, met = (degree + 1) ** 2, math.sqrt(3.0), room.met
-    _meet(room.slopes, at, n_harmonics, room)
-    along = met[0]
-    if degree > 0:
-        along += x * met[1] + y * met[2] + z * met[3]
-    if degree > 1:
-        along += root * (x * y * met[4] + y * z * met[5] + x * z * met[7])
-        along += (1.5 * z * z - 0.5) * met[6] + 0.5 * root * (x * x - y * y) * met[8]
-    _meet(room.weights, at, n_harmonics, room)
+    root = math.sqrt(3.0)
     u = v = w = 0.0
     if degree > 0:
         u, v, w = met[1], met[2], met[3]
@@ -97,6 +90,21 @@ def _pull(x, y, z, inverse, at, degree, room):
         w += root * (y * met[5] + x * met[7]) + 3 * z * met[6]
     along -= inverse * (u * x + v * y + w * z)
     return along * x + inverse * u, along * y + inverse * v, along * z + inverse * w
+
+
+@part
+def _pull(x, y, z, inverse, at, degree, room):
+    """Return the derivative by the vector to an image in the direction x, y, z."""
+    n_harmonics, root, met = (degree + 1) ** 2, math.sqrt(3.0), room.met
+    _meet(room.slopes, at, n_harmonics, room)
+    along = met[0]
+    if degree > 0:
+        along += x * met[1] + y * met[2] + z * met[3]
+    if degree > 1:
+        along += root * (x * y * met[4] + y * z * met[5] + x * z * met[7])
+        along += (1.5 * z * z - 0.5) * met[6] + 0.5 * root * (x * x - y * y) * met[8]
+    _meet(room.weights, at, n_harmonics, room)
+    return across(x, y, z, inverse, along, degree, met)
 
 
 @part

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -10,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from latticesums.compiled.calls import in_memory
+from latticesums.compiled.machine_code import kernel
 from potnet.features.batch import Batch
 
 # Smaller shells are 0: products with numbers of few digits are a hundred times as slow.
@@ -73,17 +74,6 @@ class Shells(NamedTuple):
     cutoff: float
     degree: int
 
-    def at(self, distances: Tensor) -> tuple[Tensor, Tensor]:
-        """Return shells and their slopes, shape (n, n_shells), at distances of shape (n, 1)."""
-        x = (distances - self.centers).div_(self.width)
-        gaussians = torch.exp(-x * x)
-        gaussians.masked_fill_(gaussians < _NEGLIGIBLE, 0).mul_(self.factors)
-        edge = (1 - (distances / self.cutoff) ** 2).clamp_(min=0)
-        shells = gaussians * edge**3
-        slopes = x.mul_(-2 / self.width).mul_(shells)
-        slopes.addcmul_(gaussians, distances * edge**2, value=-6 / self.cutoff**2)
-        return shells, slopes
-
 
 def at_images(
     positions: Tensor, cell: Tensor, images: tuple[Tensor, Tensor, Tensor], shells: Shells
@@ -114,51 +104,29 @@ class _AtImages(torch.autograd.Function):
         images: tuple[Tensor, Tensor, Tensor],
         shells: Shells,
     ) -> tuple[Tensor, Tensor]:
-        i, j, shifts = images
-        vectors = torch.addmm(positions[j] - positions[i], shifts, cell)
-        distances = vectors.norm(dim=1, keepdim=True)
-        values, slopes = shells.at(distances)
-        directions = vectors / distances
-        ctx.images, ctx.n_atoms, ctx.degree = images, len(positions), shells.degree
+        sizes = len(positions), len(images[0]), len(shells.centers), shells.degree
+        values, slopes = (positions.new_empty(sizes[1:3]) for _ in range(2))
+        distances, directions = positions.new_empty(sizes[1]), positions.new_empty(sizes[1], 3)
+        harmonics = positions.new_empty(sizes[1], (shells.degree + 1) ** 2)
+        given = positions.contiguous(), cell.contiguous()
+        arrays = *given, *images, shells.centers, shells.factors, values, slopes
+        places = _addresses(*arrays, distances, directions, harmonics)
+        limits = shells.width, shells.cutoff, _NEGLIGIBLE
+        in_memory(kernel("image_shells"), *sizes, *limits, *places)
+        ctx.images, ctx.sizes = images, sizes
         ctx.save_for_backward(slopes, distances, directions)
-        return values, _harmonics(directions, shells.degree)
+        return values, harmonics
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, by_shells: Tensor, by_harmonics: Tensor) -> Any:  # type: ignore[override]
-        slopes, distances, directions = ctx.saved_tensors
-        i, j, shifts = ctx.images
-        along = (by_shells * slopes).sum(1, keepdim=True)
-        by_vectors = directions * along
-        if ctx.degree:
-            turn = _by_directions(directions, by_harmonics)
-            turn = turn - directions * (turn * directions).sum(1, keepdim=True)
-            by_vectors.addcdiv_(turn, distances)
-        by_positions = by_vectors.new_zeros(ctx.n_atoms, 3)
-        by_positions.index_add_(0, j, by_vectors).index_add_(0, i, by_vectors, alpha=-1)
-        return by_positions, shifts.t() @ by_vectors, None, None
+        n_atoms, *_ = ctx.sizes
+        by_positions, by_cell = by_shells.new_empty(n_atoms, 3), by_shells.new_empty(3, 3)
+        given = by_shells.contiguous(), by_harmonics.contiguous(), by_positions, by_cell
+        places = _addresses(*ctx.images, *ctx.saved_tensors, *given)
+        kernel("pull_image_shells")(*ctx.sizes, *places)
+        return by_positions, by_cell, None, None
 
 
-def _harmonics(directions: Tensor, degree: int) -> Tensor:
-    """Return the real solid harmonics up to a degree, 2 at most, of unit vectors (n, 3)."""
-    parts = [torch.ones_like(directions[:, :1]), directions]
-    if degree == 2:
-        x, y, z = directions.unbind(1)
-        root = math.sqrt(3)
-        along, across = 1.5 * z * z - 0.5, 0.5 * root * (x * x - y * y)
-        parts.append(torch.stack([root * x * y, root * y * z, along, root * x * z, across], 1))
-    return torch.cat(parts[: degree + 1], 1)
-
-
-def _by_directions(directions: Tensor, loss: Tensor) -> Tensor:
-    """Return derivatives by unit vectors from those by their harmonics, up to what is along."""
-    if loss.shape[1] == 4:
-        return loss[:, 1:]
-    (x, y, z), root = directions.unbind(1), math.sqrt(3)
-    xy, yz, along, xz, across = loss[:, 4:].unbind(1)
-    turn = [
-        root * (y * xy + z * xz + x * across),
-        root * (x * xy + z * yz - y * across),
-        root * (y * yz + x * xz) + 3 * z * along,
-    ]
-    return loss[:, 1:4] + torch.stack(turn, 1)
+def _addresses(*tensors: Tensor) -> tuple[int, ...]:
+    return tuple(tensor.data_ptr() for tensor in tensors)
