@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -124,6 +125,11 @@ class Crystal:
         return [SYMBOLS[number] for number in self.numbers.tolist()]
 
     @cached_property
+    def is_periodic(self) -> bool:
+        """Whether the crystal repeats in all three directions."""
+        return bool(self.pbc.all())
+
+    @cached_property
     def volume(self) -> float:
         """Volume of the cell in Å^3."""
         return abs(float(np.linalg.det(self.cell)))
@@ -167,7 +173,7 @@ class Crystal:
 
     def require_periodic(self) -> None:
         """Raise ``StructureError`` unless the crystal repeats in all three directions."""
-        if not self.pbc.all():
+        if not self.is_periodic:
             raise StructureError(
                 f"{self.id or 'crystal'}: `pbc` must be true in all three directions, got "
                 f"{self.pbc.tolist()}. Set pbc=True if the cell, with its vacuum, may repeat."
@@ -242,10 +248,7 @@ class Crystal:
             StructureError: If the crystal is not periodic in all three directions, or
                 ``tolerance`` is not between 0 and half of ``MIN_DISTANCE``.
         """
-        self.require_periodic()
-        check_tolerance(tolerance, self.id)
-        atoms = Atoms(self.numbers, self.positions, self.scaled_positions, self.cell)
-        fold = Fold.search(atoms, tolerance)
+        fold = self._fold(tolerance)
         if fold is None:
             return self
         from latticesums.lattice import reduced
@@ -269,13 +272,19 @@ class Crystal:
         Raises:
             StructureError: As there.
         """
-        self.require_periodic()
-        check_tolerance(tolerance, self.id)
-        atoms = Atoms(self.numbers, self.positions, self.scaled_positions, self.cell)
-        fold = Fold.search(atoms, tolerance)
+        fold = self._fold(tolerance)
         if fold is None:
             return np.arange(self.n_atoms)
         return np.unique(fold.labels, return_inverse=True)[1]
+
+    def _fold(self, tolerance: float) -> Fold | None:
+        """Return the crystal in a smaller cell, None if there is none."""
+        self.require_periodic()
+        check_tolerance(tolerance, self.id)
+        if math.gcd(*self.composition.values()) == 1:
+            return None  # translations would leave an element with a part of an atom
+        atoms = Atoms(self.numbers, self.positions, self.scaled_positions, self.cell)
+        return Fold.search(atoms, tolerance)
 
     def orbits(self, tolerance: float = SYMMETRY_TOLERANCE) -> NDArray[np.int64]:
         """Return for each atom the first atom that is equivalent to it by symmetry.

@@ -54,7 +54,7 @@ def _weight(number: int) -> float:
 
 def space_group(crystal: Crystal, tolerance: float = SYMMETRY_TOLERANCE) -> str:
     """Return symbol and number of the space group, empty if none is found or there is none."""
-    if not crystal.pbc.all():
+    if not crystal.is_periodic:
         return ""
     try:
         number, setting = crystal.group_within(tolerance)

@@ -207,7 +207,7 @@ class SheetMaker:
         if self._layers is not None:
             said[LAYERS] = parts.said
         known: tuple[KnownCrystal, ...] = ()
-        if self.known is not None and crystal.pbc.all():
+        if self.known is not None and crystal.is_periodic:
             known = tuple(self.known.match(crystal))
         is_layered = parts.layer is not None
         found = Findings(
