@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import math
 import re
-from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from potnet.crystal.compositions import Compositions, normal_equations, some_at_a_time
 from potnet.crystal.elements import SYMBOLS
 from potnet.errors import ConfigError, DataError
 
@@ -59,7 +59,6 @@ RARE = 0.1  # Share of the training crystals below which a class is said to be r
 LARGEST = 1e100  # Numbers whose squares, and those of their inverses, are numbers still.
 RIDGE = 0.1  # Crystals of one element that a reference of 0 counts for.
 EXPLAINED = 0.8  # Share of the variance that a function of the composition has to explain to pay.
-AT_ONCE = 2**17  # Crystals that are solved for together: memory is not to grow with all of them.
 
 
 # ------------------------------------------------------------------------------------------ names
@@ -459,70 +458,9 @@ def settled(scales: Sequence[Scale], outputs: NDArray[np.float64]) -> NDArray[np
     return found
 
 
-@dataclass(frozen=True)
-class Compositions:
-    """What references of the elements are multiplied with, of many crystals.
-
-    Few elements are in each crystal: these are kept, and written out for some crystals at a time.
-
-    Attributes:
-        elements: Atomic numbers of the elements of all crystals, one crystal after the other.
-        counts: Atoms of each.
-        ends: Where each crystal ends, from 0 on, shape (n + 1,).
-        n_columns: How many columns are wanted.
-    """
-
-    elements: NDArray[np.uint8]
-    counts: NDArray[np.int32]
-    ends: NDArray[np.int64]
-    n_columns: int
-
-    @classmethod
-    def of(cls, dataset: Dataset, n_columns: int = 2 * len(SYMBOLS)) -> Compositions:
-        """Return those of the crystals of a dataset, each of which is read once."""
-        elements, counts, ends = array("B"), array("i"), array("q", [0])
-        for crystal in dataset.crystals:
-            found = np.bincount(crystal.numbers)
-            there = np.flatnonzero(found)
-            elements.extend(there.tolist())
-            counts.extend(found[there].tolist())
-            ends.append(len(elements))
-        kept = np.array(elements, np.uint8), np.array(counts, np.int32), np.array(ends, np.int64)
-        return cls(*kept, n_columns)
-
-    def __len__(self) -> int:
-        return len(self.ends) - 1
-
-    def subset(self, rows: NDArray[np.int64]) -> Compositions:
-        """Return those of some crystals."""
-        sizes = np.diff(self.ends)[rows]
-        ends = np.concatenate([[0], np.cumsum(sizes)])
-        places = np.arange(ends[-1]) + np.repeat(self.ends[rows] - ends[:-1], sizes)
-        return Compositions(self.elements[places], self.counts[places], ends, self.n_columns)
-
-    def __getitem__(self, rows: slice) -> NDArray[np.float64]:
-        """Return crystals in a row, written out.
-
-        Returns:
-            The share of each element in each crystal, and beside them the same divided by the
-            atoms in the reduced formula, shape (n, 2 * 119), or the first columns of that.
-        """
-        start, stop, _ = rows.indices(len(self))
-        inside = slice(self.ends[start], self.ends[stop])
-        counts = np.zeros((stop - start, len(SYMBOLS)), np.int32)
-        crystals = np.repeat(np.arange(stop - start), np.diff(self.ends[start : stop + 1]))
-        counts[crystals, self.elements[inside]] = self.counts[inside]
-        n_atoms = counts.sum(1, keepdims=True)
-        shares = counts / n_atoms
-        if self.n_columns <= len(SYMBOLS):
-            return shares[:, : self.n_columns]
-        parts = shares * np.gcd.reduce(counts, axis=1, keepdims=True) / n_atoms
-        return np.hstack([shares, parts])[:, : self.n_columns]
-
-
 def compositions(dataset: Dataset, n_columns: int = 2 * len(SYMBOLS)) -> NDArray[np.float64]:
     """Return :class:`Compositions` of all crystals, written out: shape (n, n_columns)."""
-    return Compositions.of(dataset, n_columns)[:]
+    return Compositions.of(dataset.crystals, n_columns)[:]
 
 
 def fit_references(
@@ -543,12 +481,8 @@ def fit_references(
         One reference for each element, shape (n_elements,), and the values less the function
         fitted to all others (Allen 1974), or few crystals would look easy, shape (n,).
     """
-    blocks = [slice(start, start + AT_ONCE) for start in range(0, len(values), AT_ONCE)]
-    normal: Any = 0.0
-    projected: Any = 0.0
-    for rows in blocks:
-        part = composition[rows]
-        normal, projected = normal + part.T @ part, projected + part.T @ values[rows]
+    blocks = some_at_a_time(len(values))
+    normal, projected = normal_equations(composition, values)
     normal += RIDGE * np.eye(len(normal))
     references = np.asarray(np.linalg.solve(normal, projected), np.float64)
     left = np.empty(len(values))
@@ -583,7 +517,7 @@ def fit_scales(
     Raises:
         DataError: If a target is known for none of the training crystals.
     """
-    shares = Compositions.of(dataset, n_references)
+    shares = Compositions.of(dataset.crystals, n_references)
     found = [fit_scale(dataset, name, word, train, shares) for name, word in transforms.items()]
     return tuple(scale for scale, _ in found), np.stack([r for _, r in found], axis=1)
 

@@ -12,8 +12,9 @@ from torch import nn
 
 from potnet.calibration import conformal_halfwidth
 from potnet.crystal import Crystal
+from potnet.crystal.compositions import Compositions
 from potnet.errors import ConfigError, DataError, PotNetError, StructureError
-from potnet.targets import Compositions, fit_references, fit_scale
+from potnet.targets import fit_references, fit_scale
 from potnet.training import TrainingConfig, batches, regression_metrics
 from potnet.training.average import WeightAverage
 from potnet.training.batches import (
@@ -262,10 +263,10 @@ def test_references_begin_only_where_the_composition_explains_the_target():
 def test_references_of_many_crystals_are_fitted_some_at_a_time(monkeypatch):
     dataset = made_up_dataset(60)
     values = dataset.targets["size"] - dataset.targets["size"].mean()
-    shares = Compositions.of(dataset, 119)
+    shares = Compositions.of(dataset.crystals, 119)
     monkeypatch.setattr("potnet.targets.EXPLAINED", -np.inf)
     whole = fit_references(shares[:], values)
-    monkeypatch.setattr("potnet.targets.AT_ONCE", 7)
+    monkeypatch.setattr("potnet.crystal.compositions.AT_ONCE", 7)
     for found, expected in zip(fit_references(shares, values), whole, strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-10)
 
@@ -273,7 +274,7 @@ def test_references_of_many_crystals_are_fitted_some_at_a_time(monkeypatch):
 def test_compositions_are_those_of_the_crystals_that_are_asked_for():
     dataset = made_up_dataset(20)
     rows = np.array([7, 3, 3, 19])
-    found = Compositions.of(dataset).subset(rows)[1:]
+    found = Compositions.of(dataset.crystals).subset(rows)[1:]
     for row, crystal in zip(found, [dataset.crystals[k] for k in (3, 3, 19)], strict=True):
         shares = np.bincount(crystal.numbers, minlength=119) / crystal.n_atoms
         formula = crystal.n_atoms / np.gcd.reduce(np.bincount(crystal.numbers))
@@ -284,7 +285,7 @@ def test_a_missing_value_changes_neither_scale_nor_references():
     dataset = made_up_dataset(60)
     values, rows = dataset.targets["size"].copy(), np.arange(60)
     values[7] = np.nan
-    shares = Compositions.of(dataset)
+    shares = Compositions.of(dataset.crystals)
     missing = dataclasses.replace(dataset, targets={"size": values})
     found = fit_scale(missing, "size", "none", rows, shares)
     expected = fit_scale(dataset, "size", "none", np.delete(rows, 7), shares)

@@ -2,13 +2,14 @@
 
 from potnet.calibration.calibration import FEWEST, Answers, Calibration, Judgement, Output
 from potnet.calibration.conformal import conformal_halfwidth, interval_scores
-from potnet.calibration.evidence import Contents, Evidence
+from potnet.calibration.evidence import Contents, Evidence, ManyContents
 from potnet.calibration.familiarity import COMPONENTS, MAX_POINTS, Familiarity
 
 __all__ = [
     "COMPONENTS",
     "FEWEST",
     "MAX_POINTS",
+    "ManyContents",
     "Answers",
     "Calibration",
     "Contents",

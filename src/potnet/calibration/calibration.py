@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potnet.calibration.conformal import conformal_halfwidth
-from potnet.calibration.evidence import Contents, Evidence
+from potnet.calibration.evidence import Contents, Evidence, ManyContents
 from potnet.calibration.familiarity import Familiarity
 from potnet.calibration.width import NEIGHBOURS, POINT, Learned, Width, excess, under
 
@@ -83,7 +83,7 @@ class Calibration:
     def fit(
         cls,
         states: NDArray[np.float32],
-        trained: Contents,
+        trained: Contents | ManyContents,
         held_out: Evidence,
         errors: NDArray[np.float64],
         outputs: Sequence[Output],

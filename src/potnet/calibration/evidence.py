@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
 from potnet.crystal import Crystal
+from potnet.crystal.compositions import Compositions
 
 N_ELEMENTS = 119  # atomic numbers from 0
 
@@ -67,3 +69,29 @@ class Contents:
                 shares[row, number] = count / crystal.n_atoms
             volumes[row] = crystal.volume / crystal.n_atoms
         return cls(shares, volumes)
+
+
+@dataclass(frozen=True)
+class ManyContents:
+    """What :class:`Contents` is, in memory that is small beside the features.
+
+    Attributes:
+        shares: As there, written out for some crystals at a time.
+        volumes: As there.
+    """
+
+    shares: Compositions
+    volumes: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, crystals: Iterable[Crystal]) -> ManyContents:
+        """Return those of ``crystals``, each of which is read once."""
+        volumes = array("d")
+
+        def seen() -> Iterator[Crystal]:
+            for crystal in crystals:
+                volumes.append(crystal.volume / crystal.n_atoms)
+                yield crystal
+
+        shares = Compositions.of(seen(), N_ELEMENTS)
+        return cls(shares, np.array(volumes))

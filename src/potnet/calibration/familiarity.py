@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from potnet.calibration.evidence import Contents, Evidence
+from potnet.calibration.evidence import Contents, Evidence, ManyContents
+from potnet.crystal.compositions import normal_equations, some_at_a_time
 
 MAX_POINTS = 3000  # training crystals that are kept
 N_AXES = 16
@@ -53,7 +54,9 @@ class Familiarity:
     levels: NDArray[np.float64]
 
     @classmethod
-    def fit(cls, states: NDArray[np.float32], trained: Contents, held_out: Evidence) -> Familiarity:
+    def fit(
+        cls, states: NDArray[np.float32], trained: Contents | ManyContents, held_out: Evidence
+    ) -> Familiarity:
         """Return the familiarity with the crystals ``trained``.
 
         Args:
@@ -67,15 +70,16 @@ class Familiarity:
         kept = spreads > 1e-6 * max(spreads.max(initial=0), 1e-9)
         axes = _as_stored(rows[:N_AXES][kept].T / _softened(spreads[kept]), np.float16)
         logs = np.log(trained.volumes)
-        normal = trained.shares.T @ trained.shares + np.eye(trained.shares.shape[1])
-        volumes = np.linalg.solve(normal, trained.shares.T @ (logs - logs.mean()))
+        normal, projected = normal_equations(trained.shares, logs - logs.mean())
+        volumes = np.asarray(np.linalg.solve(normal + np.eye(len(normal)), projected), np.float64)
+        counts = sum((trained.shares[rows] > 0).sum(0) for rows in some_at_a_time(len(logs)))
         new = cls(
             centre,
             axes,
             _as_stored((states - centre) @ axes, np.float16),
             np.array([logs.mean()]),
             volumes,
-            (trained.shares > 0).sum(0).astype(np.float64),
+            np.asarray(counts, np.float64),
             np.zeros(len(COMPONENTS)),
             np.ones(len(COMPONENTS)),
             np.zeros(N_LEVELS),

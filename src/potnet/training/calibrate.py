@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from potnet.calibration import MAX_POINTS, Answers, Calibration, Contents, Evidence, Output
+from potnet.calibration import (
+    MAX_POINTS,
+    Answers,
+    Calibration,
+    Contents,
+    Evidence,
+    ManyContents,
+    Output,
+)
 from potnet.data.dataset import Dataset, take
 from potnet.models.evidence import described, evidence, heard
 from potnet.targets import Scale, is_probability, settled
@@ -62,7 +70,7 @@ def calibrate(
     learned = many_of(train)
     training = answers_of(seen(learned), scales, prepared.standardised[learned])
     states = training.seen.states[: len(some_of(train))]
-    trained = Contents.of(take(crystals, train))
+    trained = ManyContents.of(take(crystals, train))
     known = HeldOut(states, trained, seen(val), errors, outputs_of(scales), training)
     return known.fit(config.interval_level)
 
@@ -81,7 +89,7 @@ class HeldOut:
     """
 
     states: NDArray[np.float32]
-    trained: Contents
+    trained: ManyContents
     held_out: Evidence
     errors: NDArray[np.float64]
     outputs: tuple[Output, ...]
@@ -137,7 +145,7 @@ def held_out_of(
 
     training, known = answers(many_of(train)), answers(val)
     states = training.seen.states[: len(some_of(train))]
-    trained = Contents.of(take(dataset.crystals, train))
+    trained = ManyContents.of(take(dataset.crystals, train))
     return HeldOut(states, trained, known.seen, known.errors, outputs_of(scales), training)
 
 
