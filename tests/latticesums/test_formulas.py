@@ -147,3 +147,11 @@ def test_a_bad_crystal_of_a_batch_is_named_and_the_others_have_derivatives():
     alone = positions[owner == 2].clone().requires_grad_()
     (expected,) = torch.autograd.grad(pair_sums(alone, cells[2]).values.sum(), alone)
     assert torch.equal(slope[owner == 2], expected)
+
+
+def test_waves_that_are_kept_are_those_of_the_cell():
+    positions, cells, n_atoms, _ = a_batch()
+    x, one, other = positions[:3], cells[:1], 1.1 * cells[:1]
+    potentials = resolve(("coulomb", "london"))
+    for moved, cell in ((x, one), (x, other), (x + 0.1 * torch.eye(3), one)):
+        agree(*both_ways(moved, cell, n_atoms[:1], potentials, 1e-9))

@@ -324,3 +324,12 @@ def test_arrays_may_be_read_only_in_another_order_or_lists():
             found = lattice_sums(Atoms(given, box))
             np.testing.assert_array_equal(found.values, expected.values)
             np.testing.assert_array_equal(found.error_bound, expected.error_bound)
+
+
+def test_a_refused_crystal_leaves_nothing_to_the_next():
+    good, bad = Atoms(ATOMS.numpy(), CELL.numpy()), Atoms(ATOMS.numpy() * 0, CELL.numpy())
+    expected = lattice_sums(good).values
+    for _ in range(2):
+        with pytest.raises(StructureError, match="atoms 0 and 1"):
+            lattice_sums(bad)
+        np.testing.assert_array_equal(lattice_sums(good).values, expected)
