@@ -5,7 +5,16 @@ import random
 import numpy as np
 import pytest
 
-from potnet.data import Split, given_split, k_fold, published_split, random_split
+from potnet.data import (
+    Dataset,
+    Split,
+    SplitConfig,
+    given_split,
+    k_fold,
+    make_split,
+    published_split,
+    random_split,
+)
 from potnet.errors import DataError
 
 
@@ -86,3 +95,22 @@ def test_a_split_is_written_with_ids_and_read_again(tmp_path):
 def test_impossible_splits_are_refused(make, message):
     with pytest.raises(DataError, match=message):
         make()
+
+
+def test_crystals_that_the_data_put_in_no_part_are_said(salts, caplog):
+    labels = np.array(["train", "val", *[""] * (len(salts) - 2)])
+    ids = [crystal.id for crystal in salts]
+    gaps = {"gap": np.arange(len(salts)) * 1.0}
+    table = Dataset(ids, salts, gaps, splits={"": labels}, name="salts")
+    split, failures = make_split(table, SplitConfig(), ["gap"])
+    assert (split.sizes, failures) == ({"train": 1, "val": 1, "test": 0}, [])
+    said = f"puts {len(salts) - 2} of {len(salts)} crystals in no part"
+    assert said in caplog.text
+
+
+def test_a_target_without_values_is_named(salts):
+    table = Dataset([c.id for c in salts], salts, {"gap": [np.nan] * len(salts)}, name="salts")
+    with pytest.raises(
+        DataError, match=f"salts: gap must .* got none of {len(salts)} with a value"
+    ):
+        make_split(table, SplitConfig(), ["gap"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +13,9 @@ from potnet.data.splits import by_crystal, by_group
 from potnet.data.splits.config import SplitConfig
 from potnet.data.splits.groups import groups_of, times_of, with_elements
 from potnet.data.splits.split import Split
-from potnet.errors import ConfigError, Failure
+from potnet.errors import ConfigError, DataError, Failure
+
+_log = logging.getLogger(__name__)
 
 
 def make_split(
@@ -37,6 +40,11 @@ def make_split(
     known = np.full(len(dataset), not targets)
     for name in targets:
         known |= np.isfinite(dataset.targets[name])
+    if not known.any():
+        raise DataError(
+            f"{dataset.name}: {', '.join(targets)} must be known for some crystals, got none of "
+            f"{len(dataset)} with a value. Choose another target."
+        )
     named = _named(dataset, config, targets)
     if named is None:
         rows = np.flatnonzero(known)
@@ -49,6 +57,13 @@ def make_split(
     failures = _failures(dataset, asked & ~known & ~_members(split, len(dataset)), unknown)
     if config.kind == "file":
         failures += _failures(dataset, ~asked, f"{config.path} puts it in no part: left out.")
+    elif n_out := int((known & ~asked).sum()):
+        _log.warning(
+            "%s: the split of the data puts %d of %d crystals in no part; they are left out.",
+            dataset.name,
+            n_out,
+            len(dataset),
+        )
     return split, failures
 
 

@@ -36,8 +36,9 @@ class Split:
         for part in ("train", "val"):
             if not len(getattr(self, part)):
                 raise DataError(
-                    f"split: `{part}` must hold at least one crystal, got none. "
-                    "Give more crystals, or larger shares."
+                    f"split: `{part}` must hold at least one crystal, got none of the "
+                    f"{len(everything)} that can be divided. Give more crystals with known "
+                    "targets, or larger shares."
                 )
 
     @property
