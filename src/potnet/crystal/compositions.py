@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from potnet.crystal.crystal import Crystal
 
 AT_ONCE = 2**17  # crystals that are written out together
+_READ = 2**12  # and that are counted together
 
 
 @dataclass(frozen=True)
@@ -40,15 +41,17 @@ class Compositions:
     @classmethod
     def of(cls, crystals: Iterable[Crystal], n_columns: int = 2 * len(SYMBOLS)) -> Compositions:
         """Return those of ``crystals``, each of which is read once."""
-        elements, counts, ends = array("B"), array("i"), array("q", [0])
-        for crystal in crystals:
-            found = np.bincount(crystal.numbers)
+        n, rest = len(SYMBOLS), iter(crystals)
+        elements, counts, sizes = [np.zeros(0, np.uint8)], [np.zeros(0, np.int32)], [[0]]
+        while some := [crystal.numbers for crystal in islice(rest, _READ)]:
+            row = np.repeat(np.arange(len(some)), [len(numbers) for numbers in some])
+            found = np.bincount(row * n + np.concatenate(some), minlength=len(some) * n)
             there = np.flatnonzero(found)
-            elements.extend(there.tolist())
-            counts.extend(found[there].tolist())
-            ends.append(len(elements))
-        kept = np.array(elements, np.uint8), np.array(counts, np.int32), np.array(ends, np.int64)
-        return cls(*kept, n_columns)
+            elements.append((there % n).astype(np.uint8))
+            counts.append(found[there].astype(np.int32))
+            sizes.append(np.bincount(there // n, minlength=len(some)).tolist())
+        ends = np.cumsum(np.concatenate(sizes)).astype(np.int64)
+        return cls(np.concatenate(elements), np.concatenate(counts), ends, n_columns)
 
     def __len__(self) -> int:
         return len(self.ends) - 1
