@@ -29,6 +29,8 @@ from potnet.models.contract import Network
 from potnet.models.descriptors import element_table
 from potnet.models.messages import MESSAGE_SCALE, Sums, messages, prepared
 
+MAX_SHARED = 2**24  # numbers of the pairs of a batch; what is made of more is not kept
+
 
 class CompleteNetSettings(BaseModel):
     """Shape of a CompleteNet.
@@ -233,7 +235,7 @@ class CompleteNet(Network):
         """
         features, values = self.features, batch.pairs["complete"].values
         key = features.n_scalars, features.n_shells, features.degree
-        is_shared = not (self.training or values.requires_grad)
+        is_shared = not (self.training or values.requires_grad) and values.numel() <= MAX_SHARED
         kept: dict[Any, Any] = vars(batch).setdefault("_sums", {}) if is_shared else {}
         if key not in kept:
             i, j = batch.edge_index("complete")
