@@ -396,6 +396,20 @@ def test_rows_that_were_not_tested_are_compared_on_validation(opened, tmp_path) 
     assert "test" not in table["rows"][1]["tasks"]["size"]
 
 
+def test_rows_are_compared_as_each_combines_its_seeds(opened, tmp_path) -> None:
+    rules = ("mean", "median")
+    for rule in rules:
+        network = Network(TrainingConfig(**{**SETTINGS, "members": 3, "combine": rule}))
+        compete(opened, TableRow(rule, network, tmp_path / rule), folds=[0])
+    found = [row for rule in rules for row in read_rows(tmp_path / rule)]
+    _, table = write_table(found, tmp_path / "table")
+    first, second = (row["tasks"]["size"] for row in table["rows"])
+    against = second["against_first"]  # the row, then the one above
+    assert against["mae_first"] == pytest.approx(second["test"]["mae"])
+    assert against["mae_second"] == pytest.approx(first["test"]["mae"])
+    assert first["test"]["mae"] != second["test"]["mae"]
+
+
 def test_a_table_compares_each_row_with_the_first_and_keeps_predictions(opened, tmp_path) -> None:
     for name, contestant in (("mean", Mean()), ("spy", Spy())):
         compete(opened, TableRow(name, contestant, tmp_path / "rows" / name))

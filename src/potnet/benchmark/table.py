@@ -117,8 +117,11 @@ def joined(found: Sequence[tuple[Path, dict[str, Any]]]) -> dict[str, Any]:
                 f"{result['name']}. Leave it out, or run it again with another `--name`."
             )
         row = {key: value for key, value in result.items() if key not in SHARED}
+        rules = result["combine"], first["combine"]
         row["tasks"] = {
-            target: _with_comparison(task, first["tasks"].get(target, {}), folder, first_folder)
+            target: _with_comparison(
+                task, first["tasks"].get(target, {}), folder, first_folder, rules
+            )
             for target, task in result["tasks"].items()
         }
         rows.append(row)
@@ -126,9 +129,16 @@ def joined(found: Sequence[tuple[Path, dict[str, Any]]]) -> dict[str, Any]:
 
 
 def _with_comparison(
-    task: Mapping[str, Any], reference: Mapping[str, Any], folder: Path, first: Path
+    task: Mapping[str, Any],
+    reference: Mapping[str, Any],
+    folder: Path,
+    first: Path,
+    rules: tuple[str, str],
 ) -> dict[str, Any]:
-    """Add the paired comparison: on the test, or on validation where the test is not scored."""
+    """Add the paired comparison: on the test, or on validation where the test is not scored.
+
+    The seeds of both are combined as each row says.
+    """
     part = _compared(task)
     if folder == first:  # The first row itself, or one of its table, compared already.
         return dict(task)
@@ -143,8 +153,8 @@ def _with_comparison(
                 "again from the rows themselves."
             )
     tables = [
-        read_predictions(place / found[part]["predictions"])
-        for place, found in ((folder, task), (first, reference))
+        read_predictions(place / found[part]["predictions"]).combined(rule)
+        for place, found, rule in zip((folder, first), (task, reference), rules, strict=True)
     ]
     compared = compare_areas(*tables) if _is_area(task) else compare(*tables)
     return {**task, "against_first": {"part": part, **compared.to_dict()}}
