@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
@@ -364,7 +365,8 @@ def test_what_is_left_is_told_from_what_was_done_here(monkeypatch, capsys) -> No
     from potnet.training import Progress
 
     clock = [0.0]
-    monkeypatch.setattr(terminal.time, "monotonic", lambda: clock[0])
+    # Not the module's own: a server in another thread would wait by this clock, for hours.
+    monkeypatch.setattr(terminal, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr(terminal, "FIRST_LINE", 0.0)
     monkeypatch.setattr(terminal, "NEXT_LINE", 0.0)
 
