@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from potnet.data import Dataset
@@ -28,7 +27,7 @@ from potnet.data.dataset import take
 from potnet.files import atomic_write
 from potnet.models import archive
 from potnet.models.contract import Network
-from potnet.models.evidence import combined
+from potnet.models.evidence import combined, described
 from potnet.targets import Scale
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
@@ -46,8 +45,7 @@ def outputs_of(
     for start in range(0, len(rows), BATCH_SIZE):
         crystals = list(take(dataset.crystals, rows[start : start + BATCH_SIZE]))
         batch = members[0].features.once(crystals)
-        with torch.inference_mode():
-            parts.append(torch.stack([member(batch).double() for member in members]).numpy())
+        parts.append(described(members, batch)[1])
     return np.concatenate(parts, axis=1)
 
 

@@ -62,13 +62,8 @@ class Contents:
     @classmethod
     def of(cls, crystals: Sequence[Crystal]) -> Contents:
         """Return those of ``crystals``, each of which is read once."""
-        shares = np.zeros((len(crystals), N_ELEMENTS))
-        volumes = np.empty(len(crystals))
-        for row, crystal in enumerate(crystals):
-            for number, count in crystal.composition.items():
-                shares[row, number] = count / crystal.n_atoms
-            volumes[row] = crystal.volume / crystal.n_atoms
-        return cls(shares, volumes)
+        found = ManyContents.of(crystals)
+        return cls(found.shares[:], found.volumes)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ and a training step takes ``batch[indices]``, which is a batch again, on the sam
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -165,13 +165,13 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on ``device``."""
         tensors = {k: v.to(device) for k, v in self.to_tensors().items()}
-        return replace(Batch.from_tensors(tensors), features=self.features)
+        return Batch.from_tensors(tensors, self.features)
 
     def single(self) -> Batch:
         """Return the batch in single precision."""
         tensors = self.to_tensors().items()
         single = {k: v.float() if v.is_floating_point() else v for k, v in tensors}
-        return replace(Batch.from_tensors(single), features=self.features)
+        return Batch.from_tensors(single, self.features)
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Return the batch as flat named tensors, as safetensors stores them."""
@@ -187,8 +187,8 @@ class Batch:
         return tensors
 
     @staticmethod
-    def from_tensors(tensors: Mapping[str, Tensor]) -> Batch:
-        """Return the batch that :meth:`to_tensors` wrote."""
+    def from_tensors(tensors: Mapping[str, Tensor], features: BaseModel | None = None) -> Batch:
+        """Return the batch that :meth:`to_tensors` wrote, of ``features`` if these are known."""
         names = sorted({key.split(".")[1] for key in tensors if key.startswith("pairs.")})
         keys = ("i", "j", "values", "counts")
         pairs = {n: Pairs(*(tensors[f"pairs.{n}.{key}"] for key in keys)) for n in names}
@@ -198,6 +198,7 @@ class Batch:
             tensors["node_counts"],
             tensors["atom_counts"],
             pairs,
+            features=features,
         )
 
     @staticmethod
@@ -213,5 +214,4 @@ class Batch:
                 batch.require(known[0], "Batch.cat")
         parts = [batch.to_tensors() for batch in batches]
         joined = {key: torch.cat([p[key] for p in parts]) for key in parts[0]}
-        features = known[0] if len(known) == len(batches) else None
-        return replace(Batch.from_tensors(joined), features=features)
+        return Batch.from_tensors(joined, known[0] if len(known) == len(batches) else None)

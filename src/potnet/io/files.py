@@ -185,7 +185,7 @@ class Pieces:
         others = []
         for name in names:
             place = os.path.join(real, name)
-            if place in self._without and kind_of(plain_name(Path(name))):
+            if place in self._without and kind_of(plain_name(name)):
                 raise ConfigError(
                     f"the output must not be what is read, got {folder / name} for both. "
                     "Choose another name, or another folder."

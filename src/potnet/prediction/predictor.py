@@ -20,6 +20,7 @@ from potnet.calibration import Contents
 from potnet.crystal import Crystal
 from potnet.devices import device as find_device
 from potnet.errors import ConfigError, Failure, ModelError, PotNetError, StructureError, as_refusal
+from potnet.features import Batch
 from potnet.features.complete import CompleteFeatures
 from potnet.models import archive
 from potnet.models.catalogue import bundled
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from potnet.calibration import Calibration, Judgement
-    from potnet.features import Batch
     from potnet.features.contract import Features
     from potnet.models.card import ModelCard
     from potnet.models.contract import Network
@@ -178,7 +178,7 @@ class Predictor:
             StructureError: If ``batch`` is something else.
             ConfigError: If it is of features with other settings than the model's.
         """
-        if not (hasattr(batch, "numbers") and hasattr(batch, "graph_index")):
+        if not isinstance(batch, Batch):
             raise StructureError(
                 f"predict_values: `batch` must be of features, got {type(batch).__name__}. "
                 "Make it with predictor.features(crystals), or use predict."
